@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A recipe: an easyconfig as data. Read by ``ast``, never executed; judged by schemas/recipe.schema.json.
+
+It knows neither sites nor images; the library and the easyblock work with the Recipe that it returns.
+"""
+
+import ast
+import os
+import re
+import shlex
+import warnings
+from dataclasses import dataclass
+
+from easysif import schema
+from easysif.errors import EasySIFError, SeveralErrors
+
+#: EasyBuild's names for values that recipes use; any other name is an error
+CONSTANTS = {'SYSTEM': {'name': 'system', 'version': 'system'}, 'EXTERNAL_MODULE': 'EXTERNAL_MODULE'}
+
+#: our parameters, in the order of DESIGN section 4; every template in them has to be known
+OURS = ('image', 'digest', 'needs', 'python_env', 'conda_env', 'commands', 'container_env', 'binds')
+
+#: EasyBuild's parameters in which templates that are known only at install may stand (``%(installdir)s``)
+_THEIRS = ('homepage', 'description', 'sanity_check_commands')
+
+_TEMPLATE = re.compile(r'(%?)%\((\w+)\)s')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says, checked and with its templates resolved.
+
+    ``where`` is the file name for messages, ``path`` the file itself (None where it is not known); ``commands``
+    maps the name of a wrapper to the words of the command inside the image.
+    """
+
+    name: str
+    version: str
+    versionsuffix: str
+    where: str
+    path: str
+    image: str
+    digest: str
+    needs: tuple
+    python_env: str
+    conda_env: str
+    commands: dict
+    container_env: dict
+    binds: tuple
+    description: str
+    homepage: str
+    sanity_check_commands: tuple
+
+    @property
+    def full_version(self):
+        """Version as in the module's name: ``24.10-singularity`` (str)."""
+        return self.version + self.versionsuffix
+
+    @property
+    def is_environment(self):
+        """Whether one works *in* the module: it has a Python environment, or no commands of its own (bool)."""
+        return bool(self.python_env) or not self.commands
+
+    @property
+    def env_suffix(self):
+        """The name as in ``EBROOT<NAME>``: what EasyBuild's ``convert_name`` makes of it (str)."""
+        return self.name.replace('+', 'plus').replace('-', 'min').replace('.', '').upper()
+
+
+def load(path):
+    """Return the recipe in a file (Recipe).
+
+    :raises EasySIFError: it cannot be read, or something in it is wrong; all problems at once
+    """
+    values, lines = read(path)
+    return validate(values, os.path.basename(path), lines, path)
+
+
+def read(path):
+    """Return the values of a recipe (dict) and the line of each key (dict of int), as they are written.
+
+    :raises EasySIFError: it cannot be read, or is more than data; all problems at once
+    """
+    values, lines, errors = parse(path)
+    if errors:
+        raise SeveralErrors(errors)
+    return values, lines
+
+
+def parse(path):
+    """Return values (dict), lines (dict) and problems (list of EasySIFError): as ``read``, but whatever is there.
+
+    A key whose value could not be read has a line and no value.
+
+    :raises EasySIFError: the file cannot be read, or is no Python at all
+    """
+    where = os.path.basename(path)
+    values, lines, errors = {}, {}, []
+    for node in _statements(path, where):
+        place = '%s:%d' % (where, node.lineno)
+        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+            errors.append(EasySIFError(place, 'a recipe is data: %s does not belong into it' % _name_of(node),
+                                       hint='write only lines of the form key = value'))
+            continue
+        key = node.targets[0].id
+        if key.startswith('local_'):
+            errors.append(EasySIFError(place, "a recipe has no variables of its own, such as '%s'" % key,
+                                       hint='write its value where it is used'))
+            continue
+        if key in lines:
+            errors.append(EasySIFError(place, '%s is set twice, first in line %d' % (key, lines[key])))
+        lines[key] = node.lineno
+        try:
+            values[key] = _value(node.value)
+        except _NotData as err:
+            errors.append(EasySIFError('%s:%d' % (where, err.node.lineno), '%s %s' % (key, err), hint=err.hint))
+    return values, lines, errors
+
+
+def validate(values, where, lines=None, path=None):
+    """Return the recipe that values make, whether they come from ``read`` or from EasyBuild (Recipe).
+
+    Empty values are what EasyBuild gives to parameters that are not set, and count as not set.
+
+    :param values: parameters (dict)
+    :param where: name of the recipe for messages (str)
+    :param lines: line of each key (dict), where known
+    :param path: the file (str), where known
+    :raises EasySIFError: something is wrong; all problems at once
+    """
+    lines = lines or {}
+    errors = []
+
+    def wrong(key, what, **kwargs):
+        errors.append(EasySIFError('%s:%d' % (where, lines[key]) if key in lines else where, what, **kwargs))
+
+    given = {key: value for key, value in values.items() if value not in (None, '', [], (), {})}
+    for key in set(OURS + _THEIRS).intersection(given):
+        try:
+            given[key] = _resolved(given[key], given, key in OURS)
+        except _UnknownTemplate as err:
+            wrong(key, '%s has %s' % (key, err), facts=[('known', ', '.join(sorted(templates(given))))],
+                  hint=err.hint)
+    for problem in schema.problems('recipe', given, lambda key, value: '%s = %r' % (key, value)):
+        wrong(problem.path[0] if problem.path else None, problem.what,
+              facts=[fact for fact in problem.facts if problem.path], hint=problem.hint)
+    image, digest = given.get('image'), given.get('digest')
+    if isinstance(image, str) and image.endswith('.def') and digest:
+        wrong('digest', 'digest does not go with a definition file, whose images differ from build to build',
+              hint='remove digest; put the sha256 of %s into checksums' % image)
+    if errors:
+        raise SeveralErrors(sorted(errors, key=lambda err: [int(part) if part.isdigit() else 0
+                                                            for part in err.where.split(':')[-1:]]))
+    commands = given.get('commands', ())
+    return Recipe(
+        name=given['name'], version=given['version'], versionsuffix=given.get('versionsuffix', ''), where=where,
+        path=path, image=image, digest=digest, needs=tuple(given.get('needs', ())),
+        python_env=given.get('python_env'), conda_env=given.get('conda_env'),
+        commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
+                  for name in commands},
+        container_env=dict(given.get('container_env', {})), binds=tuple(given.get('binds', ())),
+        description=given['description'], homepage=given['homepage'],
+        sanity_check_commands=tuple(given.get('sanity_check_commands', ())))
+
+
+def templates(values):
+    """Return EasyBuild's templates that follow from name and version (dict).
+
+    :param values: with name, version and versionsuffix (dict); a part of the version that is not there is no template
+    """
+    name, version = str(values.get('name', '')), str(values.get('version', ''))
+    parts = version.split('.')
+    known = {'name': name, 'namelower': name.lower(), 'nameletter': name[:1], 'nameletterlower': name[:1].lower(),
+             'version': version, 'versionsuffix': str(values.get('versionsuffix', '')), 'version_major': parts[0]}
+    if len(parts) > 1:
+        known.update(version_minor=parts[1], version_major_minor='.'.join(parts[:2]))
+    if len(parts) > 2:
+        known.update(version_patch=parts[2], version_minor_patch='.'.join(parts[1:3]),
+                     version_major_minor_patch='.'.join(parts[:3]))
+    return known
+
+
+def resolve(text, values):
+    """Return a text with EasyBuild's templates for name and version put in (str); ``%%(name)s`` stays ``%(name)s``.
+
+    :param values: name, version and versionsuffix (dict)
+    :raises EasySIFError: it has a template that is not known
+    """
+    try:
+        return _resolved(text, values, True)
+    except _UnknownTemplate as err:
+        raise EasySIFError(schema.quote(text), 'has %s' % err, hint=err.hint,
+                           facts=[('known', ', '.join(sorted(templates(values))))]) from err
+
+
+class _UnknownTemplate(Exception):
+    def __init__(self, name, known):
+        super().__init__("the unknown template '%%(%s)s'" % name)
+        near = schema.closest(name, known)
+        self.hint = "did you mean '%%(%s)s'?" % near if near else None
+
+
+class _NotData(Exception):
+    def __init__(self, node, what, hint):
+        super().__init__(what)
+        self.node, self.hint = node, hint
+
+
+def _resolved(value, values, strict):
+    """Return a value with the templates in its texts resolved; unknown ones stay where this is not strict."""
+    if isinstance(value, dict):
+        return {key: _resolved(item, values, strict) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_resolved(item, values, strict) for item in value]
+    if not isinstance(value, str) or '%(' not in value:
+        return value
+    known = templates(values)
+
+    def put_in(match):
+        escaped, name = match.groups()
+        if escaped:
+            return match.group()[1:]
+        if name not in known and strict:
+            raise _UnknownTemplate(name, known)
+        return known.get(name, match.group())
+    return _TEMPLATE.sub(put_in, value)
+
+
+def _statements(path, where):
+    try:
+        with open(path, 'rb') as handle:
+            data = handle.read()
+    except OSError as err:
+        raise EasySIFError(path, 'cannot be read (%s)' % err.strerror) from err
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')  # an escape that Python only warns of becomes an error one day
+            return ast.parse(data).body
+    except SyntaxError as err:
+        raise EasySIFError('%s:%d' % (where, err.lineno or 1), 'not a valid recipe: %s' % err.msg) from err
+    except (ValueError, RecursionError, MemoryError) as err:
+        raise EasySIFError(where, 'not a valid recipe: %s' % (str(err) or 'nested too deeply')) from err
+
+
+def _value(node):
+    """Return the value that an expression writes down, with EasyBuild's constants in it."""
+    if isinstance(node, ast.Name):
+        if node.id not in CONSTANTS:
+            near = schema.closest(node.id, CONSTANTS)
+            raise _NotData(node, "uses the name '%s', which is no constant" % node.id,
+                           "did you mean %s?" % near if near else "write '%s' in quotes if it is a text" % node.id)
+        return CONSTANTS[node.id]
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_key(key): _value(item) for key, item in zip(node.keys, node.values)}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_value(item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError) as err:
+        raise _NotData(node, 'must be written out, not computed by %s' % _name_of(node),
+                       "templates such as '%(version)s' are allowed in texts") from err
+
+
+def _key(node):
+    key = _value(node)
+    try:
+        hash(key)
+    except TypeError as err:
+        raise _NotData(node, 'has a key that is %s' % schema.describe(key), 'use a text as key') from err
+    return key
+
+
+def _name_of(node):
+    names = {ast.JoinedStr: 'an f-string', ast.Call: 'a call', ast.BinOp: 'an operator', ast.Import: 'an import',
+             ast.ImportFrom: 'an import', ast.FunctionDef: 'a function', ast.If: 'an if', ast.For: 'a loop',
+             ast.Expr: 'a value without a name', ast.AugAssign: 'an assignment with an operator',
+             ast.Assign: 'an assignment to several names'}
+    return names.get(type(node), 'Python code (%s)' % type(node).__name__)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""JSON Schemas, and what they say, in our own words, of a value that does not fit.
+
+A schema tells its message itself: ``description`` completes "KEY must be …", the first of ``examples`` is what
+the hint offers to type, and ``format`` names one of the checks in ``formats``.
+"""
+
+import difflib
+import json
+import os
+import re
+import reprlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
+
+from easysif.formats import FORMATS
+
+SCHEMAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'schemas')
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that does not fit.
+
+    :param path: keys and positions that lead to it (tuple), empty for the whole
+    :param what: what is wrong, naming the key (str)
+    :param facts: pairs of label and value (tuple)
+    :param hint: what to type or to edit (str or None)
+    """
+
+    path: tuple
+    what: str
+    facts: tuple = ()
+    hint: str = None
+
+
+@lru_cache(maxsize=None)
+def load(name):
+    """Return one of our schemas (dict).
+
+    :param name: file name without ``.schema.json`` (str)
+    """
+    with open(os.path.join(SCHEMAS, '%s.schema.json' % name), encoding='utf-8') as handle:
+        return json.load(handle)
+
+
+def problems(name, values, write):
+    """Return everything in which values differ from a schema (list of Problem, without repeats).
+
+    :param name: the schema (str)
+    :param values: what to look at
+    :param write: how a key with a value is written in this kind of file (function of str and object -> str)
+    """
+    found = {}
+    for err in _validator(name).iter_errors(values):
+        for problem in _problems_of(err, write):
+            found.setdefault((problem.path, problem.what), problem)
+    return list(found.values())
+
+
+def label(path):
+    """Return the name of a place in a file: ``provides.mpi.binds[0]`` (str)."""
+    return ''.join('[%d]' % part if isinstance(part, int) else '.%s' % part for part in path).lstrip('.')
+
+
+def describe(value):
+    """Return a value as messages name it: ``the text 'x'``, ``the number 3`` (str)."""
+    if isinstance(value, str):
+        return 'the text %s' % quote(value)
+    if value is None or isinstance(value, bool):
+        return {True: 'true', False: 'false', None: 'nothing'}[value]
+    words = {int: 'the number', float: 'the number', list: 'the list', tuple: 'the list', dict: 'the mapping'}
+    return '%s %s' % (words.get(type(value), 'the value'), reprlib.repr(value))
+
+
+def quote(value):
+    """Return a value in quotes, on one line (str)."""
+    text = str(value)
+    return "'%s'" % text if text.isprintable() else ascii(text)
+
+
+def closest(word, known):
+    """Return the known word that was probably meant (str), None where none is near."""
+    lower = {str(one).lower(): one for one in known}
+    near = difflib.get_close_matches(str(word).lower(), lower, n=1)
+    return lower[near[0]] if near else None
+
+
+@lru_cache(maxsize=None)
+def _validator(name):
+    formats = FormatChecker(formats=())
+    for word, check in FORMATS.items():
+        formats.checks(word, raises=ValueError)(_for_texts(check))
+    arrays = Draft202012Validator.TYPE_CHECKER.redefine('array', lambda _, value: isinstance(value, (list, tuple)))
+    ours = extend(Draft202012Validator, {'pattern': _pattern}, type_checker=arrays)
+    return ours(load(name), format_checker=formats)
+
+
+def _for_texts(check):
+    def checked(value):
+        if isinstance(value, str):
+            check(value)
+        return True
+    return checked
+
+
+def _pattern(validator, pattern, instance, schema):
+    # Python's $ also matches before a newline at the end, that of JSON Schema does not
+    if validator.is_type(instance, 'string') and not re.search(re.sub(r'\$$', r'\\Z', pattern), instance):
+        yield ValidationError('%r does not match %r' % (instance, pattern))
+
+
+def _problems_of(err, write):
+    path, subject = tuple(err.absolute_path), label(err.absolute_path)
+    if err.validator == 'additionalProperties':
+        known = list(err.schema['properties'])
+        for key in err.instance:
+            if key not in known:
+                near = closest(key, known)
+                yield Problem(path + (key,), 'unknown key %s%s' % (quote(key), ' in %s' % subject if subject else ''),
+                              facts=() if near else (('allowed', ', '.join(known)),),
+                              hint="did you mean '%s'?" % near if near else None)
+    elif err.validator == 'required':
+        for key in err.validator_value:
+            if key not in err.instance:
+                yield Problem(path, '%s is missing' % label(path + (key,)),
+                              hint=_example(key, err.schema['properties'][key], write))
+    else:
+        if 'propertyNames' in err.absolute_schema_path:
+            subject = 'a key of %s' % subject if subject else 'a key'
+        yield Problem(path, '%s %s' % (subject or 'the file', _rule(err)), hint=_hint(err, path, write))
+
+
+def _rule(err):
+    if err.validator == 'format':
+        return str(err.cause)
+    if err.validator == 'uniqueItems':
+        twice = [item for at, item in enumerate(err.instance) if item in err.instance[:at]]
+        return 'names %s twice' % quote(twice[0])
+    return 'must be %s, not %s' % (err.schema['description'], describe(err.instance))
+
+
+def _hint(err, path, write):
+    if len(path) == 1 and err.validator == 'type' and isinstance(err.instance, str) and 'array' in err.schema['type']:
+        return 'write %s' % write(path[0], [err.instance])
+    if err.validator == 'type' and 'string' in err.schema['type'] and isinstance(err.instance, (bool, int, float)):
+        return 'put it in quotes'
+    return _example(path[0], err.schema, write) if len(path) == 1 else None
+
+
+def _example(key, schema, write):
+    examples = schema.get('examples')
+    return 'write %s' % write(key, examples[0]) if examples else None
