@@ -132,25 +132,25 @@ def validate(values, where, lines=None, path=None):
     errors = []
 
     def wrong(key, what, **kwargs):
-        errors.append(EasySIFError('%s:%d' % (where, lines[key]) if key in lines else where, what, **kwargs))
+        line = lines.get(key, 0)
+        errors.append((line, EasySIFError('%s:%d' % (where, line) if line else where, what, **kwargs)))
 
     given = {key: value for key, value in values.items() if value not in (None, '', [], (), {})}
-    for key in set(OURS + _THEIRS).intersection(given):
+    for key in [key for key in OURS + _THEIRS if key in given]:
         try:
             given[key] = _resolved(given[key], given, key in OURS)
         except _UnknownTemplate as err:
-            wrong(key, '%s has %s' % (key, err), facts=[('known', ', '.join(sorted(templates(given))))],
-                  hint=err.hint)
+            wrong(key, '%s has %s' % (key, err), facts=[('known', ', '.join(templates(given)))], hint=err.hint)
     for problem in schema.problems('recipe', given, lambda key, value: '%s = %r' % (key, value)):
-        wrong(problem.path[0] if problem.path else None, problem.what,
-              facts=[fact for fact in problem.facts if problem.path], hint=problem.hint)
+        wrong(problem.path[0] if problem.path else None, problem.what, hint=problem.hint,
+              # of all words only ours: EasyBuild's are many
+              facts=[('ours', ', '.join(OURS))] if problem.facts else ())
     image, digest = given.get('image'), given.get('digest')
     if isinstance(image, str) and image.endswith('.def') and digest:
         wrong('digest', 'digest does not go with a definition file, whose images differ from build to build',
-              hint='remove digest; put the sha256 of %s into checksums' % image)
+              hint='remove digest; the sha256 of %s belongs into checksums' % image)
     if errors:
-        raise SeveralErrors(sorted(errors, key=lambda err: [int(part) if part.isdigit() else 0
-                                                            for part in err.where.split(':')[-1:]]))
+        raise SeveralErrors([err for _, err in sorted(errors, key=lambda pair: pair[0])])
     commands = given.get('commands', ())
     return Recipe(
         name=given['name'], version=given['version'], versionsuffix=given.get('versionsuffix', ''), where=where,
@@ -190,7 +190,7 @@ def resolve(text, values):
         return _resolved(text, values, True)
     except _UnknownTemplate as err:
         raise EasySIFError(schema.quote(text), 'has %s' % err, hint=err.hint,
-                           facts=[('known', ', '.join(sorted(templates(values))))]) from err
+                           facts=[('known', ', '.join(templates(values)))]) from err
 
 
 class _UnknownTemplate(Exception):

@@ -17,9 +17,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from easysif.data import DIRECTORY
 from easysif.formats import FORMATS
 
-SCHEMAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'schemas')
+SCHEMAS = os.path.join(DIRECTORY, 'schemas')
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,10 @@ def _validator(name):
     formats = FormatChecker(formats=())
     for word, check in FORMATS.items():
         formats.checks(word, raises=ValueError)(_for_texts(check))
-    arrays = Draft202012Validator.TYPE_CHECKER.redefine('array', lambda _, value: isinstance(value, (list, tuple)))
-    ours = extend(Draft202012Validator, {'pattern': _pattern}, type_checker=arrays)
+    types = Draft202012Validator.TYPE_CHECKER.redefine_many({
+        'array': lambda _, value: isinstance(value, (list, tuple)),
+        'integer': lambda _, value: isinstance(value, int) and not isinstance(value, bool)})
+    ours = extend(Draft202012Validator, {'pattern': _pattern}, type_checker=types)
     return ours(load(name), format_checker=formats)
 
 

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a recipe of this repository has to keep, beyond being valid: each rule is a function, its docstring the rule.
+
+A rule takes a Draft and yields errors; all problems of all recipes are reported. It opens nothing but recipes
+and site files, so that it is quick enough for every commit.
+"""
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+
+from easysif import recipe, schema, site
+from easysif.data import DIRECTORY
+from easysif.errors import EasySIFError, SeveralErrors
+
+#: every key that has a fixed place; EasyBuild's other parameters stand where they read best
+ORDER = ('easyblock', 'name', 'version', 'versionsuffix', 'homepage', 'description', 'toolchain',
+         *recipe.OURS, 'sanity_check_commands', 'moduleclass')
+
+MAX_LINES = 25
+
+#: words that make a command say what it is instead of doing what it is for
+_NO_TEST = {'--version', '-version', '-V', '-v', 'version', '--help', '-help', '-h', 'help'}
+
+_RULES = []
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe as it was read, valid or not: see ``recipe.parse``."""
+
+    path: str
+    values: dict
+    lines: dict
+    unreadable: tuple
+    blank_free: int
+
+    @property
+    def where(self):
+        """File name for messages (str)."""
+        return os.path.basename(self.path)
+
+    @property
+    def ours(self):
+        """Whether our easyblock installs it (bool)."""
+        return self.values.get('easyblock') == 'ContainerImage'
+
+    def text(self, key):
+        """Return a value that is a text, '' where it is not there or something else (str)."""
+        value = self.values.get(key)
+        return value if isinstance(value, str) else ''
+
+    def error(self, key, what, hint=None):
+        """Return a problem that has to do with a key, or with the whole where that is None (EasySIFError)."""
+        return EasySIFError('%s:%d' % (self.where, self.lines[key]) if key in self.lines else self.where, what,
+                            hint=hint)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem, the recipe that has it (path) and the rule that it breaks (name)."""
+
+    path: str
+    rule: str
+    error: EasySIFError
+
+
+def check(paths):
+    """Return all problems of recipes (list of Finding).
+
+    :param paths: files (list of str)
+    """
+    return [finding for path in paths for finding in _check_one(path)]
+
+
+def find(names=()):
+    """Return the paths of the recipes meant, without repeats: files, directories, or names of ours (list of str).
+
+    :param names: none for all of ours
+    :raises EasySIFError: something named is not there
+    """
+    found = {}
+    for name in names or [recipe_directory()]:
+        paths = _all_in(name) if os.path.isdir(name) else [name] if os.path.isfile(name) else [_by_name(name)]
+        if not paths:
+            raise EasySIFError(name, 'there is no recipe (.eb) in this directory')
+        found.update((os.path.realpath(path), path) for path in paths)
+    return list(found.values())
+
+
+def recipe_directory():
+    """Return the directory of our recipes: that of the clone, else that of the wheel (str).
+
+    :raises EasySIFError: there is neither
+    """
+    above = os.path.dirname(DIRECTORY)
+    for place in (os.path.join(os.path.dirname(above), 'easyconfigs'), os.path.join(above, 'easybuild', 'easyconfigs')):
+        if os.path.isdir(place):
+            return os.path.relpath(place) if place.startswith(os.getcwd() + os.sep) else place
+    raise EasySIFError('easyconfigs', 'there are no recipes beside %s' % DIRECTORY, hint='easysif check RECIPE.eb')
+
+
+def rule(function):
+    """Make a function one of the rules."""
+    _RULES.append(function)
+    return function
+
+
+@rule
+def valid(draft):
+    """A recipe fits the schema: known keys, right types, known templates."""
+    if draft.ours or not draft.values.get('easyblock'):
+        missing = {'%s is missing' % key for key in draft.unreadable}
+        try:
+            recipe.validate(draft.values, draft.where, draft.lines, draft.path)
+        except SeveralErrors as err:
+            yield from (one for one in err.errors if one.what not in missing)
+
+
+@rule
+def names_its_easyblock(draft):
+    """A recipe says which easyblock installs it, as EasyBuild would otherwise guess one from the name."""
+    if 'easyblock' not in draft.lines:
+        yield draft.error(None, 'easyblock is missing', hint="write easyblock = 'ContainerImage'")
+
+
+@rule
+def in_order(draft):
+    """Keys stand in the order of DESIGN section 4, the same in every recipe."""
+    placed = [key for key in draft.lines if key in ORDER]
+    for before, key in zip(placed, placed[1:]):
+        if ORDER.index(key) < ORDER.index(before):
+            yield draft.error(key, '%s stands after %s, but belongs before it' % (key, before),
+                              hint='the order is: %s' % ', '.join(ORDER))
+
+
+@rule
+def path_is_identity(draft):
+    """A recipe lies where its content says: easyconfigs/LETTER/NAME/NAME-VERSION.eb."""
+    name, version = draft.text('name'), draft.text('version') + draft.text('versionsuffix')
+    if not name or not version:
+        return
+    identity = '%s-%s' % (name, version)
+    folder, top = os.path.dirname(draft.path), os.path.abspath(draft.path)
+    while os.path.basename(top) != 'easyconfigs' and top != os.path.dirname(top):
+        top = os.path.dirname(top)
+    if os.path.basename(top) == 'easyconfigs':
+        letter = name[0].lower() if re.match('[A-Za-z]', name) else '0'
+        right = os.path.join(top, letter, name)
+        if right != os.path.dirname(os.path.abspath(draft.path)):
+            folder = right if os.path.isabs(draft.path) else os.path.relpath(right)
+    target = os.path.join(folder, '%s.eb' % identity)
+    if target != draft.path:
+        what = 'file name' if os.path.basename(target) != draft.where else 'directory'
+        yield draft.error(None, '%s does not match its content (%s)' % (what, identity),
+                          hint='git mv %s %s' % (shlex.quote(draft.path), shlex.quote(target)))
+
+
+@rule
+def short(draft):
+    """A recipe has at most 25 lines, blank ones not counted."""
+    if draft.blank_free > MAX_LINES:
+        yield draft.error(None, 'has %d lines, and %d are allowed, blank ones not counted'
+                          % (draft.blank_free, MAX_LINES))
+
+
+@rule
+def tested(draft):
+    """A recipe has a test that does the software's work; --version and --help alone do not count."""
+    commands = draft.values.get('sanity_check_commands') or ()
+    if not draft.ours or 'sanity_check_commands' in draft.unreadable:
+        return
+    if not isinstance(commands, (list, tuple)) or not any(_does_work(one) for one in commands):
+        yield draft.error('sanity_check_commands', 'sanity_check_commands %s'
+                          % ('only ask for version or help' if commands else 'is missing'),
+                          hint="""write what it is for: sanity_check_commands = ['python -c "import jax"']""")
+
+
+@rule
+def described(draft):
+    """A description is one line, starts with no article and ends with no full stop."""
+    text = draft.text('description')
+    if len(text.splitlines()) > 1:
+        yield draft.error('description', 'description must be one line')
+    if text.rstrip().endswith('.'):
+        yield draft.error('description', 'description must not end with a full stop')
+    article = re.match(r'\s*(an?|the)\s', text, re.IGNORECASE)
+    if article:
+        yield draft.error('description', "description must not start with the article '%s'" % article.group(1))
+
+
+@rule
+def needs_are_provided(draft):
+    """Every need is provided by at least one site that we ship."""
+    needs = draft.values.get('needs')
+    known = _provided_somewhere()
+    for need in needs if isinstance(needs, (list, tuple)) else ():
+        if isinstance(need, str) and need not in known:
+            near = schema.closest(need, known)
+            yield draft.error('needs', "needs '%s', which no site provides (%s)" % (need, ', '.join(sorted(known))),
+                              hint="did you mean '%s'?" % near if near
+                              else 'a new feature goes into a file in %s' % os.path.relpath(site.SITES))
+
+
+@rule
+def definition_is_there(draft):
+    """A definition file that image names lies beside the recipe."""
+    image = draft.text('image')
+    if draft.ours and image.endswith('.def') and '/' not in image:
+        try:
+            image = recipe.resolve(image, draft.values)
+        except EasySIFError:
+            return  # the schema's rule tells of it
+        if not os.path.isfile(os.path.join(os.path.dirname(draft.path), image)):
+            yield draft.error('image', "definition file '%s' is not beside the recipe" % image,
+                              hint='git add %s' % shlex.quote(os.path.join(os.path.dirname(draft.path), image)))
+
+
+def _check_one(path):
+    try:
+        values, lines, errors = recipe.parse(path)
+        with open(path, encoding='utf-8') as handle:
+            blank_free = sum(1 for line in handle if line.strip())
+    except EasySIFError as err:
+        return [Finding(path, 'readable', err)]
+    draft = Draft(path, values, lines, tuple(key for key in lines if key not in values), blank_free)
+    return [Finding(path, 'data_only', err) for err in errors] + [
+        Finding(path, function.__name__, err) for function in _RULES for err in function(draft)]
+
+
+def _all_in(directory):
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(directory)
+                  for name in names if name.endswith('.eb'))
+
+
+def _by_name(name):
+    known = {os.path.basename(path): path for path in _all_in(recipe_directory())}
+    wanted = name if name.endswith('.eb') else '%s.eb' % name
+    if wanted not in known:
+        near = schema.closest(wanted, known)
+        raise EasySIFError(name, 'there is no such recipe', hint="did you mean '%s'?" % near if near
+                           else 'ls -R %s' % shlex.quote(recipe_directory()))
+    return known[wanted]
+
+
+def _does_work(command):
+    """Return whether a sanity check command does more than name its version or its options (bool)."""
+    if not isinstance(command, str):
+        return False
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:
+        return True  # no business of this rule; the shell will tell
+    steps, reading = [[]], True
+    for word in words:
+        if word in (';', '&', '&&', '||', '(', ')'):
+            steps.append([])
+            reading = True
+        elif set(word) <= set('<>|&'):
+            if reading and steps[-1][-1:] == ['2']:
+                steps[-1].pop()  # of 2>&1
+            reading = False  # what follows only looks at the answer
+        elif reading and (steps[-1] or '=' not in word):
+            steps[-1].append(word)
+    return any(len(step) > 1 and not _NO_TEST.issuperset(step[1:]) and not {'--version', '--help'}.intersection(step)
+               for step in steps)
+
+
+def _provided_somewhere():
+    return {need for path in site.shipped().values() for need in (site.read(path).get('provides') or {})}

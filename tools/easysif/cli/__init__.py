@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command ``easysif``: one module for each group of sub-commands, everything else is in the library.
+
+A group has ``register(subparsers)``, which adds its parsers and gives each ``set_defaults(run=function)``; the
+function takes the parsed arguments and returns an exit code (None for 0).
+"""
+
+import argparse
+import os
+import sys
+import traceback
+
+from easysif import __version__
+from easysif.cli import check, config, site
+from easysif.errors import TOOL, USAGE, EasySIFError
+
+GROUPS = (check, config, site)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells of wrong usage in our form, and knows --debug at every level."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
+                          help='show where in the program an error comes from')
+
+    def error(self, message):
+        """Raise what is wrong with the command line.
+
+        :raises EasySIFError: always
+        """
+        raise EasySIFError(self.prog, message, hint='%s --help' % self.prog, exit_code=USAGE)
+
+
+def main(argv=None):
+    """Run the command line and return its exit code (int): 0, 1 input, 2 usage, 3 a tool or network that failed.
+
+    :param argv: arguments without the command (list of str), those of the process where None
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    debug = '--debug' in argv
+    try:
+        args = _parser().parse_args(argv)
+        return args.run(args) or 0
+    except SystemExit as err:  # argparse, after --help and --version
+        return err.code or 0
+    except EasySIFError as err:
+        if debug:
+            traceback.print_exc()
+        print('error: %s' % err, file=sys.stderr)
+        return err.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as err:
+        if debug:
+            traceback.print_exc()
+        print('error: %s' % EasySIFError('easysif', 'an error that is not yours (%s: %s)' % (type(err).__name__, err),
+                                         hint='run it again with --debug, and report what it prints'), file=sys.stderr)
+        return TOOL
+
+
+def _parser():
+    parser = Parser(prog='easysif', description='Container images as software modules.')
+    parser.add_argument('--version', action='version', version='easysif %s' % __version__)
+    commands = parser.add_subparsers(metavar='COMMAND', required=True, title='commands')
+    for group in GROUPS:
+        group.register(commands)
+    return parser

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``easysif site apply``: writes what the site provides, so that every installed module sees it."""
+
+import os
+
+from easysif.errors import EasySIFError
+from easysif.site import resolve
+
+
+def register(subparsers):
+    """Add the commands."""
+    parser = subparsers.add_parser('site', help='apply the settings of the site to installed modules')
+    commands = parser.add_subparsers(metavar='COMMAND', required=True, title='commands')
+    apply = commands.add_parser('apply', help='write site.lua and site.sh',
+                                description='Write what the site provides to site.lua and site.sh, which modules read.')
+    apply.add_argument('--prefix', metavar='DIR', help="EasyBuild's install path (default: as EasyBuild's environment"
+                                                       ' variables say, else ~/.local/easybuild)')
+    apply.set_defaults(run=_apply)
+
+
+def _apply(args):
+    from easysif import site_files  # here, so that the other commands start without it
+    changed = site_files.apply(os.path.abspath(args.prefix or _prefix()), resolve().site)
+    for path in changed:
+        print('written  %s' % path)
+    if not changed:
+        print('nothing to change')
+
+
+def _prefix():
+    """Return the prefix that EasyBuild would use, as far as its environment says (str).
+
+    :raises EasySIFError: nothing is installed there
+    """
+    prefix = (os.environ.get('EASYBUILD_INSTALLPATH') or os.environ.get('EASYBUILD_PREFIX')
+              or os.path.expanduser('~/.local/easybuild'))
+    if not os.path.isdir(prefix):
+        raise EasySIFError(prefix, 'there are no installed modules', hint='easysif site apply --prefix DIR')
+    return prefix
