@@ -135,7 +135,8 @@ def validate(values, where, lines=None, path=None):
         line = lines.get(key, 0)
         errors.append((line, EasySIFError('%s:%d' % (where, line) if line else where, what, **kwargs)))
 
-    given = {key: value for key, value in values.items() if value not in (None, '', [], (), {})}
+    known = schema.load('recipe')['properties']
+    given = {key: value for key, value in values.items() if key not in known or value not in (None, '', [], (), {})}
     for key in [key for key in OURS + _THEIRS if key in given]:
         try:
             given[key] = _resolved(given[key], given, key in OURS)

@@ -87,7 +87,7 @@ def quote(value):
 def closest(word, known):
     """Return the known word that was probably meant (str), None where none is near."""
     lower = {str(one).lower(): one for one in known}
-    near = difflib.get_close_matches(str(word).lower(), lower, n=1)
+    near = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.7)
     return lower[near[0]] if near else None
 
 
