@@ -130,8 +130,9 @@ def _problems_of(err, write):
     elif err.validator == 'required':
         for key in err.validator_value:
             if key not in err.instance:
-                yield Problem(path, '%s is missing' % label(path + (key,)),
-                              hint=_example(key, err.schema['properties'][key], write))
+                hint = _example(path[0], err.schema, write) if path else _example(
+                    key, err.schema['properties'][key], write)
+                yield Problem(path, '%s is missing' % label(path + (key,)), hint=hint)
     else:
         if 'propertyNames' in err.absolute_schema_path:
             subject = 'a key of %s' % subject if subject else 'a key'
