@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From an image of a registry or a definition file to one SIF file, by the container runtime.
+
+The runtime works in a private directory below the one it is given, which is gone afterwards, whatever happens;
+its cache is off. The SIF is packed as the site's ``squashfs`` says.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import tempfile
+from contextlib import contextmanager
+
+from easysif.data import helper
+from easysif.errors import TOOL, EasySIFError
+from easysif.images import definition
+from easysif.resources import mksquashfs_options
+from easysif.run import describe, run
+from easysif.runtime import bind
+
+#: What of the caller's environment %post gets: how to reach package indexes from here.
+FORWARDED = re.compile(r'(PIP_INDEX_URL|PIP_EXTRA_INDEX_URL|PIP_TRUSTED_HOST|(http|https|ftp|all|no)_proxy)\Z',
+                       re.IGNORECASE)
+CERTIFICATES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')
+NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]|\+ ')  # not what went wrong in %post
+LOGINS = ('DOCKER_USERNAME', 'DOCKER_PASSWORD')
+
+
+def from_registry(resolved, target, runtime, site, tmp_dir, log, where=None):
+    """Make a SIF file of an image that a registry has.
+
+    :param resolved: what to fetch (registry.Resolved)
+    :param target: the SIF file to write, which must not exist (str)
+    :param runtime: the container runtime (runtime.Runtime)
+    :param site: its ``squashfs`` is used
+    :param tmp_dir: directory with room for the unpacked image (str)
+    :param log: file that takes all output (str)
+    :param where: the recipe, for messages (str), the image's name where None
+    :raises EasySIFError: the runtime failed
+    """
+    with _workspace(tmp_dir, target, where or resolved.name) as work:
+        env = _environment(runtime, work, resolved.mirror)
+        argv = _argv(runtime, env, work, site, resolved.plain_http, where or resolved.name)
+        _build(argv + [os.path.abspath(target), resolved.uri], env, None, log, where or resolved.name,
+               "image '%s'" % resolved.name)
+
+
+def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where):
+    """Make a SIF file from a definition file, and return what it was made of (dict).
+
+    Relative paths in the definition start at its own directory. ``/tmp`` and ``/var/tmp`` of the build are private:
+    the runtime would show those of the host, which ``rm -rf /tmp/*`` in a definition empties.
+
+    :param definition_path: the definition file (str)
+    :param values: what its templates stand for (dict of str)
+    :param where: the recipe, for messages (str)
+    :raises EasySIFError: it cannot be read, its base is not to be had, the runtime failed
+
+    The other parameters are those of from_registry. The result has ``base`` (as the definition names it),
+    ``base_source`` (path or reference used for it), ``base_digest`` ('' if unknown) and ``definition`` (the text).
+    """
+    derived = definition.derive(definition_path, values, site, where)
+    with _workspace(tmp_dir, target, where) as work:
+        env = _environment(runtime, work, any(base.mirror for base in derived.bases), _inside(site, work))
+        argv = _argv(runtime, env, work, site, derived.plain_http, where)
+        for name in ('tmp', 'var/tmp'):
+            argv += ['--bind', bind(os.path.join(work, 'inside', name), '/' + name)]
+        path = os.path.join(work, 'definition.def')
+        with open(path, 'w', encoding='utf-8', errors='surrogateescape', newline='') as handle:
+            handle.write(derived.text)
+        _build(argv + [os.path.abspath(target), path], env, os.path.dirname(os.path.abspath(definition_path)), log,
+               where, "definition '%s'" % os.path.basename(definition_path))
+    return {'base': derived.base.reference, 'base_source': derived.base.source, 'base_digest': derived.base.digest,
+            'definition': derived.text}
+
+
+@contextmanager
+def _workspace(tmp_dir, target, where):
+    """Give a private directory for one build; it goes at the end, and a target that was not finished with it."""
+    if os.path.lexists(target):
+        raise EasySIFError(where, 'the SIF file to be built is there already', facts=[('file', target)],
+                           hint='rm -- %s' % shlex.quote(target))
+    try:
+        work = tempfile.mkdtemp(prefix='easysif-build-', dir=tmp_dir)
+    except OSError as err:
+        raise EasySIFError(where, "no directory to build in can be made in '%s' (%s)" % (tmp_dir, err.strerror),
+                           hint='set tmp_dir in the site file, or EASYSIF_TMP_DIR') from err
+    try:
+        for name in ('runtime', 'cache', 'bin', 'inside/tmp/.easysif', 'inside/var/tmp'):
+            os.makedirs(os.path.join(work, name))
+        for name in ('tmp', 'var/tmp'):
+            os.chmod(os.path.join(work, 'inside', name), 0o1777)
+        yield work
+    except BaseException:
+        if os.path.lexists(target):
+            os.unlink(target)
+        raise
+    finally:
+        _remove(work)
+
+
+def _environment(runtime, work, mirror, inside=None):
+    """Return the environment of a build (dict)."""
+    prefix = runtime.name.upper() + '_'
+    env = runtime.environment(inside=inside, extra={prefix + 'TMPDIR': os.path.join(work, 'runtime'),
+                                                    prefix + 'CACHEDIR': os.path.join(work, 'cache')})
+    if mirror:
+        # a login in variables names no registry; it is for the image's own
+        env = {key: value for key, value in env.items() if not key.endswith(LOGINS)}
+    return env
+
+
+def _inside(site, work):
+    """Return the variables that %post gets (dict), and lay the site's certificates out for it."""
+    inside = {key: value for key, value in os.environ.items() if FORWARDED.match(key)}
+    if site.ca_certificates:
+        # not bound over the image's own: where it has none that is fatal, where it has, no update of it would work;
+        # in a hidden directory, for definitions that end with rm -rf /tmp/*
+        shutil.copyfile(site.ca_certificates, os.path.join(work, 'inside/tmp/.easysif/ca-certificates.crt'))
+        inside.update((name, '/tmp/.easysif/ca-certificates.crt') for name in CERTIFICATES)
+    return inside
+
+
+def _argv(runtime, env, work, site, plain_http, where):
+    """Return the command up to its target and source (list of str), which may add to ``env``."""
+    mksquashfs = shutil.which('mksquashfs', path='%s:/usr/sbin:/sbin' % env.get('PATH', os.defpath))
+    if not mksquashfs:
+        raise EasySIFError(where, 'mksquashfs is not on PATH, and no SIF file is made without it', exit_code=TOOL,
+                           hint='apt-get install squashfs-tools, or have your site install it')
+    argv, options = [runtime.path, 'build', '--disable-cache'], ' '.join(mksquashfs_options(site.squashfs))
+    if '--mksquashfs-args' in run([runtime.path, 'build', '--help'], env=env, timeout=60).stdout:
+        argv += ['--mksquashfs-args', options]
+    else:
+        # SingularityCE and old Apptainer have no such option, but take the first mksquashfs on PATH
+        shutil.copy(helper('mksquashfs'), os.path.join(work, 'bin'))
+        os.chmod(os.path.join(work, 'bin', 'mksquashfs'), 0o755)
+        env.update(PATH='%s:%s' % (os.path.join(work, 'bin'), env.get('PATH', os.defpath)),
+                   EASYSIF_MKSQUASHFS=mksquashfs, EASYSIF_MKSQUASHFS_OPTIONS=options)
+    return argv + (['--no-https'] if plain_http else [])
+
+
+def _build(argv, env, cwd, log, where, subject):
+    """Run a build to its end.
+
+    :raises EasySIFError: it failed; with the reason that the runtime gives and what was printed last before it
+    """
+    begin = os.path.getsize(log) if os.path.exists(log) else 0
+    result = run(argv, env=env, cwd=cwd, log=log, check=False)
+    if result.status == 0 and os.path.exists(argv[-2]):
+        return
+    reason, last = _reason(log, begin)
+    facts = [('command', shlex.join(result.argv)), ('exit code', describe(result.status)), ('reason', reason),
+             ('last line', last), ('log', log)]
+    raise EasySIFError(where, '%s could not be made into a SIF file' % subject,
+                       facts=[(label, value) for label, value in facts if value],
+                       hint='less %s' % shlex.quote(log), exit_code=TOOL)
+
+
+def _reason(log, begin):
+    """Return what the runtime gives as reason, and the last line of others before it (str, str), '' if none.
+
+    The runtime pads its words (``ERROR:   ``), which tells its lines from those of pip and others.
+    """
+    with open(log, 'rb') as handle:
+        handle.seek(max(begin, os.path.getsize(log) - (1 << 16)))
+        lines = [line.strip() for line in handle.read().decode('utf-8', 'replace').splitlines()]
+    reasons = [line[9:] for line in lines if line.startswith(('FATAL:   ', 'ERROR:   '))]
+    others = [line for line in lines if line and not NOISE.match(line)]
+    return reasons[0] if reasons else '', others[-1] if others else ''
+
+
+def _remove(path):
+    """Remove a directory of ours, also where an image has directories that may not be written or entered."""
+    for directory, names, _ in os.walk(path):
+        for name in names:
+            inner = os.path.join(directory, name)
+            if not os.path.islink(inner):
+                os.chmod(inner, stat.S_IRWXU)
+    shutil.rmtree(path)

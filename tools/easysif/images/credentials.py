@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Logins for registries, from where the runtime and docker keep them; they are read, used and never shown."""
+
+import base64
+import binascii
+import json
+import os
+from dataclasses import dataclass, field
+
+#: Docker Hub's login is kept under this name by every tool.
+DOCKER_HUB_KEY = 'https://index.docker.io/v1/'
+PREFIXES = ('APPTAINER_', 'SINGULARITY_')
+
+
+@dataclass(frozen=True)
+class Login:
+    """User and password for one registry; neither is part of its repr."""
+
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+
+    def header(self):
+        """Return the value of an Authorization header (str)."""
+        return 'Basic %s' % base64.b64encode(('%s:%s' % (self.user, self.password)).encode()).decode()
+
+
+def find(host, variables, env=None):
+    """Return the login for a registry, None where there is none (Login or None).
+
+    :param host: HOST or HOST:PORT, ``docker.io`` for Docker Hub (str)
+    :param variables: whether {APPTAINER,SINGULARITY}_DOCKER_{USERNAME,PASSWORD} are meant for this registry: they
+        name none, so they must not be sent to a mirror (bool)
+    :param env: environment to look into (dict), the process's where None
+    """
+    env = os.environ if env is None else env
+    for prefix in PREFIXES if variables else ():
+        user, password = env.get(prefix + 'DOCKER_USERNAME'), env.get(prefix + 'DOCKER_PASSWORD')
+        if user and password:
+            return Login(user, password)
+    for path in files(env):
+        try:
+            with open(path, 'rb') as handle:
+                logins = read_json(handle.read()).get('auths')
+        except OSError:
+            continue
+        for name in _names(host):
+            login = _decode(logins.get(name)) if isinstance(logins, dict) else None
+            if login:
+                return login
+    return None
+
+
+def files(env):
+    """Return the files that hold logins, the runtime's own first (list of str)."""
+    home = env.get('HOME') or os.path.expanduser('~')
+    return [
+        os.path.join(env.get('APPTAINER_CONFIGDIR') or os.path.join(home, '.apptainer'), 'docker-config.json'),
+        os.path.join(env.get('SINGULARITY_CONFIGDIR') or os.path.join(home, '.singularity'), 'docker-config.json'),
+        os.path.join(env.get('DOCKER_CONFIG') or os.path.join(home, '.docker'), 'config.json'),
+    ]
+
+
+def read_json(data):
+    """Return the JSON object in some bytes, an empty one where there is none (dict)."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _names(host):
+    """Return the names under which tools keep the login of a host (list of str)."""
+    names = [host, 'https://' + host, 'http://' + host, 'https://%s/v1/' % host, 'https://%s/v2/' % host]
+    return [DOCKER_HUB_KEY] + names if host == 'docker.io' else names
+
+
+def _decode(entry):
+    if not isinstance(entry, dict):
+        return None
+    if entry.get('username') and entry.get('password'):
+        return Login(str(entry['username']), str(entry['password']))
+    try:
+        user, colon, password = base64.b64decode(entry.get('auth') or '', validate=True).decode().partition(':')
+    except (binascii.Error, TypeError, ValueError):
+        return None
+    return Login(user, password) if colon else None

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Definition files: what is really built, with the recipe's values put in and the bases as this site has them.
+
+The header is read as Apptainer and SingularityCE read it; all else of the file passes through untouched.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+
+from easysif.errors import EasySIFError
+from easysif.images import reference, registry
+
+TEMPLATE = re.compile(r'%\((name|version|versionsuffix)\)s')
+STAGE = re.compile(r'^bootstrap:', re.IGNORECASE | re.MULTILINE)
+EXAMPLE = "let it begin with two lines: 'Bootstrap: docker' and 'From: debian:12'"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What one stage starts from.
+
+    ``reference`` is what the definition names, ``source`` what is used for it (a path, or a ``docker://`` reference
+    with digest); ``digest`` is '' where it is not known. ``plain_http`` and ``mirror`` are as in registry.Resolved.
+    """
+
+    reference: str
+    source: str
+    digest: str = ''
+    plain_http: bool = False
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A definition ready to be built: its text, and the base of each of its stages (tuple of Base, the last one's
+    file system is the image's)."""
+
+    text: str
+    bases: tuple
+
+    @property
+    def base(self):
+        """The base of the image itself (Base)."""
+        return self.bases[-1]
+
+    @property
+    def plain_http(self):
+        """Whether a registry is spoken to by http (bool)."""
+        return any(base.plain_http for base in self.bases)
+
+
+def derive(path, values, site, where):
+    """Return what is to be built for a definition file (Derived).
+
+    :param path: the definition file (str)
+    :param values: what ``%(name)s``, ``%(version)s`` and ``%(versionsuffix)s`` stand for (dict of str)
+    :param site: its ``base_images``, ``registry_mirrors`` and ``ca_certificates`` are used
+    :param where: the recipe, for messages (str)
+    :raises EasySIFError: no such file, no header, a base that is not to be had
+    """
+    try:
+        with open(path, encoding='utf-8', errors='surrogateescape', newline='') as handle:
+            text = handle.read()
+    except OSError as err:
+        raise EasySIFError(where, "definition file '%s' cannot be read (%s)" % (path, err.strerror),
+                           hint='put it beside the recipe, or add its directory with --sourcepath') from err
+    text = TEMPLATE.sub(lambda match: values[match.group(1)], text)
+    starts = [match.start() for match in STAGE.finditer(text)]
+    if not starts:
+        raise _malformed(path, where, 'it has no line that starts with Bootstrap:')
+    parts, bases = [text[:starts[0]]], []
+    for start, end in zip(starts, starts[1:] + [len(text)]):
+        part, base = _stage(text[start:end], path, site, where)
+        parts.append(part)
+        bases.append(base)
+    derived = Derived(''.join(parts), tuple(bases))
+    pulled = [base for base in bases if base.digest]
+    if derived.plain_http and not all(base.plain_http for base in pulled):
+        raise EasySIFError(where, "the stages of definition '%s' need both http and https" % path,
+                           facts=[(base.reference, base.source) for base in pulled],
+                           hint='name an https mirror for all of them in registry_mirrors of the site file')
+    return derived
+
+
+def _stage(text, path, site, where):
+    """Return the text of one stage with its base replaced, and the base (str, Base)."""
+    lines = text.splitlines(keepends=True)
+    length = next((i for i, line in enumerate(lines) if line.lstrip().startswith('%')), len(lines))
+    header = {}
+    for number, line in enumerate(lines[:length]):
+        key, colon, value = line.partition('#')[0].partition(':')
+        if colon:
+            header[key.strip().lower()] = (value.strip(), number)
+    for key, (value, _) in header.items():
+        if '{{' in value:
+            raise _malformed(path, where, "'%s: %s' in its header needs a build argument, which is not supported yet"
+                             % (key, value))
+    bootstrap, origin = (header.get(key, ('', 0))[0] for key in ('bootstrap', 'from'))
+    if not origin:
+        if bootstrap in ('docker', 'localimage', ''):
+            raise _malformed(path, where, "its header names no base after 'Bootstrap: %s'" % bootstrap)
+        return text, Base(bootstrap, bootstrap)
+    named = origin if bootstrap == 'localimage' else '%s://%s' % (bootstrap, origin)
+    if named in site.base_images:
+        base = Base(named, _local(named, site.base_images[named], where))
+        replaced = {'bootstrap': 'localimage', 'from': base.source}
+    elif bootstrap == 'docker':
+        full = '/'.join(filter(None, [header[key][0] for key in ('registry', 'namespace') if key in header] + [origin]))
+        found = registry.resolve(reference.parse('docker://' + full, where), site.registry_mirrors,
+                                 '%s: %s' % (where, os.path.basename(path)), ca_certificates=site.ca_certificates)
+        base = Base('docker://' + full, found.uri, found.digest, found.plain_http, found.mirror)
+        replaced = {'from': found.uri[len('docker://'):]}
+    else:
+        return text, Base(named, named)
+    for key, (_, number) in header.items():
+        if key in replaced:
+            lines[number] = '%s: %s\n' % (key.capitalize(), replaced[key])
+        elif key in ('registry', 'namespace'):
+            lines[number] = ''
+    return ''.join(lines), base
+
+
+def _local(named, path, where):
+    """Return the absolute path of a base that the site has (str)."""
+    path = os.path.abspath(path)
+    if not os.path.exists(path):
+        raise EasySIFError(where, "the site's base image for '%s' is not there" % named, facts=[('path', path)],
+                           hint="correct base_images in the site file: '%s': /path/to/sif-or-directory" % named)
+    if '#' in path or '{{' in path or path.endswith('\\') or not path.isprintable():
+        raise EasySIFError(where, "the site's base image for '%s' has a path that no definition can hold" % named,
+                           facts=[('path', path)], hint='move it to a path without # {{ \\ and control characters')
+    return path
+
+
+def _malformed(path, where, reason):
+    return EasySIFError(where, "definition '%s' has no usable header" % path, facts=[('reason', reason)], hint=EXAMPLE)

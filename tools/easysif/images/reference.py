@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a recipe's ``image`` means: the text is taken apart once, here, and nothing is asked of any registry.
+
+Names of ``docker://`` images follow docker's own rules, so that a reference means here what it means there.
+"""
+
+import re
+from dataclasses import dataclass
+
+from easysif.errors import EasySIFError
+
+DOCKER, FILE, DEFINITION = 'docker', 'file', 'definition'
+
+#: Kinds of image that are known to the design and not there yet.
+LATER = ('oras', 'library', 'https', 'http', 'docker-archive', 'oci-archive')
+SUPPORTED = 'docker://HOST/NAME:TAG, NAME.sif, NAME.def'
+
+SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):')
+HOST = re.compile(r'(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*'
+                  r'|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z')
+REPOSITORY = re.compile(r'[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*\Z')
+TAG = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z')
+DIGEST = re.compile(r'sha256:[0-9a-f]{64}\Z')
+
+DOCKER_HUB = 'docker.io'
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One image as a recipe names it; a part that the kind does not have is ''.
+
+    ``kind`` is DOCKER, FILE or DEFINITION; ``text`` is what was written; ``registry``, ``repository``, ``tag`` and
+    ``digest`` belong to DOCKER (with a digest the tag is for people only); ``path`` to the other two.
+    """
+
+    kind: str
+    text: str
+    registry: str = ''
+    repository: str = ''
+    tag: str = ''
+    digest: str = ''
+    path: str = ''
+
+    def name(self):
+        """Return what people call it: ``nvcr.io/nvidia/jax:24.10-py3``, or the path (str)."""
+        if self.kind != DOCKER:
+            return self.path
+        return '%s/%s%s' % (self.registry, self.repository, ':' + self.tag if self.tag else '')
+
+
+def parse(text, where):
+    """Return what an image text refers to (Reference).
+
+    :param text: value of the field ``image`` of a recipe, or the base of a definition (str)
+    :param where: the file it stands in, for messages (str)
+    :raises EasySIFError: the text names no image, or one of a kind that is not supported
+    """
+    if not isinstance(text, str):
+        raise EasySIFError(where, 'image must be a text, not %r' % (text,), hint="write image = 'docker://…'")
+    if not text.strip() or text != text.strip() or not text.isprintable():
+        raise EasySIFError(where, 'image %r is empty, or holds blanks at its ends or control characters' % text,
+                           facts=[('supported', SUPPORTED)], hint="write image = 'docker://…'")
+    match = SCHEME.match(text)
+    if match:
+        if text.startswith('docker://'):
+            return _docker(text, where)
+        raise _unsupported(text, match.group(1), where)
+    if '..' in text.split('/'):
+        raise EasySIFError(where, "image '%s' leaves the directories that are searched for images" % text,
+                           hint="write the file's name alone or its absolute path")
+    for suffix, kind in (('.sif', FILE), ('.def', DEFINITION)):
+        if text.endswith(suffix) and not text.endswith('/' + suffix) and text != suffix:
+            return Reference(kind=kind, text=text, path=text)
+    raise EasySIFError(where, "image '%s' is neither a reference nor a .sif or .def file" % text,
+                       facts=[('supported', SUPPORTED)],
+                       hint="write image = 'docker://%s', if it is in a registry" % text)
+
+
+def is_digest(text):
+    """Tell whether a text is a digest as we use them, ``sha256:`` and 64 hexadecimal digits (bool)."""
+    return isinstance(text, str) and bool(DIGEST.match(text))
+
+
+def _docker(text, where):
+    rest, at, digest = text[len('docker://'):].partition('@')
+    if at and not is_digest(digest):
+        raise _malformed(text, where, "digest '%s' is not sha256: and 64 hexadecimal digits" % digest)
+    head, slash, tail = rest.partition('/')
+    # docker takes the first part for a host when it cannot be a user's name on Docker Hub
+    if slash and ('.' in head or ':' in head or head == 'localhost' or head.lower() != head):
+        registry, rest = head, tail
+    else:
+        registry = DOCKER_HUB
+    if not HOST.match(registry):
+        raise _malformed(text, where, "'%s' is not a host name" % registry)
+    if registry in ('index.docker.io', 'registry-1.docker.io'):
+        registry = DOCKER_HUB
+    repository, colon, tag = rest.partition(':')
+    if registry == DOCKER_HUB and repository and '/' not in repository:
+        repository = 'library/' + repository
+    if not REPOSITORY.match(repository):
+        reason = ('the name must be in lower case' if REPOSITORY.match(repository.lower())
+                  else "'%s' is not a name: letters, digits and single . _ - between them" % repository)
+        raise _malformed(text, where, reason)
+    if len(registry) + 1 + len(repository) > 255:
+        raise _malformed(text, where, 'the name is longer than 255 characters')
+    if colon and not TAG.match(tag):
+        raise _malformed(text, where, "tag '%s' is not up to 128 letters, digits and _ . -" % tag)
+    return Reference(kind=DOCKER, text=text, registry=registry, repository=repository,
+                     tag=tag or ('' if digest else 'latest'), digest=digest)
+
+
+def _malformed(text, where, reason):
+    return EasySIFError(where, "image '%s' is not a docker reference" % text, facts=[('reason', reason)],
+                        hint="write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'")
+
+
+def _unsupported(text, scheme, where):
+    if scheme.lower() in LATER:
+        what = "image '%s': %s is not supported yet" % (text, scheme + (':' if 'archive' in scheme else '://'))
+        hint = "use a docker:// reference, or download the SIF file and write image = 'NAME.sif'"
+    elif scheme.lower() == 'docker':
+        what = "image '%s' is not a docker reference" % text
+        hint = "write image = 'docker://%s'" % text[len('docker:'):].lstrip('/')
+    elif '/' in text and not text.startswith(scheme + ':/'):
+        # HOST:PORT/NAME looks like a scheme
+        what = "image '%s' has no scheme" % text
+        hint = "write image = 'docker://%s'" % text
+    else:
+        what = "image '%s': %s: is not a kind of image" % (text, scheme)
+        hint = "write image = 'docker://…', or the name of a .sif or .def file"
+    return EasySIFError(where, what, facts=[('supported', SUPPORTED)], hint=hint)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How much of this machine we may use, and what follows for mksquashfs.
+
+A batch job or a login node hands out a share of the processors: the affinity mask says which, a cgroup's quota how
+much time on them. Imports nothing of ours.
+"""
+
+import math
+import os
+import re
+
+MEMORY = '64M'  # for mksquashfs: a quarter of its default speed-wise makes no difference, in memory it does
+MOST_PROCESSORS = 32  # each costs mksquashfs some 2 MB beyond MEMORY, and beyond these the disk is the limit
+
+#: Compressors of mksquashfs that know a level.
+LEVELLED = ('gzip', 'lzo', 'zstd')
+
+
+def processors(proc='/proc/self'):
+    """Return how many processors this process may keep busy, at least 1 (int).
+
+    :param proc: directory of this process in the proc file system (str)
+    """
+    count = len(os.sched_getaffinity(0))
+    for quota in _quotas(proc):
+        count = min(count, math.ceil(quota))
+    return max(count, 1)
+
+
+def mksquashfs_options(squashfs):
+    """Return the options that make mksquashfs pack as the site wants it, with all processors we may use (list of str).
+
+    :param squashfs: the site's setting ``squashfs``: compressor, level, block (dict)
+    """
+    compressor = squashfs['compressor']
+    options = ['-comp', compressor]
+    if compressor in LEVELLED and squashfs.get('level') is not None:
+        options += ['-Xcompression-level', str(squashfs['level'])]
+    return options + ['-b', str(squashfs['block']), '-mem', MEMORY,
+                      '-processors', str(min(processors(), MOST_PROCESSORS))]
+
+
+def _quotas(proc):
+    """Yield the quotas of our cgroup and of those it is in, in processors (float), from version 1 and 2."""
+    groups = {}
+    for line in _lines(os.path.join(proc, 'cgroup')):
+        _, controllers, path = line.split(':', 2)
+        groups.update((controller, path) for controller in controllers.split(','))
+    for line in _lines(os.path.join(proc, 'mountinfo')):
+        # 36 35 98:0 /root/of/mount /mount/point opts - type source superoptions
+        before, _, after = line.partition(' - ')
+        root, mount = (_unescape(text) for text in before.split()[3:5])
+        kind, _, options = after.split(' ', 2)
+        if kind == 'cgroup2' and '' in groups:
+            yield from _upwards(mount, root, groups[''], _quota2)
+        elif kind == 'cgroup' and 'cpu' in options.split(',') and 'cpu' in groups:
+            yield from _upwards(mount, root, groups['cpu'], _quota1)
+
+
+def _upwards(mount, root, path, quota):
+    inside = os.path.relpath(path, root) if path.startswith(root) else '.'
+    while True:
+        value = quota(os.path.normpath(os.path.join(mount, inside)))
+        if value:
+            yield value
+        if inside in ('', '.'):
+            return
+        inside = os.path.dirname(inside)
+
+
+def _quota2(directory):
+    words = ' '.join(_lines(os.path.join(directory, 'cpu.max'))).split()
+    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0] != 'max' else None
+
+
+def _quota1(directory):
+    quota, period = (' '.join(_lines(os.path.join(directory, 'cpu.cfs_%s_us' % name))) for name in ('quota', 'period'))
+    return int(quota) / int(period) if quota and period and int(quota) > 0 else None
+
+
+def _lines(path):
+    try:
+        with open(path, encoding='utf-8', errors='surrogateescape') as handle:
+            return handle.read().splitlines()
+    except OSError:
+        return []
+
+
+def _unescape(text):
+    """Return a field of mountinfo with its octal escapes undone (str)."""
+    return re.sub(r'\\([0-7]{3})', lambda match: chr(int(match.group(1), 8)), text)
