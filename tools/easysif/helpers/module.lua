@@ -1,0 +1,183 @@
+-- What the statements of an EasySIF module mean under Lmod. It starts no process and reads a few files:
+-- the site file of the prefix and what the guards ask for.
+
+local site = {}
+local pushed, order = {}, {}
+local binds, targets = {}, {}
+
+local function env(name) return os.getenv(name) or "" end
+local function exists(path) return path ~= "" and lfs.attributes(path, "mode") ~= nil end
+local function is_directory(path) return lfs.attributes(path, "mode") == "directory" end
+local function has_size(path, size) return lfs.attributes(path, "size") == size end
+local function filled(value) return value ~= "" end
+local function bindable(path) return path ~= "" and not path:find("[:,\n]") end
+local function is_unset(name) return os.getenv(name) == nil end
+
+-- "hsqs", and the length in bytes_used, the little-endian 64-bit word at offset 40 of the superblock
+local function valid_squashfs(path)
+    local file = lfs.attributes(path, "mode") == "file" and io.open(path, "rb")
+    if not file then return false end
+    local head = file:read(48) or ""
+    file:close()
+    if #head < 48 or head:sub(1, 4) ~= "hsqs" then return false end
+    local used = 0
+    for position = 48, 41, -1 do used = used * 256 + head:byte(position) end
+    return used >= 96 and lfs.attributes(path, "size") >= used
+end
+
+local function mine(path)
+    local file = io.open(path, "r+")
+    if not file then return false end
+    file:close()
+    local status = io.open("/proc/self/status")
+    local user = status and status:read("a"):match("Uid:%s*(%d+)")
+    if status then status:close() end
+    return user ~= "0" or lfs.attributes(path, "uid") == 0
+end
+
+-- The site file is data that `easysif site apply` wrote; the installation's own copy serves where it cannot be read.
+local function read_site(prefix, root)
+    for _, path in ipairs({ prefix .. "/easysif/site.lua", root .. "/easysif/site.lua" }) do
+        local chunk = loadfile(path)
+        local fine, values = pcall(chunk or function() end)
+        if fine and type(values) == "table" then
+            site = values
+            return
+        end
+    end
+end
+
+-- Only the place of overlays is a template: $USER, $HOME or any other variable; unset ones make it empty.
+local function setting(name)
+    local value, complete = (site.settings or {})[name] or "", true
+    if name ~= "overlays" then return value end
+    value = value:gsub("%$[{]?([%a_][%w_]*)[}]?", function(variable)
+        local found = os.getenv(variable)
+        if not found and variable == "USER" then found = os.getenv("LOGNAME") or env("HOME"):match("[^/]+$") end
+        complete = complete and found ~= nil
+        return found
+    end)
+    return complete and value or ""
+end
+
+local function values_of(need)
+    return need and (site.needs or {})[need] or not need and site or {}
+end
+
+local function say(...) return table.concat({ ... }, "\n") end
+local function fail(...) if mode() == "load" then LmodError(say(...)) end end
+local function warn(...) if mode() == "load" then LmodMessage(say(...)) end end
+
+local function make_directory(path)
+    if mode() ~= "load" then return end
+    local position = 1
+    while position do
+        position = path:find("/", position + 1, true)
+        lfs.mkdir(position and path:sub(1, position - 1) or path)
+    end
+end
+
+local function push(name, value)
+    if pushed[name] == nil then order[#order + 1] = name end
+    pushed[name] = value
+end
+
+local function inside(name, value)
+    push("SINGULARITYENV_" .. name, value)
+    push("APPTAINERENV_" .. name, value)
+end
+
+local function inside_each(need)
+    for _, pair in ipairs(values_of(need).container_env or {}) do inside(pair[1], pair[2]) end
+end
+
+-- Adds the entries of a bind list to a table. The runtimes take a word after a comma for an option of the bind
+-- before it if it looks like one; a backslash before the comma belongs to the path.
+local function split_binds(list, entries)
+    local open = false
+    for word in list:gmatch("[^,]+") do
+        local option = word == "ro" or word == "rw" or word:match("^image%-src=") or word:match("^id=")
+        if #entries > 0 and (open or option) then
+            entries[#entries] = entries[#entries] .. "," .. word
+        else
+            entries[#entries + 1] = word
+        end
+        open = word:sub(-1) == "\\"
+    end
+    return entries
+end
+
+local function target_of(entry)
+    local source, target = entry:match("^([^:]*):?([^:]*)")
+    return ((target ~= "" and target or source):gsub("(.)/+$", "%1"))
+end
+
+local function users_binds()
+    local ours, kept = {}, {}
+    for _, entry in ipairs(split_binds(env("EASYSIF_BINDS"), {})) do ours[entry] = true end
+    for _, name in ipairs({ "SINGULARITY_BINDPATH", "APPTAINER_BINDPATH" }) do
+        for _, entry in ipairs(split_binds(env(name), {})) do
+            if not ours[entry] then
+                kept[#kept + 1] = entry
+                ours[entry] = true
+            end
+        end
+    end
+    return kept
+end
+
+local function bind(source, target, options)
+    if not exists(source) then return end
+    local entry = source
+    if target ~= "" then entry = entry .. ":" .. target end
+    if options ~= "" then entry = entry .. ":" .. options end
+    if targets[target_of(entry)] then return end
+    targets[target_of(entry)] = true
+    binds[#binds + 1] = entry
+end
+
+local function bind_each(need)
+    for _, entry in ipairs(values_of(need).binds or {}) do
+        local source, target, options = entry:match("^([^:]*):?([^:]*):?(.*)$")
+        bind(source, target, options)
+    end
+end
+
+local function push_binds()
+    local all = users_binds()
+    local taken = {}
+    for _, entry in ipairs(all) do taken[target_of(entry)] = true end
+    local added = {}
+    for _, entry in ipairs(binds) do
+        if not taken[target_of(entry)] then
+            added[#added + 1] = entry
+            all[#all + 1] = entry
+        end
+    end
+    binds = added
+    push("SINGULARITY_BINDPATH", table.concat(all, ","))
+    push("APPTAINER_BINDPATH", table.concat(all, ","))
+end
+
+-- EASYSIF_SET records what was set and EASYSIF_KEPT what the user had, as name=value;name=value, so that unloading
+-- takes back exactly that, whatever has changed meanwhile, and wrappers of other modules can undo it.
+local function record(name, value)
+    return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
+end
+
+local function finish()
+    if #order == 0 then return end
+    local set, kept = {}, {}
+    for _, name in ipairs(order) do
+        set[#set + 1] = record(name, pushed[name])
+        if os.getenv(name) then kept[#kept + 1] = record(name, os.getenv(name)) end
+    end
+    if mode() == "unload" and filled(env("EASYSIF_SET")) then
+        order = {}
+        for name in (";" .. env("EASYSIF_SET")):gmatch(";([%a_][%w_]*)=") do order[#order + 1] = name end
+    end
+    for _, name in ipairs(order) do pushenv(name, pushed[name] or "") end
+    setenv("EASYSIF_BINDS", table.concat(binds, ","))
+    setenv("EASYSIF_KEPT", table.concat(kept, ";"))
+    setenv("EASYSIF_SET", table.concat(set, ";"))
+end

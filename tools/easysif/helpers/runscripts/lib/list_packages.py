@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Usage: list-packages [--json] [NAME...]
+
+Lists the Python packages that a program sees inside the image, and whether each comes from the image or from the
+overlay. What the overlay brings hides a package of the same name in the image. Exits with 1 if a NAME is not there.
+"""
+
+import argparse
+import json
+import re
+import sys
+
+try:
+    from importlib.metadata import distributions
+except ImportError:  # Python 3.7 and older have only what setuptools brings
+    distributions = None
+
+OVERLAY = '/user-software/'
+
+
+def packages():
+    """Return the packages as ``(name, version, origin)``, sorted by name (list)."""
+    found = {}
+    for name, version, location in _all():
+        key = re.sub(r'[-_.]+', '-', name).lower()
+        origin = 'overlay' if (location + '/').startswith(OVERLAY) else 'image'
+        found.setdefault(key, (name, version, origin))
+    return [found[key] for key in sorted(found)]
+
+
+def _all():
+    if distributions is None:
+        import pkg_resources
+        return [(item.project_name, item.version, item.location) for item in pkg_resources.working_set]
+    return [(item.metadata['Name'], item.version, str(item.locate_file(''))) for item in distributions()
+            if item.metadata['Name']]
+
+
+def main():
+    """Print the table, or with ``--json`` a list of objects; return the exit code (int)."""
+    parser = argparse.ArgumentParser(prog='list-packages', description='Lists Python packages of image and overlay.')
+    parser.add_argument('--json', action='store_true', help='print a list of objects')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='only these packages')
+    options = parser.parse_args()
+    wanted = {re.sub(r'[-_.]+', '-', name).lower(): name for name in options.names}
+    rows = [row for row in packages() if not wanted or wanted.pop(re.sub(r'[-_.]+', '-', row[0]).lower(), None)]
+    if options.json:
+        print(json.dumps([dict(zip(('name', 'version', 'from'), row)) for row in rows], indent=2))
+    else:
+        width = [max([len(row[i]) for row in rows] + [7]) for i in range(2)]
+        for row in [('Package', 'Version', 'From')] * bool(rows) + rows:
+            print('%-*s  %-*s  %s' % (width[0], row[0], width[1], row[1], row[2]))
+    if options.names and wanted:
+        sys.stderr.write('error: list-packages: not installed: %s\n' % ', '.join(sorted(wanted.values())))
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

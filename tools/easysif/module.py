@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the module of one installation does: its plan, written with the words of ``plan.py``."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Optional
+
+from easysif.plan import (All, Bind, Bindable, BindEach, Choose, Env, Exists, Fail, Family, Filled, HasSize, Inside,
+                          InsideEach, IsDirectory, IsUnset, Local, MakeDirectory, Mine, Not, Note, Push, PushBinds,
+                          Set, Site, ValidSquashfs, Warn, message, text)
+
+#: the switches of both runtimes that bring a GPU's driver into the image, by the need that asks for it
+GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
+
+#: variables by which pip, OpenSSL and requests find the certificates that this site trusts
+CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
+
+OVERLAY = '/user-software'
+RUNSCRIPTS = '/runscripts'
+
+
+@dataclass(frozen=True)
+class Conda:
+    """The conda environment inside the image: its directory, its name, and the directory of conda itself."""
+
+    prefix: str
+    name: str
+    root: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A wrapper: what it runs inside the image, and whether that is a Python script of the image."""
+
+    words: tuple
+    python_script: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the plan of a module depends on. All of it is known at install and none of it depends on the site.
+
+    :param module: name and full version (str), as in ``jax/24.10-singularity``
+    :param prefix: EasyBuild's install path (str)
+    :param root: the installation directory (str)
+    :param variable: the name as it stands in ``EBROOT<NAME>`` (str)
+    :param sif_name: file name of the image in ``root`` (str)
+    :param sif_size: its size in bytes (int)
+    :param shell: the image's own bash or sh (str), None where it has neither
+    :param image_env: variables that the image itself defines (dict)
+    :param environment: an environment module, not a tool module (bool)
+    :param eb_python: the Python that runs EasyBuild (str)
+    """
+
+    module: str
+    prefix: str
+    root: str
+    variable: str
+    sif_name: str
+    sif_size: int
+    environment: bool
+    eb_python: str
+    python_env: Optional[str] = None
+    conda: Optional[Conda] = None
+    shell: Optional[str] = None
+    image_env: dict = field(default_factory=dict)
+    needs: tuple = ()
+    binds: tuple = ()
+    container_env: dict = field(default_factory=dict)
+    commands: dict = field(default_factory=dict)
+
+
+def module_plan(inst):
+    """Return what loading the module does (list of statements).
+
+    A tool module sets only names of its own, so that any number of them can be loaded at once.
+
+    :param inst: what is installed (Installation)
+    """
+    if inst.environment:
+        return wrapper_plan(inst)
+    return _image(inst) + _names(inst)
+
+
+def wrapper_plan(inst):
+    """Return what a wrapper does before it starts the image, whatever is loaded (list of statements).
+
+    :param inst: what is installed (Installation)
+    """
+    statements = _image(inst)
+    if inst.environment:
+        statements += _containerroot(inst)
+    statements += _binds(inst) + _inside(inst) + _gpu(inst) + _names(inst)
+    return statements + _generic_names(inst) if inst.environment else statements
+
+
+def activation(inst):
+    """Return the commands that activate conda, the venv and both, inside the image (tuple of three str).
+
+    An image that defines its own ``WITH_CONDA`` keeps it.
+    """
+    conda = inst.image_env.get('WITH_CONDA')
+    if conda is None:
+        conda = '. %s/init-conda' % RUNSCRIPTS if inst.conda else 'true'
+    venv = '. %s/init-venv' % RUNSCRIPTS if inst.python_env else 'true'
+    both = '. %s/init-conda-venv' % RUNSCRIPTS if inst.conda or inst.python_env else 'true'
+    return conda, venv, both
+
+
+def literal(value):
+    """Return a value for ``…ENV_`` variables so that it arrives as it is (str).
+
+    A shell inside the image evaluates what the runtimes hand on: backslashes, dollars and backticks are escaped.
+    Double quotes the runtimes escape themselves (measured with Apptainer 1.4.5).
+    """
+    return re.sub(r'([\\$`])', r'\\\1', value)
+
+
+def _image(inst):
+    own = text(Local('root'), '/', inst.sif_name)
+    stored = text(Site('image_store'), '/', inst.sif_name)
+    return [
+        Note("the image: the module's own copy, else the one of that name and size in the site's image store"),
+        Choose('sif', ((Exists(own), own),
+                       (All((Filled(text(Site('image_store'))), HasSize(stored, inst.sif_size))), stored))),
+        Fail(message(inst.module, 'the image is gone',
+                     (('looked for', own), ('and for', text(stored, ' (%d bytes)' % inst.sif_size))),
+                     text('eb --rebuild %s.eb' % inst.module.replace('/', '-', 1))),
+             Not(Filled(text(Local('sif'))))),
+    ]
+
+
+def _containerroot(inst):
+    overlays = text(Local('overlays'), '/', inst.module)
+    directory = text(Local('containerroot'), OVERLAY)
+    squashfs = text(Local('containerroot'), OVERLAY, '.squashfs')
+    statements = [
+        Note("the user's directory for this module: the prefix's own, or one's own where others installed"),
+        Choose('overlays', ((Mine(text(Local('prefix'), '/easysif/prefix.json')), text(Local('prefix'), '/overlays')),
+                            (Filled(text(Env('EASYSIF_OVERLAYS'))), text(Env('EASYSIF_OVERLAYS'))),
+                            (Filled(text(Site('overlays'))), text(Site('overlays'))),
+                            (Filled(text(Env('HOME'))), text(Env('HOME'), '/.local/share/easysif/overlays')))),
+        Choose('containerroot', ((Filled(text(Local('overlays'))), overlays),)),
+    ]
+    if not inst.python_env:
+        return statements + [Choose('packed', ()), Choose('user_software', ())]
+    return statements + [
+        Note('the overlay: the squashfs if it is whole, else the directory'),
+        Warn(message(inst.module, 'there is no place for an overlay, packages cannot be added',
+                     (('path', text(Local('containerroot'))),), text('export EASYSIF_OVERLAYS=<a directory>')),
+             Not(Bindable(text(Local('containerroot'))))),
+        Warn(message(inst.module, 'user-software.squashfs is damaged and not used', (('file', squashfs),),
+                     text('mv -- "', squashfs, '" "', squashfs, '.damaged"')),
+             All((Exists(squashfs), Not(ValidSquashfs(squashfs))))),
+        Choose('packed', ((All((Bindable(squashfs), ValidSquashfs(squashfs))), squashfs),)),
+        MakeDirectory(directory, All((Filled(text(Local('containerroot'))), Not(Exists(squashfs))))),
+        Choose('user_software', ((All((Filled(text(Local('containerroot'))), Bindable(directory))), directory),)),
+    ]
+
+
+def _binds(inst):
+    statements = [
+        Note('binds: runscripts and overlay, what the recipe, its needs and the site bind; only what this node has'),
+        Bind(text(Local('root'), '/runscripts'), RUNSCRIPTS),
+    ]
+    if inst.python_env:
+        statements += [
+            Bind(text(Local('packed')), OVERLAY, 'image-src=/,ro', Filled(text(Local('packed')))),
+            Bind(text(Local('user_software')), OVERLAY, '',
+                 All((Not(Filled(text(Local('packed')))), IsDirectory(text(Local('user_software')))))),
+        ]
+    for entry in inst.binds:
+        source, target, options = (entry.split(':', 2) + ['', ''])[:3]
+        statements.append(Bind(text(source), target, options))
+    statements += [BindEach(need) for need in inst.needs] + [BindEach()]
+    return statements + [
+        Bind(text(Env('TMPDIR')), guard=All((Filled(text(Env('TMPDIR'))), Bindable(text(Env('TMPDIR')))))),
+        Bind(text(Site('ca_certificates')), guard=Filled(text(Site('ca_certificates')))),
+        PushBinds(),
+    ]
+
+
+def _inside(inst):
+    statements = [Note('inside the image')]
+    path = [RUNSCRIPTS]
+    if inst.python_env:
+        path.append('%s/venv/%s/bin' % (OVERLAY, inst.python_env))
+    if inst.conda:
+        path.append(literal(inst.conda.prefix) + '/bin')
+    path = ':'.join(path)
+    both = [Env(prefix + 'PREPEND_PATH') for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')]
+    statements += [
+        Choose('path', tuple((Filled(text(own)), text(own, ':', path)) for own in both), text(path)),
+        Inside('PREPEND_PATH', text(Local('path'))),
+        Inside('PYTHONNOUSERSITE', text('1')),
+    ]
+    if inst.python_env:
+        statements.append(Inside('VIRTUAL_ENV', text('%s/venv/%s' % (OVERLAY, inst.python_env))))
+    if inst.conda:
+        statements += [Inside('CONDA_PREFIX', text(literal(inst.conda.prefix))),
+                       Inside('CONDA_DEFAULT_ENV', text(literal(inst.conda.name)))]
+    for name in CA_VARIABLES:
+        if name not in inst.image_env:
+            free = [IsUnset(prefix + name) for prefix in ('', 'APPTAINERENV_', 'SINGULARITYENV_')]
+            bundle = text(Site('ca_certificates'))
+            statements.append(Inside(name, bundle, All((Exists(bundle), *free))))
+    statements.append(InsideEach())
+    statements += [InsideEach(need) for need in inst.needs]
+    return statements + [Inside(name, text(literal(value))) for name, value in sorted(inst.container_env.items())]
+
+
+def _gpu(inst):
+    switches = [GPU_SWITCHES[need] for need in inst.needs if need in GPU_SWITCHES]
+    return [Push('%s_%s' % (runtime, switch), text('1'))
+            for switch in switches for runtime in ('SINGULARITY', 'APPTAINER')]
+
+
+def _names(inst):
+    return [
+        Note('names of this module alone'),
+        Set('SIF' + inst.variable, text(Local('sif'))),
+        Set('RUNSCRIPTS' + inst.variable, text(Local('root'), '/runscripts')),
+    ]
+
+
+def _generic_names(inst):
+    names = ('WITH_CONDA', 'WITH_VENV', 'WITH_CONDA_VENV')
+    statements = [
+        Note('names that every environment module sets'),
+        Family('easysif_environment'),
+        Push('SIF', text(Local('sif'))),
+        Push('CONTAINERROOT', text(Local('containerroot'))),
+        Push('RUNSCRIPTS', text(Local('root'), '/runscripts')),
+        Push('USER_SOFTWARE', text(Local('user_software'))),
+    ]
+    for name, command in zip(names, activation(inst)):
+        if '\n' not in command:  # Lmod truncates such a value, and the shell executes the rest
+            statements += [Push(name, text(command)), Inside(name, text(literal(command)))]
+    return statements + [
+        Note('EasyBuild keeps its Python although this module wraps python3'),
+        Choose('eb_python', ((Filled(text(Env('EB_PYTHON'))), text(Env('EB_PYTHON'))),), text(inst.eb_python)),
+        Push('EB_PYTHON', text(Local('eb_python'))),
+    ]
