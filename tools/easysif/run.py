@@ -15,7 +15,7 @@ from easysif.errors import TOOL, EasySIFError
 
 @dataclass(frozen=True)
 class Result:
-    """What a process left: its arguments, exit status (negative: the signal) and output (str)."""
+    """What a process left: its arguments, exit status (negative: the signal) and output (str, or bytes if so asked)."""
 
     argv: tuple
     status: int
@@ -25,13 +25,13 @@ class Result:
     def last_line(self):
         """Return the last line it printed that is not blank, preferring the error output (str)."""
         for text in (self.stderr, self.stdout):
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            lines = [line.strip() for line in str(text).splitlines() if line.strip()]
             if lines:
                 return lines[-1]
         return ''
 
 
-def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None):
+def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None, binary=False):
     """Run a command to its end and return what it left.
 
     The command gets a process group of its own, which is ended as a whole on a time-out and on an interrupt,
@@ -44,6 +44,7 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
     :param timeout: seconds after which it is killed (float); it then has status -9
     :param check: raise when it does not exit with 0 (bool)
     :param stdin: text for its standard input (str), nothing where None
+    :param binary: leave its standard output as bytes (bool)
     :raises EasySIFError: the command is not there, or failed while ``check`` is true
     """
     argv = [str(arg) for arg in argv]
@@ -67,7 +68,7 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
         _end_group(process)
         process.wait()
         raise
-    result = Result(tuple(argv), process.returncode, _text(out), _text(err))
+    result = Result(tuple(argv), process.returncode, out if binary else _text(out), _text(err))
     if check and result.status != 0:
         raise failure(result, log)
     return result

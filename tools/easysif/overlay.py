@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The overlay of a module, on the host: packs the directory into one squashfs file, and unpacks it again.
+
+Nothing of the user's is ever removed: packing leaves the directory alone, unpacking keeps the squashfs file aside.
+Each result is written beside its place, verified and renamed. A copy of this module and of what it imports lies in
+every installation, for users who have no EasySIF; so it imports the standard library and its small neighbours only.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+
+from easysif import files, squashfs
+from easysif.errors import EasySIFError
+from easysif.lock import Lock
+from easysif.resources import mksquashfs_options, processors
+from easysif.run import run
+
+#: the modules that an installation needs a copy of
+MODULES = ('__init__', 'errors', 'files', 'lock', 'overlay', 'resources', 'run', 'squashfs')
+
+
+class Overlay:
+    """The directory of one user for one module.
+
+    :param root: CONTAINERROOT, which holds ``user-software`` or ``user-software.squashfs`` (str)
+    :param module: name of the module, for messages (str)
+    """
+
+    def __init__(self, root, module):
+        self.root, self.module = root, module
+        self.directory = os.path.join(root, 'user-software')
+        self.squashfs = self.directory + '.squashfs'
+        self.record = os.path.join(root, 'overlay.json')
+
+    def pack(self, settings):
+        """Write the directory into the squashfs file and return its size in bytes (int).
+
+        :param settings: the site's setting ``squashfs``: compressor, level, block (dict)
+        :raises EasySIFError: there is nothing to pack, it is packed already, or packing failed
+        """
+        with self._lock('make-squashfs'):
+            if os.path.lexists(self.squashfs):
+                raise EasySIFError('make-squashfs', 'the overlay of %s is packed already' % self.module,
+                                   facts=[('file', self.squashfs)],
+                                   hint='unmake-squashfs && module reload, then add packages, then make-squashfs')
+            if not os.path.isdir(self.directory) or not os.listdir(self.directory):
+                raise EasySIFError('make-squashfs', 'there is nothing to pack', facts=[('directory', self.directory)],
+                                   hint='pip install a package first')
+            before = self._content()
+            beside = '%s.new-%d' % (self.squashfs, os.getpid())
+            try:
+                run(['mksquashfs', self.directory, beside, '-noappend', '-no-recovery', '-no-xattrs', '-no-progress',
+                     '-quiet', *mksquashfs_options(settings)], cwd=self.root)
+                self._verify(beside, before)
+                size, digest = os.path.getsize(beside), _sync_and_hash(beside)
+                os.rename(beside, self.squashfs)
+            finally:
+                if os.path.lexists(beside):
+                    os.unlink(beside)
+            self._write_record({'sha256': digest, 'size': size, 'content': _fingerprint(before)})
+            return size
+
+    def unpack(self):
+        """Make the directory from the squashfs file, unless it is there and the same, and put the file aside.
+
+        :returns: where the squashfs file is now (str)
+        :raises EasySIFError: it is not packed, it is damaged, or a directory is there that differs
+        """
+        with self._lock('unmake-squashfs'):
+            if not os.path.lexists(self.squashfs):
+                raise EasySIFError('unmake-squashfs', 'the overlay of %s is not packed' % self.module,
+                                   facts=[('looked for', self.squashfs)], hint='pip install works as it is')
+            squashfs.check(self.squashfs, 'unmake-squashfs')
+            if os.path.isdir(self.directory) and os.listdir(self.directory):
+                self._refuse_if_different()
+            else:
+                self._extract()
+            aside = self.squashfs + '.previous'
+            os.rename(self.squashfs, aside)
+            return aside
+
+    def _extract(self):
+        beside = '%s.new-%d' % (self.directory, os.getpid())
+        try:
+            run(['unsquashfs', '-no-progress', '-quiet', '-no-xattrs', '-processors', processors(), '-d', beside,
+                 self.squashfs], cwd=self.root)
+            found = {name for name, _ in self._content(beside)}
+            missing = squashfs.names(self.squashfs) - found
+            if missing:
+                raise EasySIFError('unmake-squashfs', '%d files were not unpacked' % len(missing),
+                                   facts=[('first', os.fsdecode(sorted(missing)[0]))], hint='df %s' % self.root)
+            os.sync()
+            if os.path.isdir(self.directory):
+                os.rmdir(self.directory)
+            os.rename(beside, self.directory)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _refuse_if_different(self):
+        if self._read_record().get('content') == _fingerprint(self._content()):
+            return
+        raise EasySIFError('unmake-squashfs', 'a directory is there that may differ from the squashfs file',
+                           facts=[('directory', self.directory), ('squashfs', self.squashfs)],
+                           hint='mv -- "%s" "%s.mine" to go on with the squashfs, or mv -- "%s" "%s.old" to go on with '
+                                'the directory' % (self.directory, self.directory, self.squashfs, self.squashfs))
+
+    def _verify(self, path, content):
+        squashfs.check(path, 'make-squashfs')
+        if {name for name, _ in content} != squashfs.names(path) or content != self._content():
+            raise EasySIFError('make-squashfs', 'the directory changed while it was packed',
+                               facts=[('directory', self.directory)], hint='wait for pip to end, then: make-squashfs')
+
+    def _content(self, top=None):
+        """Return what is in a directory: (path, facts) of everything, in the order of names (list)."""
+        top, found = os.fsencode(top or self.directory), []
+        for parent, directories, others in os.walk(top, onerror=_raise_unreadable):
+            directories.sort()
+            for name in sorted(directories + others):
+                path = os.path.join(parent, name)
+                info = os.lstat(path)
+                if stat.S_ISREG(info.st_mode) and not os.access(path, os.R_OK):
+                    _raise_unreadable(PermissionError(13, 'Permission denied', path))
+                link = os.readlink(path) if stat.S_ISLNK(info.st_mode) else b''
+                size = info.st_size if stat.S_ISREG(info.st_mode) else 0
+                found.append((os.path.relpath(path, top), (info.st_mode, size, int(info.st_mtime), link)))
+        return found
+
+    def _lock(self, where):
+        if not os.path.isdir(self.root):
+            raise EasySIFError(where, 'there is no overlay yet', facts=[('directory', self.root)],
+                               hint='module load %s, then pip install a package' % self.module)
+        if not os.access(self.root, os.W_OK):
+            raise EasySIFError(where, 'the overlay belongs to somebody else', facts=[('directory', self.root)],
+                               hint='export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
+        return Lock(os.path.join(self.root, '.pack.lock'), where)
+
+    def _read_record(self):
+        try:
+            with open(self.record, encoding='utf-8') as handle:
+                return json.load(handle)['squashfs']
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _write_record(self, values):
+        files.write(self.record, json.dumps({'schema': 1, 'squashfs': values}, indent=2, sort_keys=True) + '\n')
+
+
+def _raise_unreadable(err):
+    raise EasySIFError('make-squashfs', 'a file of the overlay cannot be read (%s)' % err.strerror,
+                       facts=[('file', os.fsdecode(err.filename))],
+                       hint='chmod u+r -- "%s"' % os.fsdecode(err.filename))
+
+
+def _fingerprint(content):
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _sync_and_hash(path):
+    digest = hashlib.sha256()
+    with open(path, 'rb') as handle:
+        os.fsync(handle.fileno())
+        for piece in iter(lambda: handle.read(1 << 20), b''):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def main(argv=None):
+    """Run ``make-squashfs`` or ``unmake-squashfs`` for the wrapper, which knows the place; return the exit code (int).
+
+    :param argv: ``make`` or ``unmake``, then the user's arguments and the wrapper's options (list of str)
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    action = argv.pop(0) if argv else 'make'
+    parser = argparse.ArgumentParser(prog=action + '-squashfs', description={
+        'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
+        'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}[action])
+    for option in ('containerroot', 'module', 'compressor', 'level', 'block'):
+        parser.add_argument('--' + option, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    overlay = Overlay(options.containerroot, options.module)
+    try:
+        if action == 'make':
+            size = overlay.pack({key: getattr(options, key) for key in ('compressor', 'level', 'block')})
+            print('packed into %s (%.1f MB)' % (overlay.squashfs, size / 1e6))
+            print('now: module reload; the directory %s is no longer used and may be removed' % overlay.directory)
+        else:
+            print('unpacked; the squashfs file is kept as %s' % overlay.unpack())
+            print('now: module reload; pip install works again')
+    except EasySIFError as err:
+        print('error: %s' % err, file=sys.stderr)
+        return err.exit_code
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
