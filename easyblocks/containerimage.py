@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""EasyBuild support for installing a container image as a module: EasyBuild's steps, each handed to EasySIF.
+
+The work is done in the library ``easysif``; what stands here is how a step differs from EasyBuild's default.
+"""
+
+import glob
+import os
+import shutil
+import sys
+
+import easysif
+from easysif.errors import EasySIFError
+from easysif.install import Install
+from easysif.manifest import read as read_manifest
+from easysif.obtain import Places
+from easysif.recipe import OURS, read, validate
+from easysif.site import resolve
+
+from easybuild.framework.easyblock import EasyBlock
+from easybuild.framework.easyconfig import CUSTOM
+from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
+from easybuild.tools.config import build_option, install_path, source_paths
+from easybuild.tools.filetools import adjust_permissions, mkdir, remove_dir
+from easybuild.tools.module_generator import ModuleGeneratorLua
+from easybuild.tools.run import run_shell_cmd
+
+VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
+
+#: devices without which a need cannot be tested on this machine
+DEVICES = {'nvidia-gpu': '/dev/nvidia[0-9]*', 'amd-gpu': '/dev/kfd'}
+
+HELP = {
+    'image': "Container image: docker:// reference, SIF file or definition file",
+    'digest': "sha256:… of the image (of the OCI manifest for docker references, of the file for SIF files)",
+    'needs': "Words for what the site must provide, such as nvidia-gpu",
+    'python_env': "Name of the virtual environment in the overlay; without it the module has no overlay",
+    'conda_env': "Name of the conda environment inside the image, where it is not found by looking",
+    'commands': "Wrappers: list of commands, or {name: command inside the image}",
+    'container_env': "Environment variables inside the image",
+    'binds': "Binds that belong to this software, source[:destination[:options]]",
+}
+
+
+class ContainerImage(EasyBlock):
+    """Support for installing a container image (a SIF file) as a module."""
+
+    @staticmethod
+    def extra_options(extra_vars=None):
+        """Our parameters; a recipe that has another one is refused."""
+        empty = {'needs': [], 'commands': [], 'container_env': {}, 'binds': []}
+        ours = {name: [empty.get(name), HELP[name], CUSTOM] for name in OURS}
+        return EasyBlock.extra_options(extra_vars=dict(extra_vars or {}, **ours))
+
+    def __init__(self, *args, **kwargs):
+        """An image needs no compiler, and only bin/ belongs on a search path."""
+        super().__init__(*args, **kwargs)
+        self.toolchain.options['rpath'] = False
+        self.module_load_environment.replace({'PATH': ['bin']})
+        self.easysif = None
+        self.old = None  # the old installation, put aside
+        self.old_module = None  # text of the old module file
+        self.fresh = False  # what stands in the installation directory is of this session
+        self.test_results = None
+
+    def run_all_steps(self, *args, **kwargs):
+        """Everything that can be known to be wrong is said before anything is made, also by EasyBuild."""
+        try:
+            self._prepare()
+            return super().run_all_steps(*args, **kwargs)
+        except EasySIFError as err:
+            raise EasyBuildError('%s', err) from err
+
+    def run_step(self, step, step_methods):
+        """A step that fails, is stopped or interrupted brings back what stood there."""
+        try:
+            super().run_step(step, step_methods)
+        except EasySIFError as err:
+            self._roll_back()
+            raise EasyBuildError('%s', err) from err
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def fetch_step(self, *args, **kwargs):
+        """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""
+        if self.dry_run:
+            self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
+        elif not self._keeps_installation():
+            print_msg('fetching %s' % self.cfg['image'], log=self.log, silent=self.silent)
+            self.easysif.fetch(self._places())
+        super().fetch_step(*args, **kwargs)
+
+    def remove_module_file(self):
+        """The old module file stays until the new one takes its place."""
+
+    def extract_step(self):
+        """There is nothing to extract."""
+
+    def configure_step(self):
+        """There is nothing to configure."""
+
+    def build_step(self):
+        """Look into the image; all that can fail without touching the old installation is done here."""
+        if not self.dry_run:
+            self.easysif.inspect()
+
+    def make_installdir(self, dontcreate=None):
+        """The old installation is put aside whole and comes back if anything fails."""
+        if self.dry_run or self._keeps_installation():
+            return
+        if os.path.isdir(self.installdir) and os.listdir(self.installdir):
+            old = self.installdir + '.old'
+            if os.path.isdir(old):
+                remove_dir(self.installdir)  # what a killed session left half done
+            else:
+                os.rename(self.installdir, old)
+            self.old = old
+        if os.path.isfile(self.mod_filepath):
+            with open(self.mod_filepath, encoding='utf-8') as handle:
+                self.old_module = handle.read()
+        self.fresh = True
+        mkdir(self.installdir, parents=True)
+
+    def install_step(self):
+        """Put the image, the wrappers and the runscripts into the installation directory, and make the overlay."""
+        if not self.dry_run:
+            self.easysif.put()
+            self.easysif.make_overlay()
+
+    def sanity_check_step(self, *args, **kwargs):
+        """Besides the recipe's own commands, each wrapper must start inside the image."""
+        if self.dry_run:
+            return super().sanity_check_step(*args, **kwargs)
+        if self.easysif.installation is None:
+            self.easysif.resume()
+        paths = {'files': [self.easysif.installation.sif_name, 'easysif.json'], 'dirs': ['bin', 'runscripts']}
+        self.easysif.check_start()
+        super().sanity_check_step(*args, custom_paths=paths, **kwargs)
+        if not build_option('sanity_check_only'):
+            self.easysif.write_manifest(self.test_results)
+
+    def _sanity_check_step_common(self, custom_paths, custom_commands):
+        """Without the GPU that a recipe needs its commands run all the same; one that fails is skipped and recorded."""
+        paths, path_keys_and_check, commands = super()._sanity_check_step_common(custom_paths, custom_commands)
+        missing = [need for need in self.cfg['needs'] if need in DEVICES and not glob.glob(DEVICES[need])]
+        if missing and commands:
+            self.sanity_check_load_module()
+            self.test_results = [self._try(command, missing[0]) for command in commands]
+            commands = []
+        else:
+            self.test_results = [{'command': command, 'result': 'passed'} for command in commands]
+        return paths, path_keys_and_check, commands
+
+    def _try(self, command, need):
+        result = run_shell_cmd(command, fail_on_error=False, hidden=True)
+        if result.exit_code == 0:
+            return {'command': command, 'result': 'passed'}
+        print_warning('test skipped: it failed and this machine has no %s: %s\nrun it where there is one: '
+                      'easysif test %s' % (need, command, self.easysif.module), log=self.log, silent=self.silent)
+        return {'command': command, 'result': 'skipped', 'needs': need}
+
+    def sanity_check_rpath(self, *args, **kwargs):
+        """Libraries inside an image are not ours to judge."""
+        return []
+
+    def make_module_description(self):
+        """The help text ends with what the module offers."""
+        if not self.cfg['usage']:
+            self.cfg['usage'] = self._usage()
+        return super().make_module_description()
+
+    def make_module_extra(self, *args, **kwargs):
+        """What loading does to the environment is EasySIF's plan."""
+        text = super().make_module_extra(*args, **kwargs)
+        if self.dry_run:
+            return text
+        if self.easysif.installation is None:
+            self.easysif.resume()
+        return text + '\n' + self.easysif.module_text()
+
+    def permissions_step(self):
+        """The image is for reading only, whatever else is writable."""
+        super().permissions_step()
+        image = os.path.join(self.installdir, self.easysif.installation.sif_name)
+        if not os.path.islink(image):
+            adjust_permissions(image, 0o222, add=False, recursive=False)
+
+    def package_step(self):
+        """The last step: the new installation stands, the old one is no longer needed."""
+        super().package_step()
+        self.fresh = False
+        if self.old:
+            remove_dir(self.old)
+            self.old = None
+
+    def _prepare(self):
+        if easysif.__version__ != VERSION:
+            raise EasySIFError('containerimage.py', 'easyblock and library are of different versions',
+                               facts=[('easyblock', '%s  (%s)' % (VERSION, os.path.abspath(__file__))),
+                                      ('library', '%s  (%s)' % (easysif.__version__, easysif.__file__))],
+                               hint='unset PYTHONPATH, or source tools/env.sh of one clone')
+        if not isinstance(self.module_generator, ModuleGeneratorLua):
+            raise EasySIFError(os.path.basename(self.cfg.path), 'modules in Tcl are not made yet',
+                               hint='eb --module-syntax=Lua')
+        recipe = self._recipe()
+        self.easysif = Install(recipe, resolve().site, os.path.dirname(install_path()), self.installdir,
+                               os.path.relpath(self.installdir, install_path()))
+        if not self.dry_run:
+            self.easysif.check()
+
+    def _recipe(self):
+        """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""
+        where = os.path.basename(self.cfg.path)
+        written, lines = read(self.cfg.path)
+        values = {key: self.cfg[key] if key in self.cfg else value for key, value in written.items()}
+        if 'tweaked_easyconfigs' in self.cfg.path and values.pop('digest', None):
+            print_warning('%s: the digest belongs to the version as written and is dropped' % where, log=self.log,
+                          silent=self.silent)
+            self.cfg['digest'] = None
+        return validate(values, where, lines, self.cfg.path)
+
+    def _keeps_installation(self):
+        return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or self.skip
+
+    def _places(self):
+        downloads = os.path.join(source_paths()[0], self.name[0].lower(), self.name)
+        existing = downloads
+        while not os.path.isdir(existing):
+            existing = os.path.dirname(existing)
+        if not os.access(existing, os.W_OK):
+            downloads = self.builddir
+        work = self.easysif.site.tmp_dir or self.builddir
+        mkdir(work, parents=True)
+        try:
+            previous = (self.installdir, read_manifest(self.installdir))
+        except EasySIFError:
+            previous = None
+        return Places(find_file=self._find_file, searched=source_paths() + ['beside the recipe'],
+                      downloads=downloads, work=work, previous=previous)
+
+    def _find_file(self, name):
+        path = self.obtain_file(name, no_download=True, warning_only=True)
+        return path if path and os.path.isfile(path) else None
+
+    def _usage(self):
+        names = ', '.join(self.cfg['commands']) or 'none of its own'
+        lines = ['Commands that run inside the image: %s.' % names,
+                 'start-shell opens a shell inside; singularity exec $SIF%s COMMAND runs anything else.'
+                 % self.easysif.recipe.env_suffix]
+        if self.cfg['python_env']:
+            lines.append('pip install adds packages to your own overlay ($CONTAINERROOT); list-packages shows all; '
+                         'make-squashfs packs the overlay into one file, unmake-squashfs unpacks it.')
+        return '\n'.join(lines)
+
+    def _roll_back(self):
+        """Bring back the installation and the module that stood there; leave nothing half done."""
+        if self.fresh:
+            self.fresh = False
+            shutil.rmtree(self.installdir, ignore_errors=True)
+            if self.old:
+                os.rename(self.old, self.installdir)
+            if self.old_module is not None:
+                with open(self.mod_filepath, 'w', encoding='utf-8') as handle:
+                    handle.write(self.old_module)
+            elif os.path.isfile(self.mod_filepath):
+                os.unlink(self.mod_filepath)
+        for directory in (self.installdir, os.path.dirname(self.installdir), os.path.dirname(self.mod_filepath)):
+            if os.path.isdir(directory) and not os.listdir(directory):
+                os.rmdir(directory)
+
+
+if sys.version_info < (3, 9):
+    raise EasyBuildError('EasySIF needs Python 3.9 or newer, this is %s', sys.version.split()[0])
