@@ -301,7 +301,8 @@ def test_an_alias_inside_itself_is_an_error(write):
 @pytest.mark.parametrize('variable, value, expected', [
     ('EASYSIF_RUNTIME', 'docker', "runtime must be auto, apptainer, singularity or an absolute path, not the text "
      "'docker'\nhint: write runtime: auto"),
-    ('EASYSIF_BINDS', '/x', "binds must be a list of absolute paths, source[:destination[:options]], not the text '/x'\n"
+    ('EASYSIF_BINDS', '/x',
+     "binds must be a list of absolute paths, source[:destination[:options]], not the text '/x'\n"
      "hint: write binds: [/x]"),
     ('EASYSIF_TMP_DIR', 'tmp', "tmp_dir must be an absolute path, not 'tmp'"),
     ('EASYSIF_IMAGE_STORE', '/x\udcff', "image_store must be one line without control characters, not '/x\\udcff'"),

@@ -139,7 +139,7 @@ def in_order(draft):
 def path_is_identity(draft):
     """A recipe lies where its content says: easyconfigs/LETTER/NAME/NAME-VERSION.eb."""
     name, version = draft.text('name'), draft.text('version') + draft.text('versionsuffix')
-    if not name or not version:
+    if not name or not version or {'name', 'version', 'versionsuffix'}.intersection(draft.unreadable):
         return
     identity = '%s-%s' % (name, version)
     folder, top = os.path.dirname(draft.path), os.path.abspath(draft.path)
@@ -220,7 +220,7 @@ def definition_is_there(draft):
 def _check_one(path):
     try:
         values, lines, errors = recipe.parse(path)
-        with open(path, encoding='utf-8') as handle:
+        with open(path, 'rb') as handle:
             blank_free = sum(1 for line in handle if line.strip())
     except EasySIFError as err:
         return [Finding(path, 'readable', err)]
@@ -238,7 +238,7 @@ def _by_name(name):
     known = {os.path.basename(path): path for path in _all_in(recipe_directory())}
     wanted = name if name.endswith('.eb') else '%s.eb' % name
     if wanted not in known:
-        near = schema.closest(wanted, known)
+        near = next((one for one in sorted(known) if one.startswith(name)), schema.closest(wanted, known))
         raise EasySIFError(name, 'there is no such recipe', hint="did you mean '%s'?" % near if near
                            else 'ls -R %s' % shlex.quote(recipe_directory()))
     return known[wanted]

@@ -236,7 +236,7 @@ def _statements(path, where):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error')  # an escape that Python only warns of becomes an error one day
-            return ast.parse(data).body
+            return ast.parse(data.decode('utf-8')).body
     except SyntaxError as err:
         raise EasySIFError('%s:%d' % (where, err.lineno or 1), 'not a valid recipe: %s' % err.msg) from err
     except (ValueError, RecursionError, MemoryError) as err:

@@ -49,7 +49,7 @@ def load(name):
         return json.load(handle)
 
 
-def problems(name, values, write):
+def problems(name, values, write='{0}: {1!r}'.format):
     """Return everything in which values differ from a schema (list of Problem, without repeats).
 
     :param name: the schema (str)
@@ -145,6 +145,8 @@ def _rule(err):
     if err.validator == 'uniqueItems':
         twice = [item for at, item in enumerate(err.instance) if item in err.instance[:at]]
         return 'names %s twice' % quote(twice[0])
+    if 'description' not in err.schema:
+        return 'is not what the schema says (%s)' % err.message
     return 'must be %s, not %s' % (err.schema['description'], describe(err.instance))
 
 

@@ -42,7 +42,9 @@ def main(argv=None):
     debug = '--debug' in argv
     try:
         args = _parser().parse_args(argv)
-        return args.run(args) or 0
+        code = args.run(args) or 0
+        sys.stdout.flush()  # here, where a closed pipe can still be told from a success
+        return code
     except SystemExit as err:  # argparse, after --help and --version
         return err.code or 0
     except EasySIFError as err:

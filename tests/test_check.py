@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The rules for recipes of this repository: each message, and that all of them come at once."""
+
+import time
+
+import pytest
+
+from easysif import check
+from easysif.errors import EasySIFError
+
+GOOD = """\
+easyblock = 'ContainerImage'
+
+name = 'jax'
+version = '24.10'
+versionsuffix = '-singularity'
+
+homepage = 'https://docs.jax.dev'
+description = "Composable transformations of NumPy programs"
+
+toolchain = SYSTEM
+
+image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'
+needs = ['nvidia-gpu']
+python_env = 'jax'
+commands = ['python', 'pip']
+
+sanity_check_commands = ['python -c "import jax"']
+
+moduleclass = 'ai'
+"""
+PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
+ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
+         'digest, needs, python_env, conda_env, commands, container_env, binds, sanity_check_commands, moduleclass')
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Work in an empty directory, and write a recipe there: GOOD with some of its lines changed."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(change=None, path=PATH):
+        text = GOOD
+        for old, new in (change or {}).items():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+        return path
+    return write
+
+
+def told(*paths):
+    """Return what check says of recipes, as the command prints it."""
+    return '\n'.join('%s: %s' % (finding.rule, finding.error) for finding in check.check(paths))
+
+
+def test_a_good_recipe_has_no_problem(tree):
+    assert told(tree()) == ''
+
+
+def test_the_recipes_that_we_ship_have_no_problem():
+    assert told(*check.find()) == ''
+
+
+@pytest.mark.parametrize('change, expected', [
+    ({"['nvidia-gpu']": "'nvidia-gpu'"}, "valid: jax-24.10-singularity.eb:13: needs must be a list of words, "
+     "not the text 'nvidia-gpu'\nhint: write needs = ['nvidia-gpu']"),
+    ({"'jax'\nversion": "f'jax'\nversion"}, "data_only: jax-24.10-singularity.eb:3: name must be written out, not "
+     "computed by an f-string\nhint: templates such as '%(version)s' are allowed in texts"),
+    ({"easyblock = 'ContainerImage'\n": ""}, "names_its_easyblock: jax-24.10-singularity.eb: easyblock is missing\n"
+     "hint: write easyblock = 'ContainerImage'"),
+    ({"python_env = 'jax'\n": "", "needs =": "python_env = 'jax'\nneeds ="},
+     "in_order: jax-24.10-singularity.eb:14: needs stands after python_env, but belongs before it\n" + ORDER),
+    ({"moduleclass = 'ai'\n": "\n".join("# %d" % at for at in range(15))},
+     "short: jax-24.10-singularity.eb: has 27 lines, and 25 are allowed, blank ones not counted"),
+    ({"sanity_check_commands = ['python -c \"import jax\"']\n": ""},
+     "tested: jax-24.10-singularity.eb: sanity_check_commands is missing\n"
+     "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"),
+    ({"programs\"": "programs.\""},
+     "described: jax-24.10-singularity.eb:8: description must not end with a full stop"),
+    ({"\"Composable": "\"A library of composable"},
+     "described: jax-24.10-singularity.eb:8: description must not start with the article 'A'"),
+    ({"Composable": "Composable\\n"}, "described: jax-24.10-singularity.eb:8: description must be one line"),
+    ({"['nvidia-gpu']": "['nvidia-gpus']"}, "needs_are_provided: jax-24.10-singularity.eb:13: needs 'nvidia-gpus', "
+     "which no site provides (amd-gpu, nvidia-gpu)\nhint: did you mean 'nvidia-gpu'?"),
+    ({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3": "%(name)s.def"},
+     "definition_is_there: jax-24.10-singularity.eb:12: definition file 'jax.def' is not beside the recipe\n"
+     "hint: git add easyconfigs/j/jax/jax.def"),
+])
+def test_a_rule_that_is_broken_is_told_once(tree, change, expected):
+    assert told(tree(change)) == expected
+
+
+def test_a_need_unlike_any_other_goes_into_a_site_file(tree):
+    path = tree({"['nvidia-gpu']": "['tape']"})
+    assert told(path).splitlines()[0].endswith(
+        ":13: needs 'tape', which no site provides (amd-gpu, nvidia-gpu)")
+    assert told(path).splitlines()[1].startswith('hint: a new feature goes into a file in ')
+
+
+@pytest.mark.parametrize('path, what, target', [
+    ('easyconfigs/j/jax/jax-24.9.eb', 'file name', 'easyconfigs/j/jax/jax-24.10-singularity.eb'),
+    ('easyconfigs/j/JAX/jax-24.10-singularity.eb', 'directory', 'easyconfigs/j/jax/jax-24.10-singularity.eb'),
+    ('easyconfigs/jax-24.10.eb', 'file name', 'easyconfigs/j/jax/jax-24.10-singularity.eb'),
+    ('elsewhere/jax-24.9.eb', 'file name', 'elsewhere/jax-24.10-singularity.eb'),
+    ("jax 24.10.eb", 'file name', 'jax-24.10-singularity.eb'),
+])
+def test_the_path_is_the_identity(tree, path, what, target):
+    quoted = "'%s'" % path if ' ' in path else path
+    assert told(tree(path=path)) == (
+        'path_is_identity: %s: %s does not match its content (jax-24.10-singularity)\nhint: git mv %s %s'
+        % (path.split('/')[-1], what, quoted, target))
+
+
+def test_a_path_from_elsewhere_is_as_good(tree, tmp_path):
+    tree()
+    assert told(str(tmp_path / PATH), './' + PATH) == ''
+    wrong = tmp_path / tree(path='easyconfigs/x/jax-24.10-singularity.eb')
+    assert told(str(wrong)).endswith('hint: git mv %s %s' % (wrong, tmp_path / PATH))
+
+
+@pytest.mark.parametrize('commands, good', [
+    (['samtools --version'], False),
+    (['samtools --help', 'samtools -h', 'samtools version', 'samtools'], False),
+    (['samtools --version | grep 1.21'], False),
+    (['samtools --version 2>&1 > x && (bcftools -h)'], False),
+    (['LC_ALL=C samtools --version'], False),
+    (['python -m jax --help'], False),
+    ([''], False),
+    (['samtools --version', 'samtools view -h x.sam'], True),
+    (['python -c "import jax"'], True),
+    (['jax --version; python -c 1'], True),
+    (["echo 'unbalanced"], True),
+])
+def test_a_test_does_the_softwares_work(tree, commands, good):
+    found = told(tree({"['python -c \"import jax\"']": repr(commands)}))
+    assert found == ('' if good else (
+        'tested: jax-24.10-singularity.eb:17: sanity_check_commands only ask for version or help\n'
+        "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"))
+
+
+def test_a_definition_file_beside_the_recipe_is_found(tree, tmp_path):
+    path = tree({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3": "%(name)s-%(version)s.def"})
+    (tmp_path / 'easyconfigs/j/jax/jax-24.10.def').write_text('')
+    assert told(path) == ''
+
+
+def test_recipes_of_other_easyblocks_keep_the_rules_for_all(tree):
+    assert told(tree({"'ContainerImage'": "'Tarball'", "commands = ['python', 'pip']": "unpack = True",
+                      "sanity_check_commands": "# "})) == ''
+
+
+def test_a_recipe_that_cannot_be_read_does_not_hide_the_others(tree, tmp_path):
+    broken, wrong = tree({"name = 'jax'": "name = ("}, 'x.eb'), tree({"needs": "need"})
+    latin = tmp_path / 'latin.eb'
+    latin.write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe9'\n")
+    rules = [finding.rule for finding in check.check([broken, str(latin), 'nowhere.eb', wrong])]
+    assert rules == ['readable', 'readable', 'readable', 'valid']
+
+
+def test_all_problems_of_all_recipes_are_told(tree):
+    tree({"['nvidia-gpu']": "'gpu'", "'24.10'": "str(24.10)", "programs": "programs."})
+    tree({"['python -c \"import jax\"']": "['jax -h']", "name = 'jax'": "name = 'yax'"}, 'easyconfigs/y/yax/yax-1.eb')
+    assert [(finding.path.split('/')[-1], finding.rule) for finding in check.check(check.find(['easyconfigs']))] == [
+        ('jax-24.10-singularity.eb', 'data_only'), ('jax-24.10-singularity.eb', 'valid'),
+        ('jax-24.10-singularity.eb', 'described'),
+        ('yax-1.eb', 'path_is_identity'), ('yax-1.eb', 'tested')]
+
+
+def test_recipes_are_found_by_path_directory_and_name(tree, monkeypatch):
+    path = tree()
+    tree({}, 'easyconfigs/a/other.eb')
+    monkeypatch.setattr(check, 'recipe_directory', lambda: 'easyconfigs')
+    assert check.find() == ['easyconfigs/a/other.eb', path]
+    assert check.find(['jax-24.10-singularity.eb', 'easyconfigs/j', path, 'jax-24.10-singularity', 'other']) == [
+        path, 'easyconfigs/a/other.eb']
+
+
+def test_a_recipe_that_is_not_there_is_an_error(tree, monkeypatch, tmp_path):
+    tree()
+    (tmp_path / 'empty dir').mkdir()
+    monkeypatch.setattr(check, 'recipe_directory', lambda: 'easyconfigs')
+    for name, expected in [
+            ('jax-24.10', "jax-24.10: there is no such recipe\nhint: did you mean 'jax-24.10-singularity.eb'?"),
+            ('q.eb', 'q.eb: there is no such recipe\nhint: ls -R easyconfigs'),
+            ('empty dir', 'empty dir: there is no recipe (.eb) in this directory')]:
+        with pytest.raises(EasySIFError) as raised:
+            check.find([name])
+        assert str(raised.value) == expected
+
+
+def test_our_recipes_are_beside_the_library(monkeypatch, tmp_path):
+    wheel, clone = tmp_path / 'wheel', tmp_path / 'clone'
+    (wheel / 'easybuild' / 'easyconfigs').mkdir(parents=True)
+    (clone / 'easyconfigs').mkdir(parents=True)
+    monkeypatch.setattr(check, 'DIRECTORY', str(wheel / 'easysif'))
+    assert check.recipe_directory() == str(wheel / 'easybuild' / 'easyconfigs')
+    monkeypatch.setattr(check, 'DIRECTORY', str(clone / 'tools' / 'easysif'))
+    assert check.recipe_directory() == str(clone / 'easyconfigs')
+    monkeypatch.chdir(clone)
+    assert check.recipe_directory() == 'easyconfigs'
+    monkeypatch.setattr(check, 'DIRECTORY', str(tmp_path / 'x' / 'easysif'))
+    with pytest.raises(EasySIFError) as raised:
+        check.recipe_directory()
+    assert str(raised.value) == ('easyconfigs: there are no recipes beside %s/x/easysif\nhint: easysif check RECIPE.eb'
+                                 % tmp_path)
+
+
+def test_a_thousand_recipes_are_checked_in_seconds(tree):
+    start = time.process_time()
+    assert told(*[tree()] * 1000) == ''
+    assert time.process_time() - start < 5

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command easysif: what it prints, where, and with which exit code."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from easysif import __version__, cli, site
+from easysif.errors import TOOL, EasySIFError
+
+RECIPE = """\
+easyblock = 'ContainerImage'
+
+name = 'jax'
+version = '24.10'
+
+homepage = 'https://docs.jax.dev'
+description = "Composable transformations of NumPy programs"
+
+toolchain = SYSTEM
+
+image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'
+
+sanity_check_commands = ['python -c "import jax"']
+
+moduleclass = 'ai'
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet_place(tmp_path, monkeypatch):
+    """Work in an empty directory with a home of its own and no settings from outside."""
+    for name in [name for name in os.environ if name.startswith(('EASYSIF_', 'EASYBUILD_'))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def easysif(capsys):
+    """Run the command and return its exit code, output and error output."""
+    def run(*argv):
+        code = cli.main(list(argv))
+        return (code, *capsys.readouterr())
+    return run
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Give the command line one more sub-command, ``try``, that calls a function."""
+    def add(function):
+        def register(subparsers):
+            subparsers.add_parser('try').set_defaults(run=function)
+        monkeypatch.setattr(cli, 'GROUPS', (argparse.Namespace(register=register),))
+    return add
+
+
+def fail(error):
+    """Return a function that raises."""
+    def function(args):
+        raise error
+    return function
+
+
+def test_version_and_help_are_told(easysif):
+    assert easysif('--version') == (0, 'easysif %s\n' % __version__, '')
+    code, out, err = easysif('--help')
+    assert (code, err) == (0, '')
+    assert all(word in out for word in ('check', 'config', 'site', '--debug'))
+
+
+@pytest.mark.parametrize('argv, expected', [
+    (['chek'], "error: easysif: argument COMMAND: invalid choice: 'chek' (choose from "),
+    ([], 'error: easysif: the following arguments are required: COMMAND\nhint: easysif --help\n'),
+    (['check', '--jsn'], 'error: easysif: unrecognized arguments: --jsn\nhint: easysif --help\n'),
+    (['site', 'apply', '--prefix'],
+     'error: easysif site apply: argument --prefix: expected one argument\nhint: easysif site apply --help\n'),
+])
+def test_wrong_usage_exits_with_2(easysif, argv, expected):
+    code, out, err = easysif(*argv)
+    assert (code, out) == (2, '')
+    assert err.startswith(expected) and err.endswith('--help\n')
+
+
+@pytest.mark.parametrize('error, code, text', [
+    (EasySIFError('x.eb', 'is wrong', [('found', 3)], 'edit it'), 1,
+     'error: x.eb: is wrong\n  found  3\nhint: edit it\n'),
+    (EasySIFError('pip', 'failed', exit_code=TOOL), 3, 'error: pip: failed\n'),
+    (ValueError('oops'), 3, 'error: easysif: an error that is not yours (ValueError: oops)\n'
+     'hint: run it again with --debug, and report what it prints\n'),
+    (KeyboardInterrupt(), 130, ''),
+])
+def test_an_error_is_printed_without_traceback(easysif, command, error, code, text):
+    command(fail(error))
+    assert easysif('try') == (code, '', text)
+
+
+@pytest.mark.parametrize('argv', [['--debug', 'try'], ['try', '--debug']])
+@pytest.mark.parametrize('error', [EasySIFError('x.eb', 'is wrong'), ValueError('oops')])
+def test_debug_shows_where_an_error_comes_from(easysif, command, argv, error):
+    command(fail(error))
+    code, out, err = easysif(*argv)
+    assert err.startswith('Traceback (most recent call last):\n') and 'error: ' in err
+
+
+def test_the_exit_code_is_that_of_the_command(easysif, command):
+    command(lambda args: 7)
+    assert easysif('try')[0] == 7
+    command(lambda args: None)
+    assert easysif('try')[0] == 0
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(unbuffered):
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), PYTHONUNBUFFERED=unbuffered)
+    process = subprocess.Popen([sys.executable, '-m', 'easysif.cli', 'config'], env=env, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    assert process.wait() == 141
+
+
+def test_check_of_good_recipes(easysif, tmp_path):
+    (tmp_path / 'jax-24.10.eb').write_text(RECIPE)
+    assert easysif('check', 'jax-24.10.eb') == (0, '1 recipe checked, all well\n', '')
+    assert easysif('check', '--json', 'jax-24.10.eb') == (0, '{\n  "recipes": 1,\n  "problems": []\n}\n', '')
+
+
+def test_check_prints_all_problems_of_all_recipes(easysif, tmp_path):
+    (tmp_path / 'jax-24.9.eb').write_text(RECIPE + "needs = 'nvidia-gpu'\n")
+    (tmp_path / 'jax-24.10.eb').write_text(RECIPE + 'x = 1\n')
+    code, out, err = easysif('check', '.')
+    assert (code, out) == (1, '')
+    assert err == """\
+error: jax-24.10.eb:16: unknown key 'x'
+  ours  image, digest, needs, python_env, conda_env, commands, container_env, binds
+error: jax-24.9.eb:16: needs must be a list of words, not the text 'nvidia-gpu'
+hint: write needs = ['nvidia-gpu']
+error: jax-24.9.eb:16: needs stands after moduleclass, but belongs before it
+hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, digest, needs, \
+python_env, conda_env, commands, container_env, binds, sanity_check_commands, moduleclass
+error: jax-24.9.eb: file name does not match its content (jax-24.10)
+hint: git mv ./jax-24.9.eb ./jax-24.10.eb
+"""
+
+
+def test_check_prints_problems_as_json(easysif, tmp_path):
+    (tmp_path / 'jax-24.10.eb').write_text(RECIPE + 'x = 1\n')
+    code, out, err = easysif('check', '--json', 'jax-24.10.eb')
+    assert (code, err) == (1, '')
+    assert json.loads(out) == {'recipes': 1, 'problems': [{
+        'recipe': 'jax-24.10.eb', 'rule': 'valid', 'where': 'jax-24.10.eb:16', 'what': "unknown key 'x'", 'hint': None,
+        'facts': {'ours': 'image, digest, needs, python_env, conda_env, commands, container_env, binds'}}]}
+
+
+def test_check_of_what_is_not_there(easysif):
+    code, out, err = easysif('check', 'nosuch/x.eb')
+    assert (code, out) == (1, '') and err.startswith('error: nosuch/x.eb: there is no such recipe\n')
+
+
+def test_config_prints_every_setting_with_its_origin(easysif, monkeypatch, tmp_path):
+    monkeypatch.setattr(site, 'CA_BUNDLES', ())
+    (tmp_path / 'my.yaml').write_text('binds: [/é x]\nimage_store: /store\n')
+    monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
+    monkeypatch.setenv('EASYSIF_RUNTIME', 'singularity')
+    monkeypatch.setenv('EASYSIF_OVERLAYS', '/mine')
+    assert easysif('config') == (0, """\
+name               my  (EASYSIF_SITE)
+path               %s/my.yaml  (EASYSIF_SITE)
+runtime            singularity  (EASYSIF_RUNTIME)
+image_store        /store  (site my)
+squashfs           {"compressor": "zstd", "level": 3, "block": "256K"}  (default)
+binds              ["/é x"]  (site my)
+container_env      {}  (default)
+provides           {"nvidia-gpu": {"binds": [], "container_env": {}}, "amd-gpu": {"binds": [], "container_env": {}}}\
+  (default)
+registry_mirrors   {}  (default)
+base_images        {}  (default)
+cache_dir          -  (default)
+tmp_dir            -  (default)
+ca_certificates    -  (none on this machine)
+overlays           /mine  (EASYSIF_OVERLAYS, read at load)
+module_dependency  -  (default)
+""" % tmp_path, '')
+    code, out, err = easysif('config', '--json')
+    found = json.loads(out)
+    assert (code, err, len(found)) == (0, '', 15)
+    assert found['binds'] == {'value': ['/é x'], 'from': 'site my'}
+    assert found['cache_dir'] == {'value': None, 'from': 'default'}
+
+
+def test_config_of_a_site_that_is_not_valid_is_an_error(easysif, monkeypatch, tmp_path):
+    (tmp_path / 'my.yaml').write_text('bind: [/x]\n')
+    monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
+    assert easysif('config') == (
+        1, '', "error: %s/my.yaml:1: unknown key 'bind'\nhint: did you mean 'binds'?\n" % tmp_path)
+
+
+@pytest.mark.parametrize('variables, prefix', [
+    ({'EASYBUILD_PREFIX': 'p'}, 'p'),
+    ({'EASYBUILD_PREFIX': 'p', 'EASYBUILD_INSTALLPATH': 'i'}, 'i'),
+    ({}, '.local/easybuild'),
+])
+def test_site_apply_writes_where_easybuild_installs(easysif, monkeypatch, tmp_path, variables, prefix):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    (tmp_path / prefix).mkdir(parents=True)
+    code, out, err = easysif('site', 'apply')
+    assert (code, err) == (0, '')
+    assert 'written  %s/easysif/site.lua\n' % (tmp_path / prefix) in out
+    assert easysif('site', 'apply') == (0, 'nothing to change\n', '')
+
+
+def test_site_apply_writes_where_it_is_told(easysif, tmp_path):
+    assert easysif('site', 'apply', '--prefix', 'a b')[0] == 0
+    assert (tmp_path / 'a b' / 'easysif' / 'site.sh').is_file()
+
+
+def test_site_apply_where_nothing_is_installed_is_an_error(easysif, tmp_path):
+    assert easysif('site', 'apply') == (1, '', 'error: %s/.local/easybuild: there are no installed modules\n'
+                                        'hint: easysif site apply --prefix DIR\n' % tmp_path)
