@@ -222,4 +222,4 @@ def test_site_apply_writes_where_it_is_told(easysif, tmp_path):
 
 def test_site_apply_where_nothing_is_installed_is_an_error(easysif, tmp_path):
     assert easysif('site', 'apply') == (1, '', 'error: %s/.local/easybuild: there are no installed modules\n'
-                                        'hint: easysif site apply --prefix DIR\n' % tmp_path)
+                                        'hint: name the prefix with --prefix DIR\n' % tmp_path)

@@ -123,8 +123,9 @@ def _image(inst):
         Note("the image: the module's own copy, else the one of that name and size in the site's image store"),
         Choose('sif', ((Exists(own), own),
                        (All((Filled(text(Site('image_store'))), HasSize(stored, inst.sif_size))), stored))),
-        Fail(message(inst.module, 'the image is gone',
-                     (('looked for', own), ('and for', text(stored, ' (%d bytes)' % inst.sif_size))),
+        Choose('stored', ((Filled(text(Site('image_store'))), text(stored, ' (%d bytes)' % inst.sif_size)),),
+               text('nothing else: the site has no image store')),
+        Fail(message(inst.module, 'the image is gone', (('looked for', own), ('and for', text(Local('stored')))),
                      text('eb --rebuild %s.eb' % inst.module.replace('/', '-', 1))),
              Not(Filled(text(Local('sif'))))),
     ]

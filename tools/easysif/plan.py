@@ -39,7 +39,11 @@ def text(*parts):
     """Return the parts, which may be texts themselves, as one text (tuple)."""
     flat = []
     for part in parts:
-        flat.extend(part if isinstance(part, tuple) else (part,))
+        for piece in part if isinstance(part, tuple) else (part,):
+            if flat and isinstance(flat[-1], str) and isinstance(piece, str):
+                flat[-1] += piece
+            else:
+                flat.append(piece)
     return tuple(flat)
 
 

@@ -11,10 +11,10 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import check, config, site
+from easysif.cli import check, config, site, test
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (check, config, site)
+GROUPS = (check, config, site, test)
 
 
 class Parser(argparse.ArgumentParser):

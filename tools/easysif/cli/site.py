@@ -3,7 +3,8 @@
 
 import os
 
-from easysif.errors import EasySIFError
+from easysif import site_files
+from easysif.installed import default_prefix
 from easysif.site import resolve
 
 
@@ -19,21 +20,8 @@ def register(subparsers):
 
 
 def _apply(args):
-    from easysif import site_files  # here, so that the other commands start without it
-    changed = site_files.apply(os.path.abspath(args.prefix or _prefix()), resolve().site)
+    changed = site_files.apply(os.path.abspath(args.prefix or default_prefix()), resolve().site)
     for path in changed:
         print('written  %s' % path)
     if not changed:
         print('nothing to change')
-
-
-def _prefix():
-    """Return the prefix that EasyBuild would use, as far as its environment says (str).
-
-    :raises EasySIFError: nothing is installed there
-    """
-    prefix = (os.environ.get('EASYBUILD_INSTALLPATH') or os.environ.get('EASYBUILD_PREFIX')
-              or os.path.expanduser('~/.local/easybuild'))
-    if not os.path.isdir(prefix):
-        raise EasySIFError(prefix, 'there are no installed modules', hint='easysif site apply --prefix DIR')
-    return prefix

@@ -66,7 +66,10 @@ end
 
 local function say(...) return table.concat({ ... }, "\n") end
 local function fail(...) if mode() == "load" then LmodError(say(...)) end end
-local function warn(...) if mode() == "load" then LmodMessage(say(...)) end end
+local function warn(...)
+    if mode() ~= "load" then return end
+    if LmodMsgRaw then LmodMsgRaw(say("", ...), "\n") else LmodMessage(say(...)) end -- raw: does not fold long paths
+end
 
 local function make_directory(path)
     if mode() ~= "load" then return end
@@ -81,6 +84,8 @@ local function push(name, value)
     if pushed[name] == nil then order[#order + 1] = name end
     pushed[name] = value
 end
+
+local function set(name, value) setenv(name, value) end
 
 local function inside(name, value)
     push("SINGULARITYENV_" .. name, value)
@@ -161,7 +166,9 @@ end
 
 -- EASYSIF_SET records what was set and EASYSIF_KEPT what the user had, as name=value;name=value, so that unloading
 -- takes back exactly that, whatever has changed meanwhile, and wrappers of other modules can undo it.
+-- The bind variables stand there by name only: EASYSIF_BINDS says what was added to them.
 local function record(name, value)
+    if name:find("_BINDPATH$") then value = "" end
     return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
 end
 

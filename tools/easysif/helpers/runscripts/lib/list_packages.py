@@ -22,10 +22,14 @@ def packages():
     """Return the packages as ``(name, version, origin)``, sorted by name (list)."""
     found = {}
     for name, version, location in _all():
-        key = re.sub(r'[-_.]+', '-', name).lower()
         origin = 'overlay' if (location + '/').startswith(OVERLAY) else 'image'
-        found.setdefault(key, (name, version, origin))
+        found.setdefault(_key(name), (name, version, origin))
     return [found[key] for key in sorted(found)]
+
+
+def _key(name):
+    """Return a name as the package index compares it (str)."""
+    return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def _all():
@@ -42,16 +46,18 @@ def main():
     parser.add_argument('--json', action='store_true', help='print a list of objects')
     parser.add_argument('names', nargs='*', metavar='NAME', help='only these packages')
     options = parser.parse_args()
-    wanted = {re.sub(r'[-_.]+', '-', name).lower(): name for name in options.names}
-    rows = [row for row in packages() if not wanted or wanted.pop(re.sub(r'[-_.]+', '-', row[0]).lower(), None)]
+    wanted = {_key(name): name for name in options.names}
+    rows = [row for row in packages() if not wanted or _key(row[0]) in wanted]
     if options.json:
         print(json.dumps([dict(zip(('name', 'version', 'from'), row)) for row in rows], indent=2))
     else:
         width = [max([len(row[i]) for row in rows] + [7]) for i in range(2)]
         for row in [('Package', 'Version', 'From')] * bool(rows) + rows:
             print('%-*s  %-*s  %s' % (width[0], row[0], width[1], row[1], row[2]))
-    if options.names and wanted:
-        sys.stderr.write('error: list-packages: not installed: %s\n' % ', '.join(sorted(wanted.values())))
+    missing = sorted(wanted[key] for key in set(wanted) - {_key(row[0]) for row in rows})
+    if missing:
+        sys.stderr.write('error: list-packages: not installed: %s\nhint: pip install %s\n'
+                         % (', '.join(missing), ' '.join(missing)))
         return 1
     return 0
 
