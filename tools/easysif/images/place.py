@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How one image file becomes the installed one: moved, linked, reflinked or copied, and its sha256 taken on the way.
+
+Written beside, verified, synced, renamed: under the final name there is the whole image or what was there before.
+A copy is one pass over the source, whose bytes go to the disk and through sha256 at the same time, in bounded memory.
+Imports errors and onepass only.
+"""
+
+import errno
+import fcntl
+import os
+import shlex
+import stat
+from dataclasses import dataclass
+
+from easysif.errors import TOOL, EasySIFError
+from easysif.images import onepass
+
+FICLONE = 0x40049409
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MODE = 0o444
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An image in its place: sha256 of its bytes (64 hexadecimal digits, str), and how it came there.
+
+    ``how`` is ``move``, ``link``, ``reflink`` or ``copy`` (str).
+    """
+
+    sha256: str
+    how: str
+
+
+def place(source, target, move=False, link=False, expected=None, where='easysif'):
+    """Put an image file in its place, replacing what is there, and return its sha256 and how it was done (Placed).
+
+    :param source: the image (str)
+    :param target: where it belongs (str); its directory exists
+    :param move: the source is EasySIF's own and no longer needed under its name (bool)
+    :param link: the source is EasySIF's own and stays, so both may be one file (bool)
+    :param expected: sha256 that it must have, with or without ``sha256:`` (str)
+    :param where: what needs it, for messages (str)
+    :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
+                          the target and the source are then as they were
+    """
+    part = '%s.part-%d' % (target, os.getpid())
+    source_fd = _open(source, where)
+    try:
+        if os.path.exists(target) and not os.path.islink(target) and os.path.samefile(source, target):
+            raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
+        sha256, how = _move(source, source_fd, target, expected, where) if move else None, 'move'
+        if sha256 is None:
+            _remove(part)
+            sha256, how = _bring(source, source_fd, part, link, where)
+            _check(sha256, expected, source, where)
+            os.rename(part, target)
+            if move:
+                os.unlink(source)
+        _sync_directory(target)
+    except OSError as err:
+        raise _failed(err, source, source_fd, target, where) from err
+    finally:
+        os.close(source_fd)
+        _remove(part)
+    return Placed(sha256, how)
+
+
+def sha256_of(path):
+    """Return the sha256 of a file (str, 64 hexadecimal digits).
+
+    :raises OSError: it cannot be read
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return onepass.sha256(fd)
+    finally:
+        os.close(fd)
+
+
+def _open(source, where):
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as err:
+        raise EasySIFError(where, 'image file cannot be read: %s (%s)' % (source, err.strerror)) from err
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise EasySIFError(where, 'image is not a file: %s' % source)
+
+
+def _move(source, source_fd, target, expected, where):
+    """Rename the source to the target and return its sha256 (str), None where only a copy can bring it there."""
+    if os.path.islink(source) or os.fstat(source_fd).st_dev != os.stat(_directory(target)).st_dev:
+        return None
+    sha256 = onepass.sha256(source_fd)
+    _check(sha256, expected, source, where)
+    os.fchmod(source_fd, MODE)
+    os.fsync(source_fd)
+    try:
+        os.rename(source, target)
+    except OSError as err:
+        if err.errno == errno.EXDEV:
+            return None  # one file system, but bind mounts or project quotas lie between the two directories
+        raise
+    return sha256
+
+
+def _bring(source, source_fd, part, link, where):
+    """Make ``part`` the whole image, on disk and with its final mode; return its sha256 (str) and how (str)."""
+    if link and _link(source, part):
+        os.fchmod(source_fd, MODE)
+        os.fsync(source_fd)
+        return onepass.sha256(source_fd), 'link'
+    part_fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if _reflink(source_fd, part_fd):
+            sha256, how = onepass.sha256(part_fd), 'reflink'
+        else:
+            _check_space(source, source_fd, part, where)
+            sha256, how = _copy(source, source_fd, part_fd, where), 'copy'
+        os.fchmod(part_fd, MODE)
+        os.fsync(part_fd)
+    finally:
+        os.close(part_fd)
+    return sha256, how
+
+
+def _link(source, part):
+    try:
+        os.link(os.path.realpath(source), part)
+    except OSError:
+        return False  # another file system, or one without links: a copy does
+    return True
+
+
+def _reflink(source_fd, part_fd):
+    try:
+        fcntl.ioctl(part_fd, FICLONE, source_fd)
+    except OSError:
+        return False  # most file systems cannot; those that can cannot across two of them
+    return True
+
+
+def _copy(source, source_fd, part_fd, where):
+    before = os.fstat(source_fd)
+    sha256 = onepass.copy(source_fd, part_fd)
+    after = os.fstat(source_fd)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise EasySIFError(where, 'image changed while it was copied: %s' % source,
+                           facts=[('size', '%d bytes, then %d' % (before.st_size, after.st_size))],
+                           hint='wait until whoever writes it is done, then try again')
+    return sha256
+
+
+def _check(sha256, expected, source, where):
+    wanted = (expected or '').rpartition(':')[2].lower()
+    if wanted and sha256 != wanted:
+        raise EasySIFError(where, 'digest does not match the image',
+                           facts=[('recipe', 'sha256:' + wanted), ('found', 'sha256:%s  (%s)' % (sha256, source))],
+                           hint="fetch the file again; if it is the right one, write digest = 'sha256:%s'" % sha256)
+
+
+def _check_space(source, source_fd, part, where):
+    """Raise where a copy has no room, before the first byte of it is written."""
+    free, status = _free(part), os.fstat(source_fd)
+    # blocks are counted only where there are holes: some file systems count them long after the file is written
+    sparse = onepass.seek(source_fd, 0, os.SEEK_HOLE, status.st_size) < status.st_size
+    needed = min(status.st_size, status.st_blocks * 512) if sparse else status.st_size
+    if needed > free:
+        raise _no_space(source, needed, free, part, where)
+
+
+def _free(path):
+    disk = os.statvfs(_directory(path))
+    return disk.f_bavail * disk.f_frsize
+
+
+def _no_space(source, needed, free, target, where):
+    return EasySIFError(where, 'not enough space for the image in %s' % _directory(target),
+                        facts=[('needed', '%s  (%s)' % (_size(needed), source)), ('free', _size(free))],
+                        hint='free some space there (or quota), or install elsewhere: eb --prefix DIR', exit_code=TOOL)
+
+
+def _size(number):
+    return '%.1f MB' % (number / 1e6) if number < 1e9 else '%.2f GB' % (number / 1e9)
+
+
+def _failed(err, source, source_fd, target, where):
+    if err.errno in FULL:
+        return _no_space(source, os.fstat(source_fd).st_size, _free(target), target, where)
+    return EasySIFError(where, 'image cannot be put into %s (%s)' % (_directory(target), err.strerror),
+                        facts=[('source', source), ('target', target)],
+                        hint='ls -ld %s' % shlex.quote(_directory(target)))
+
+
+def _directory(path):
+    return os.path.dirname(os.path.abspath(path))
+
+
+def _sync_directory(path):
+    fd = os.open(_directory(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _remove(path):
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
