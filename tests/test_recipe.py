@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from easybuild.framework.easyconfig.constants import EASYCONFIG_CONSTANTS
+from easybuild.framework.easyconfig.default import DEFAULT_CONFIG
+from easybuild.tools.filetools import convert_name
 
 from easysif import recipe, schema
 from easysif.errors import EasySIFError
@@ -103,9 +106,8 @@ def test_a_tool_module_is_one_with_commands_and_without_python_env(write, python
     ('jax', 'JAX'), ('scikit-learn', 'SCIKITMINLEARN'), ('g++', 'GPLUSPLUS'), ('Node.js', 'NODEJS'), ('a_b', 'A_B'),
 ])
 def test_names_of_variables_are_easybuilds(write, name, suffix):
-    filetools = pytest.importorskip('easybuild.tools.filetools')
     assert recipe.load(write({"name = 'jax'": "name = '%s'" % name})).env_suffix == suffix
-    assert filetools.convert_name(name, upper=True) == suffix
+    assert convert_name(name, upper=True) == suffix
 
 
 def test_lines_of_keys_are_known(write):
@@ -136,7 +138,6 @@ print(json.dumps(template_constant_dict(%r)))
 
 
 def test_templates_give_what_easybuild_gives(tmp_path):
-    pytest.importorskip('easybuild')
     values = {'name': 'SAMtools', 'version': '1.21.3', 'versionsuffix': '-x'}
     code = _THEIR_TEMPLATES % dict(values, toolchain=None, dependencies=[])
     # in a process of its own, as EasyBuild's configuration is one for the whole process
@@ -329,13 +330,11 @@ def test_all_problems_are_told_in_the_order_of_lines(write):
 
 
 def test_the_schema_knows_every_word_of_easybuild():
-    default = pytest.importorskip('easybuild.framework.easyconfig.default')
-    assert set(default.DEFAULT_CONFIG) <= set(schema.load('recipe')['properties'])
+    assert set(DEFAULT_CONFIG) <= set(schema.load('recipe')['properties'])
 
 
 def test_constants_are_easybuilds():
-    constants = pytest.importorskip('easybuild.framework.easyconfig.constants').EASYCONFIG_CONSTANTS
-    assert recipe.CONSTANTS == {name: constants[name][0] for name in recipe.CONSTANTS}
+    assert recipe.CONSTANTS == {name: EASYCONFIG_CONSTANTS[name][0] for name in recipe.CONSTANTS}
 
 
 @pytest.mark.parametrize('name', ['recipe', 'site'])

@@ -200,7 +200,6 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('runtime: 2024-13-01', ': not valid YAML: month must be in 1..12'),
     (b'runtime: \xff', ": not valid YAML: unacceptable character #x00ff: invalid start byte"),
     (b'runtime: \0', ': not valid YAML: unacceptable character #x0000: special characters are not allowed'),
-    ('[' * 5000, ': not valid YAML: nested too deeply'),
     ('runtime: auto\nbinds: []\nruntime: auto',
      ":3: 'runtime' is there twice, first in line 1\nhint: keep one of the two"),
     ('squashfs:\n  level: 3\n  level: 4',
@@ -290,6 +289,11 @@ def test_what_does_not_fit_is_named_with_its_line(write, text, expected):
                                   'binds: &a [/x]\nprovides: {mpi: {binds: *a}}'])
 def test_what_is_left_empty_and_what_is_repeated_by_alias_fits(resolve, write, text):
     assert resolve(EASYSIF_SITE=write(text)).site.name == 'lumi'
+
+
+def test_a_file_that_nests_without_end_is_an_error(write):
+    path = write('[' * 5000)
+    assert message(site.read, path) == '%s: not valid YAML: nested too deeply' % path
 
 
 def test_an_alias_inside_itself_is_an_error(write):

@@ -28,13 +28,20 @@ _RULES = []
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe as it was read, valid or not: see ``recipe.parse``."""
+    """A recipe as it was read, valid or not.
+
+    :param values: what could be read, and ``lines`` where (dict), as ``recipe.parse`` gives them
+    :param unreadable: keys that have a line and no value (set)
+    :param length: number of lines that are not blank (int)
+    :param provided: the needs that any site of ours provides (set)
+    """
 
     path: str
     values: dict
     lines: dict
-    unreadable: tuple
-    blank_free: int
+    unreadable: set
+    length: int
+    provided: set
 
     @property
     def where(self):
@@ -71,7 +78,8 @@ def check(paths):
 
     :param paths: files (list of str)
     """
-    return [finding for path in paths for finding in _check_one(path)]
+    provided = {need for path in site.shipped().values() for need in (site.read(path).get('provides') or {})}
+    return [finding for path in paths for finding in _check_one(path, provided)]
 
 
 def find(names=()):
@@ -139,7 +147,7 @@ def in_order(draft):
 def path_is_identity(draft):
     """A recipe lies where its content says: easyconfigs/LETTER/NAME/NAME-VERSION.eb."""
     name, version = draft.text('name'), draft.text('version') + draft.text('versionsuffix')
-    if not name or not version or {'name', 'version', 'versionsuffix'}.intersection(draft.unreadable):
+    if not name or not version or draft.unreadable.intersection({'name', 'version', 'versionsuffix'}):
         return
     identity = '%s-%s' % (name, version)
     folder, top = os.path.dirname(draft.path), os.path.abspath(draft.path)
@@ -160,9 +168,9 @@ def path_is_identity(draft):
 @rule
 def short(draft):
     """A recipe has at most 25 lines, blank ones not counted."""
-    if draft.blank_free > MAX_LINES:
+    if draft.length > MAX_LINES:
         yield draft.error(None, 'has %d lines, and %d are allowed, blank ones not counted'
-                          % (draft.blank_free, MAX_LINES))
+                          % (draft.length, MAX_LINES))
 
 
 @rule
@@ -194,11 +202,11 @@ def described(draft):
 def needs_are_provided(draft):
     """Every need is provided by at least one site that we ship."""
     needs = draft.values.get('needs')
-    known = _provided_somewhere()
     for need in needs if isinstance(needs, (list, tuple)) else ():
-        if isinstance(need, str) and need not in known:
-            near = schema.closest(need, known)
-            yield draft.error('needs', "needs '%s', which no site provides (%s)" % (need, ', '.join(sorted(known))),
+        if isinstance(need, str) and need not in draft.provided:
+            near = schema.closest(need, draft.provided)
+            yield draft.error('needs', "needs '%s', which no site provides (%s)"
+                              % (need, ', '.join(sorted(draft.provided))),
                               hint="did you mean '%s'?" % near if near
                               else 'a new feature goes into a file in %s' % os.path.relpath(site.SITES))
 
@@ -217,14 +225,14 @@ def definition_is_there(draft):
                               hint='git add %s' % shlex.quote(os.path.join(os.path.dirname(draft.path), image)))
 
 
-def _check_one(path):
+def _check_one(path, provided):
     try:
         values, lines, errors = recipe.parse(path)
         with open(path, 'rb') as handle:
-            blank_free = sum(1 for line in handle if line.strip())
+            length = sum(1 for line in handle if line.strip())
     except EasySIFError as err:
         return [Finding(path, 'readable', err)]
-    draft = Draft(path, values, lines, tuple(key for key in lines if key not in values), blank_free)
+    draft = Draft(path, values, lines, set(lines).difference(values), length, provided)
     return [Finding(path, 'data_only', err) for err in errors] + [
         Finding(path, function.__name__, err) for function in _RULES for err in function(draft)]
 
@@ -267,7 +275,3 @@ def _does_work(command):
             steps[-1].append(word)
     return any(len(step) > 1 and not _NO_TEST.issuperset(step[1:]) and not {'--version', '--help'}.intersection(step)
                for step in steps)
-
-
-def _provided_somewhere():
-    return {need for path in site.shipped().values() for need in (site.read(path).get('provides') or {})}
