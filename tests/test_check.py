@@ -77,6 +77,9 @@ def test_the_recipes_that_we_ship_have_no_problem():
     ({"sanity_check_commands = ['python -c \"import jax\"']\n": ""},
      "tested: jax-24.10-singularity.eb: sanity_check_commands is missing\n"
      "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"),
+    ({"['python -c \"import jax\"']": "'python -c 1'"},
+     "valid: jax-24.10-singularity.eb:17: sanity_check_commands must be a list of commands, not the text 'python -c 1'\n"
+     "hint: write sanity_check_commands = ['python -c 1']"),
     ({"programs\"": "programs.\""},
      "described: jax-24.10-singularity.eb:8: description must not end with a full stop"),
     ({"\"Composable": "\"A library of composable"},
@@ -140,6 +143,12 @@ def test_a_test_does_the_softwares_work(tree, commands, good):
         "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"))
 
 
+def test_values_of_any_type_are_no_surprise_to_a_rule(tree):
+    path = tree({"['python -c \"import jax\"']": "5", "['nvidia-gpu']": "{1: 2}", "'https://docs.jax.dev'": "[]",
+                 "'jax'\nversion": "3\nversion", "'24.10'": "None", "\"Composable transformations of NumPy programs\"": "7"})
+    assert {finding.rule for finding in check.check([path])} == {'valid', 'tested'}
+
+
 def test_a_definition_file_beside_the_recipe_is_found(tree, tmp_path):
     path = tree({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3": "%(name)s-%(version)s.def"})
     (tmp_path / 'easyconfigs/j/jax/jax-24.10.def').write_text('')
@@ -194,6 +203,7 @@ def test_our_recipes_are_beside_the_library(monkeypatch, tmp_path):
     wheel, clone = tmp_path / 'wheel', tmp_path / 'clone'
     (wheel / 'easybuild' / 'easyconfigs').mkdir(parents=True)
     (clone / 'easyconfigs').mkdir(parents=True)
+    monkeypatch.chdir('/')
     monkeypatch.setattr(check, 'DIRECTORY', str(wheel / 'easysif'))
     assert check.recipe_directory() == str(wheel / 'easybuild' / 'easyconfigs')
     monkeypatch.setattr(check, 'DIRECTORY', str(clone / 'tools' / 'easysif'))

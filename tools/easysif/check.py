@@ -179,7 +179,7 @@ def tested(draft):
     commands = draft.values.get('sanity_check_commands') or ()
     if not draft.ours or 'sanity_check_commands' in draft.unreadable:
         return
-    if not isinstance(commands, (list, tuple)) or not any(_does_work(one) for one in commands):
+    if not any(_does_work(one) for one in (commands if isinstance(commands, (list, tuple)) else [commands])):
         yield draft.error('sanity_check_commands', 'sanity_check_commands %s'
                           % ('only ask for version or help' if commands else 'is missing'),
                           hint="""write what it is for: sanity_check_commands = ['python -c "import jax"']""")
