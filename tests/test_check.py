@@ -78,8 +78,8 @@ def test_the_recipes_that_we_ship_have_no_problem():
      "tested: jax-24.10-singularity.eb: sanity_check_commands is missing\n"
      "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"),
     ({"['python -c \"import jax\"']": "'python -c 1'"},
-     "valid: jax-24.10-singularity.eb:17: sanity_check_commands must be a list of commands, not the text 'python -c 1'\n"
-     "hint: write sanity_check_commands = ['python -c 1']"),
+     "valid: jax-24.10-singularity.eb:17: sanity_check_commands must be a list of commands, "
+     "not the text 'python -c 1'\nhint: write sanity_check_commands = ['python -c 1']"),
     ({"programs\"": "programs.\""},
      "described: jax-24.10-singularity.eb:8: description must not end with a full stop"),
     ({"\"Composable": "\"A library of composable"},
@@ -145,7 +145,8 @@ def test_a_test_does_the_softwares_work(tree, commands, good):
 
 def test_values_of_any_type_are_no_surprise_to_a_rule(tree):
     path = tree({"['python -c \"import jax\"']": "5", "['nvidia-gpu']": "{1: 2}", "'https://docs.jax.dev'": "[]",
-                 "'jax'\nversion": "3\nversion", "'24.10'": "None", "\"Composable transformations of NumPy programs\"": "7"})
+                 "'jax'\nversion": "3\nversion", "'24.10'": "None",
+                 "\"Composable transformations of NumPy programs\"": "7"})
     assert {finding.rule for finding in check.check([path])} == {'valid', 'tested'}
 
 
