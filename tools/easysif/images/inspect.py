@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is inside an image that its module must know: shell, environment, commands, conda, Python.
+
+Two container starts, one of a shell and one of the image's Python where it has one, see the image and nothing of
+the caller's machine or account. Works for any image with a POSIX shell; without one it is known that there is none.
+"""
+
+import difflib
+import json
+import posixpath
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Optional
+
+from easysif.data import helper_text
+from easysif.errors import EasySIFError, SeveralErrors
+from easysif.run import failure, run
+
+#: neither the caller's environment nor their home, working directory or /tmp: ~/.local would become a fact
+FLAGS = ('--cleanenv', '--contain', '--no-home', '--pwd', '/')
+SHELLS = ('/bin/bash', '/usr/bin/bash', '/bin/sh', '/usr/bin/sh')
+NO_SHELL = re.compile(r'stat /bin/sh: no such file|"sh": executable file not found')
+TIMEOUT = 600   #: seconds; an image of 30 GB on a busy Lustre takes some to open
+VENV_COMMANDS = re.compile(r'(python|pip)(\d+(?:\.\d+)?)?$')
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command inside: its path (str), None where there is none; whether the image's Python runs it as a script."""
+
+    path: Optional[str]
+    is_python_script: bool = False
+
+
+@dataclass(frozen=True)
+class Conda:
+    """A conda environment inside: its directory, its name (``base`` for conda's own), the directory of conda (str)."""
+
+    prefix: str
+    name: str
+    root: str
+
+
+@dataclass(frozen=True)
+class Python:
+    """The image's Python: path, version (``3.10.12``), prefixes (str), modules it has, directories of packages."""
+
+    path: str
+    version: str
+    prefix: str
+    base_prefix: str
+    has_pip: bool
+    has_venv: bool
+    has_ensurepip: bool
+    site_packages: tuple
+
+    @property
+    def is_venv(self):
+        """Whether it is the Python of a venv, whose packages another venv on top of it would miss (bool)."""
+        return self.prefix != self.base_prefix
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is inside an image; ``dataclasses.asdict`` makes JSON of it.
+
+    :param shell: path of its bash, else of its sh (str), None where it has neither: then little else is known
+    :param env: those variables we care for that the image itself defines (dict of str)
+    :param commands: what the first word of each command of the recipe is inside (dict of Command)
+    :param available: names of all commands on the image's PATH and in its conda environment, sorted (tuple of str)
+    """
+
+    shell: Optional[str]
+    env: dict
+    commands: dict
+    available: tuple
+    conda: Optional[Conda]
+    python: Optional[Python]
+
+
+def look_inside(sif, runtime, recipe, where):
+    """Return what is inside an image, after holding it against what the recipe expects there (ImageFacts).
+
+    :param sif: the image (str)
+    :param runtime: the container runtime (runtime.Runtime)
+    :param recipe: its commands, python_env and conda_env are used (recipe.Recipe)
+    :param where: the recipe, for messages (str)
+    :raises EasySIFError: the image does not start; a command, the conda environment or Python is not there
+    """
+    words = sorted({words[0] for words in recipe.commands.values()})
+    absolute = [word for word in (*words, recipe.conda_env or '') if word.startswith('/')]
+    records = _ask_shell(sif, runtime, [*SHELLS, *absolute], where)
+    if records is None:
+        _check_no_shell(recipe, sif, where)
+        return ImageFacts(None, {}, {word: Command(None) for word in words}, (), None, None)
+    seen = _Seen(records)
+    conda = _conda(seen, recipe, where)
+    places = ([conda.prefix + '/bin'] if conda else []) + seen.path
+    found = {word: word if word in seen.files else seen.find(word, places) for word in words}
+    python = seen.find('python3', places) or seen.find('python', places)
+    answer = python and _ask_python(sif, runtime, python, [path for path in found.values() if path], recipe, where)
+    scripts = answer.pop('scripts') if answer else ()
+    python = Python(path=python, **answer) if answer else None
+    _check_python(python, seen, recipe, where)
+    available = sorted(set().union(*(seen.directories.get(place, ()) for place in places)))
+    _check_commands(found, python, seen, available, places, recipe, runtime, sif, where)
+    shell = next((path for path in SHELLS if path in seen.files), None)
+    return ImageFacts(shell or seen.find('bash', places) or seen.find('sh', places), seen.env,
+                      {word: Command(path, path in scripts) for word, path in found.items()}, tuple(available),
+                      conda, python)
+
+
+class _Seen:
+    """The records of helpers/look-inside, by kind."""
+
+    def __init__(self, records):
+        self.env, self.files, self.conda, self.path, self.directories = {}, set(), [], [], {}
+        root = directory = None
+        for key, value in records:
+            if key == 'env':
+                name, _, content = value.partition('=')
+                self.env[name] = content
+            elif key == 'file':
+                self.files.add(value)
+            elif key == 'root':
+                root = value
+            elif key == 'conda':
+                self.conda.append(_conda_at(posixpath.normpath(value), root))
+            elif key in ('dir', 'bin'):
+                directory = self.directories.setdefault(posixpath.normpath(value), set())
+                self.path += [posixpath.normpath(value)] if key == 'dir' else []
+            elif key == 'name':
+                directory.add(value)
+
+    def find(self, name, places):
+        """Return the path of a command that is in one of some directories (str), None where in none."""
+        return next((posixpath.join(place, name) for place in places if name in self.directories.get(place, ())), None)
+
+
+def _conda_at(prefix, root):
+    if not root:
+        parent = posixpath.dirname(prefix)
+        root = posixpath.dirname(parent) if posixpath.basename(parent) == 'envs' else prefix
+    return Conda(prefix, 'base' if prefix == root else posixpath.basename(prefix), root)
+
+
+def _ask_shell(sif, runtime, arguments, where):
+    """Return the pairs that helpers/look-inside tells of an image (list of (str, str)), None where it has no shell."""
+    script = helper_text('look-inside')
+    for shell in ('/bin/sh', 'sh'):
+        result = run(runtime.exec_argv(sif, [shell, '-s', '--', *arguments], flags=FLAGS), timeout=TIMEOUT,
+                     env=runtime.environment(), stdin=script, check=False)
+        fields = result.stdout.rpartition('begin\0easysif look-inside\0')[2].split('\0')[:-1]
+        pairs = list(zip(fields[::2], fields[1::2]))
+        if result.status == 0 and pairs[-1:] == [('end', '')]:
+            return pairs[:-1]
+        if not NO_SHELL.search(result.stderr):
+            break
+    else:
+        return None
+    error = failure(result, what='the image does not start, or its shell does not work')
+    raise EasySIFError(where, error.what, facts=error.facts, exit_code=error.exit_code, hint='try it by hand: %s' %
+                       shlex.join(runtime.exec_argv(sif, ['/bin/sh', '-c', 'echo it works'], flags=FLAGS)))
+
+
+def _ask_python(sif, runtime, python, paths, recipe, where):
+    """Return what helpers/look_inside_python.py tells (dict); None where Python does not start and none is needed."""
+    argv = runtime.exec_argv(sif, [python, '-E', '-s', '-', *paths], flags=FLAGS)
+    result = run(argv, env=runtime.environment(), stdin=helper_text('look_inside_python.py'), timeout=TIMEOUT,
+                 check=False)
+    line = re.search('^easysif look-inside (.*)$', result.stdout, re.MULTILINE)
+    if result.status == 0 and line:
+        answer = json.loads(line.group(1))
+        answer['site_packages'] = tuple(answer['site_packages'])
+        return answer
+    if not recipe.python_env:
+        return None
+    error = failure(result)
+    raise EasySIFError(where, "the image's Python does not start: %s" % python, facts=error.facts,
+                       exit_code=error.exit_code, hint='try it by hand: %s' %
+                       shlex.join(runtime.exec_argv(sif, [python, '--version'], flags=FLAGS)))
+
+
+def _conda(seen, recipe, where):
+    """Return the conda environment that the module works in (Conda), None where the image has none that is meant.
+
+    The recipe's comes first, then what the image itself activates, then the one with the name of python_env, then
+    what is on the image's PATH, then the only one there is.
+    """
+    said = re.search(r'(\S+)/bin/activate(?:\s+(\S+))?|conda activate (\S+)', seen.env.get('WITH_CONDA', ''))
+    root, name = (said.group(1), said.group(2) or said.group(3) or 'base') if said else (None, None)
+    named = [env for env in seen.conda if env.name != 'base']
+    candidates = [
+        lambda env: env.prefix == posixpath.normpath(seen.env.get('CONDA_PREFIX', '-')),
+        lambda env: name in (env.prefix, env.name) and root in (None, env.root),
+        lambda env: env.name == recipe.python_env,
+        lambda env: env.prefix + '/bin' in seen.path,
+        lambda env: len(named or seen.conda) == 1 and env in (named or seen.conda),
+    ]
+    if recipe.conda_env:
+        candidates = [lambda env: recipe.conda_env.rstrip('/') in (env.prefix, env.name)]
+    for is_meant in candidates:
+        for env in filter(is_meant, seen.conda):
+            return env
+    if not recipe.conda_env:
+        return None
+    there = ['%s (%s)' % (env.name, env.prefix) for env in seen.conda]
+    closest = difflib.get_close_matches(recipe.conda_env, [env.name for env in seen.conda], n=1)
+    raise EasySIFError(where, "conda_env '%s' is not in the image" % recipe.conda_env,
+                       facts=[('there', ', '.join(there) or 'no conda environment at all')],
+                       hint="did you mean '%s'?" % closest[0] if closest else
+                       'name one of them, by its directory where it is in an unusual place' if there else
+                       'remove conda_env, or give its directory if it is in an unusual place')
+
+
+def _check_no_shell(recipe, sif, where):
+    for key in ('python_env', 'conda_env'):
+        if getattr(recipe, key):
+            raise EasySIFError(where, '%s needs a shell in the image, which has none' % key, facts=[('image', sif)],
+                               hint='remove %s; the commands of such an image still work' % key)
+
+
+def _check_python(python, seen, recipe, where):
+    if not recipe.python_env:
+        return
+    if python is None:
+        others = ', '.join(env.name for env in seen.conda)
+        raise EasySIFError(where, 'python_env is given, but the image has no python',
+                           facts=[('searched', ', '.join(seen.path) or 'PATH is empty')],
+                           hint='name its conda environment in conda_env: %s' % others if others else
+                           'remove python_env, or take an image that has Python 3')
+    wrong = ('is older than Python 3' if int(python.version.split('.')[0]) < 3 else
+             '' if python.has_venv else 'has no module venv')
+    if wrong:
+        raise EasySIFError(where, "python_env is given, but the image's python %s" % wrong,
+                           facts=[('python', '%s  (%s)' % (python.path, python.version))],
+                           hint='remove python_env, or add a complete Python 3 to the image (Debian: python3-venv)')
+
+
+def _check_commands(found, python, seen, available, places, recipe, runtime, sif, where):
+    errors = []
+    for word in sorted(found):
+        if found[word] or recipe.python_env and _comes_with_venv(word, python):
+            continue
+        near = difflib.get_close_matches(word, available, n=3)
+        place = posixpath.dirname(seen.find(near[0], places)) if near else (places or ['/usr/bin'])[0]
+        errors.append(EasySIFError(
+            where, "command '%s' is not in the image" % word, facts=[('closest', ', '.join(near) or 'none')],
+            hint='list what the image has: %s' % shlex.join([runtime.name, 'exec', sif, 'ls', place])))
+    if errors:
+        raise errors[0] if len(errors) == 1 else SeveralErrors(errors)
+
+
+def _comes_with_venv(word, python):
+    match = VENV_COMMANDS.match(word)
+    if not match or match.group(2) and not (python.version + '.').startswith(match.group(2) + '.'):
+        return False
+    return match.group(1) == 'python' or python.has_pip or python.has_ensurepip
