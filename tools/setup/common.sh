@@ -53,16 +53,20 @@ installed_runtime() {
 # Print "URI SUITE" for each suite of Debian proper that this machine's apt reads; status 1 where there is none.
 # apt itself is asked: it knows .list and .sources files, mirror lists and disabled entries.
 debian_sources() {
-  local id codename
+  local id codename option targets
   have apt-get dpkg && [[ -r /etc/os-release ]] || return
   # shellcheck source=/dev/null
   read -r id codename < <(. /etc/os-release && printf '%s %s\n' "$ID" "${VERSION_CODENAME:-sid}")
   [[ $id == debian ]] || return
-  # The origin is empty before the first apt-get update.
-  # shellcheck disable=SC2016
-  apt-get indextargets --format '$(COMPONENT)|$(ORIGIN)|$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' |
-    grep -E "^main\|(Debian)?\|[^|]+\|($codename|(old)?stable|testing|unstable|sid)([-/](security|updates))?$" |
-    cut -d '|' -f 3,4 | tr '|' ' ' | sort -u -k 2
+  # The second way works before the first apt-get update, but tells no origin.
+  for option in --release-info --no-release-info; do
+    # shellcheck disable=SC2016
+    targets=$(apt-get indextargets "$option" --format '$(COMPONENT) $(ORIGIN) $(REPO_URI) $(RELEASE)' \
+      'Created-By: Packages')
+    [[ -z $targets ]] || break
+  done
+  codename="($codename|(old)?stable|testing|unstable|sid)([-/](security|updates))?"
+  grep -E "^main (Debian|\\$\(ORIGIN\)) [^ ]+ $codename$" <<<"$targets" | cut -d ' ' -f 3,4 | sort -u -k 2
 }
 
 # Usage: sources_line URI SUITE

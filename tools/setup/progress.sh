@@ -27,7 +27,7 @@ step() {
     printf '%s %4d s  failed\n' "$title" $((SECONDS - begin))
     report_failure "$1" "$log" "$status"
   fi
-  printf '%s %4d s  %s\n' "$title" $((SECONDS - begin)) "$(last_line "$log")"
+  printf '%s %4d s  %s\n' "$title" $((SECONDS - begin)) "$(tail -n 1 "$log")"
 }
 
 # Usage: watch_log TITLE LOG
@@ -35,18 +35,13 @@ step() {
 watch_log() {
   local begin=$SECONDS line
   while sleep 1 >/dev/null; do
-    printf -v line '%s %4d s  %s' "$1" $((SECONDS - begin)) "$(last_line "$2")"
+    printf -v line '%s %4d s  %s' "$1" $((SECONDS - begin)) "$(tail -n 1 "$2" | tr -cd '\40-\176')"
     if [[ -t 1 ]]; then
       printf '\r\e[K%s' "${line:0:${COLUMNS:-80}-1}"
     elif (((SECONDS - begin) % 15 == 0)); then
       printf '%s\n' "${line:0:119}"
     fi
   done
-}
-
-# Usage: last_line LOG
-last_line() {
-  tail -n 1 "$1" | tr -d '\000-\037'
 }
 
 # Usage: report_failure NAME LOG STATUS
