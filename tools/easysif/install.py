@@ -5,21 +5,16 @@ import os
 import shutil
 import sys
 
-from easysif import files, manifest, overlay, render, runtime, site_files
-from easysif.data import HELPERS, helper
+from easysif import manifest, render, runtime, site_files, wrappers
 from easysif.errors import TOOL, EasySIFError
 from easysif.images.inspect import look_inside
 from easysif.images.place import place
 from easysif.images.reference import FILE, parse
 from easysif.images.sif import read as read_sif
-from easysif.module import Command, Conda, Installation, module_plan, wrapper_plan
+from easysif.module import Command, Conda, Installation, module_plan
 from easysif.obtain import obtain
 from easysif.run import failure, run
 from easysif.site import check_needs
-
-#: what stands in bin/ of every module, and of those with an overlay
-COMMANDS = ('start-shell', 'list-packages')
-OVERLAY_COMMANDS = ('make-squashfs', 'unmake-squashfs')
 
 START_LIMIT = 60  # seconds in which a command has ended or counts as started
 
@@ -107,23 +102,9 @@ class Install:
         self.installation = describe(self.recipe, self.manifest, self.prefix, self.root)
 
     def write_files(self):
-        """Write the wrappers, the runscripts and what they read into the installation directory."""
+        """Write the wrappers, the runscripts and what they read, and record them."""
         self.installation = describe(self.recipe, self.manifest, self.prefix, self.root)
-        _copy_runscripts(self.root, self.installation)
-        own = os.path.join(self.root, 'easysif')
-        library = os.path.join(own, 'lib', 'easysif')
-        os.makedirs(library, exist_ok=True)
-        for name in overlay.MODULES:
-            shutil.copyfile(os.path.join(os.path.dirname(HELPERS), name + '.py'), os.path.join(library, name + '.py'))
-        shutil.copyfile(helper('wrapper'), os.path.join(own, 'wrapper'))
-        os.chmod(os.path.join(own, 'wrapper'), 0o755)
-        files.write(os.path.join(own, 'module.sh'), module_shell(self.installation, self.manifest['inside']))
-        site_files.write(own, self.site)
-        os.makedirs(os.path.join(self.root, 'bin'), exist_ok=True)
-        for name in [*self.installation.commands, *COMMANDS, *(OVERLAY_COMMANDS if self.recipe.python_env else ())]:
-            link = os.path.join(self.root, 'bin', name)
-            if not os.path.islink(link):
-                os.symlink('../easysif/wrapper', link)
+        wrappers.write(self.installation, self.manifest['inside'], self.site)
         self.write_manifest()
 
     def write_manifest(self, tests=None):
@@ -151,7 +132,8 @@ class Install:
                 os.unlink(link)
             if not os.path.lexists(link):
                 os.symlink(os.path.join(self.root, target), link)
-        result = run([os.path.join(self.root, 'easysif', 'wrapper')], env=self.runtime.environment(), check=False)
+        result = run([os.path.join(self.root, 'easysif', 'wrapper'), 'make-venv'], env=self.runtime.environment(),
+                     check=False)
         if result.status:
             raise failure(result, what='the virtual environment of the overlay could not be made')
 
@@ -188,37 +170,3 @@ def describe(recipe, record, prefix, root):
         python_env=recipe.python_env, conda=Conda(**inside['conda']) if inside['conda'] else None,
         shell=inside['shell'], image_env=inside['env'], needs=recipe.needs, binds=recipe.binds,
         container_env=recipe.container_env, commands=commands)
-
-
-def module_shell(inst, inside):
-    """Return ``module.sh``, which the wrappers of an installation read (str).
-
-    :param inst: what is installed (Installation)
-    :param inside: what the image holds, as in the manifest (dict)
-    """
-    python = (inside['python'] or {}).get('path', '')
-    values = {'root': inst.root, 'prefix': inst.prefix, 'module': inst.module, 'shell': inst.shell or '',
-              'python_env': inst.python_env or '', 'python': python, 'python_command': os.path.basename(python),
-              'eb_python': inst.eb_python}
-    lines = ['# shellcheck shell=sh disable=SC2034,SC2154', '# What the wrappers of this module do. Written by eb.', '']
-    lines += ['es_%s=%s' % (name, render.shell_quote(value)) for name, value in sorted(values.items())]
-    lines += ['', render.shell(wrapper_plan(inst)), 'es_command() {', '    es_name=$1', '    shift',
-              '    case $es_name in']
-    for name, command in sorted(inst.commands.items()):
-        words = list(command.words)
-        if command.python_script and inst.python_env:
-            words[:1] = ['/runscripts/lib/run-python-script', os.path.basename(python), command.python_script]
-        lines.append('        %s) es_run %s "$@" ;;' % (render.shell_quote(name),
-                                                        ' '.join(render.shell_quote(word) for word in words)))
-    return '\n'.join(lines + ['    esac', '}', ''])
-
-
-def _copy_runscripts(root, inst):
-    target = os.path.join(root, 'runscripts')
-    shutil.copytree(os.path.join(HELPERS, 'runscripts'), target, dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns('__pycache__'))
-    conda = inst.conda or Conda('', '', '')
-    values = {'conda_prefix': conda.prefix, 'conda_root': conda.root,
-              'venv': '/user-software/venv/%s' % inst.python_env if inst.python_env else ''}
-    files.write(os.path.join(target, 'lib', 'settings'), '# shellcheck shell=sh disable=SC2034\n' + ''.join(
-        'easysif_%s=%s\n' % (name, render.shell_quote(value)) for name, value in sorted(values.items())))

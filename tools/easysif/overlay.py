@@ -186,7 +186,7 @@ def main(argv=None):
     try:
         if action == 'make':
             size = overlay.pack({key: getattr(options, key) for key in ('compressor', 'level', 'block')})
-            print('packed into %s (%.1f MB)' % (overlay.squashfs, size / 1e6))
+            print('packed into %s (%s KiB)' % (overlay.squashfs, -(-size // 1024)))
             print('now: module reload; the directory %s is no longer used and may be removed' % overlay.directory)
         else:
             print('unpacked; the squashfs file is kept as %s' % overlay.unpack())

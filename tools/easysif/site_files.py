@@ -65,7 +65,7 @@ def shell_text(site):
     values = [('runtime', site.runtime), ('runtime_path', path)]
     values += [(name, getattr(site, name) or '') for name in SETTINGS]
     values += [('squashfs_' + name, str(value)) for name, value in sorted(site.squashfs.items())]
-    lines = ['# shellcheck shell=sh disable=SC2034', '# ' + NOTICE]
+    lines = ['# shellcheck shell=sh disable=SC2016,SC2034', '# ' + NOTICE]
     lines += ['es_site_%s=%s' % (name, shell_quote(value)) for name, value in values]
     lines += _shell_lists('es_site_%s', site)
     for name, need in sorted(site.provides.items()):

@@ -61,7 +61,8 @@ local function setting(name)
 end
 
 local function values_of(need)
-    return need and (site.needs or {})[need] or not need and site or {}
+    if need == "" then return site end
+    return (site.needs or {})[need] or {}
 end
 
 local function say(...) return table.concat({ ... }, "\n") end

@@ -40,7 +40,7 @@ def from_registry(resolved, target, runtime, site, tmp_dir, log, where=None):
     :param where: the recipe, for messages (str), the image's name where None
     :raises EasySIFError: the runtime failed
     """
-    with _workspace(tmp_dir, target, where or resolved.name) as work:
+    with _workspace(tmp_dir, target, log, where or resolved.name) as work:
         env = _environment(runtime, work, resolved.mirror)
         argv = _argv(runtime, env, work, site, resolved.plain_http, where or resolved.name)
         _build(argv + [os.path.abspath(target), resolved.uri], env, None, log, where or resolved.name,
@@ -62,7 +62,7 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     ``base_source`` (path or reference used for it), ``base_digest`` ('' if unknown) and ``definition`` (the text).
     """
     derived = definition.derive(definition_path, values, site, where)
-    with _workspace(tmp_dir, target, where) as work:
+    with _workspace(tmp_dir, target, log, where) as work:
         env = _environment(runtime, work, any(base.mirror for base in derived.bases), _inside(site, work))
         argv = _argv(runtime, env, work, site, derived.plain_http, where)
         for name in ('tmp', 'var/tmp'):
@@ -77,7 +77,7 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
 
 
 @contextmanager
-def _workspace(tmp_dir, target, where):
+def _workspace(tmp_dir, target, log, where):
     """Give a private directory for one build; it goes at the end, and a target that was not finished with it."""
     if os.path.lexists(target):
         raise EasySIFError(where, 'the SIF file to be built is there already', facts=[('file', target)],
@@ -98,7 +98,7 @@ def _workspace(tmp_dir, target, where):
             os.unlink(target)
         raise
     finally:
-        _remove(work)
+        _remove(work, log)
 
 
 def _environment(runtime, work, mirror, inside=None):
@@ -171,11 +171,21 @@ def _reason(log, begin):
     return reasons[0] if reasons else '', others[-1] if others else ''
 
 
-def _remove(path):
-    """Remove a directory of ours, also where an image has directories that may not be written or entered."""
-    for directory, names, _ in os.walk(path):
-        for name in names:
-            inner = os.path.join(directory, name)
-            if not os.path.islink(inner):
-                os.chmod(inner, stat.S_IRWXU)
-    shutil.rmtree(path)
+def _remove(path, log):
+    """Remove a directory of ours; what cannot be removed is named in the log, as the build itself is over."""
+    try:
+        for directory, names, _ in os.walk(path):
+            for name in names:
+                inner = os.path.join(directory, name)
+                if not os.path.islink(inner):
+                    # an image may have directories that nobody may write to
+                    os.chmod(inner, stat.S_IRWXU)
+        shutil.rmtree(path)
+    except OSError:
+        # a build that was killed leaves files of the users that it had inside, which only such a build may remove
+        argv = ['unshare', '--map-root-user', '--map-auto', 'rm', '-rf', '--', path]
+        if shutil.which(argv[0]):
+            run(argv, log=log, check=False)
+    if os.path.lexists(path):
+        with open(log, 'a', encoding='utf-8') as handle:
+            handle.write('easysif: this directory of the build could not be removed: %s\n' % path)

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What loading a module does, through both renderings: Lua under the real Lmod, shell in the wrapper.
+
+Nothing is started in a container here; ``easysif/wrapper print-environment`` prints what a wrapper would set.
+"""
+
+import dataclasses
+import os
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+import harness
+from easysif import render, site_files
+from easysif.data import helper
+from easysif.module import Command, Conda, Installation, activation, literal, module_plan, wrapper_plan
+from easysif.site import Need, resolve
+from easysif.wrappers import module_shell
+
+PYTHON = {'python': {'path': '/usr/bin/python3'}}
+
+
+class Fake:
+    """An installation without a container: the files that modules and wrappers read, and an image of four bytes."""
+
+    def __init__(self, prefix, **changes):
+        self.prefix = prefix
+        values = dict(module='jax/24.10', variable='JAX', sif_name='jax.sif', sif_size=4, environment=True,
+                      eb_python='/opt/eb/python', python_env='jax', shell='/bin/sh',
+                      commands={'python': Command(('python',))})
+        values.update(changes)
+        self.root = prefix / 'software' / values['module']
+        self.overlay = prefix / 'overlays' / values['module']
+        self.inst = Installation(prefix=str(prefix), root=str(self.root), **values)
+        (self.root / 'easysif').mkdir(parents=True)
+        (self.root / 'runscripts').mkdir()
+        self.sif = self.root / self.inst.sif_name
+        self.sif.write_text('1234')
+        shutil.copy(helper('wrapper'), self.root / 'easysif' / 'wrapper')
+        (self.root / 'easysif' / 'module.sh').write_text(module_shell(self.inst, PYTHON))
+        self.site()
+        module = prefix / 'modules' / 'all' / (self.inst.module + '.lua')
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(render.lua(module_plan(self.inst), str(self.root), str(prefix)))
+
+    def site(self, **settings):
+        site = dataclasses.replace(resolve().site, **dict({'ca_certificates': ''}, **settings))
+        site_files.apply(str(self.prefix), site)
+        site_files.write(str(self.root / 'easysif'), site)
+
+    def binds(self, *more):
+        return ','.join(['%s/runscripts:/runscripts' % self.root,
+                         '%s/user-software:/user-software' % self.overlay, *map(str, more)])
+
+    def _environment(self, home, env):
+        base = {'HOME': str(home), 'PATH': harness.SYSTEM_PATH, 'USER': 'u', 'LANG': 'C.UTF-8', **env}
+        return {name: str(value) for name, value in base.items() if value is not None}
+
+    def by_module(self, home, env, script='module load %(module)s'):
+        text = '. %s/init/bash; module use "$1"; %s; env -0' % (harness.LMOD, script % {'module': self.inst.module})
+        out = subprocess.run(['bash', '--norc', '-c', text, 'bash', str(self.prefix / 'modules' / 'all')],
+                             env=self._environment(home, env), capture_output=True)
+        return _parse(out.stdout), out.stderr.decode()
+
+    def by_wrapper(self, home, env):
+        out = subprocess.run([str(self.root / 'easysif' / 'wrapper'), 'print-environment'], capture_output=True,
+                             env=self._environment(home, env))
+        return _parse(out.stdout.replace(b'\n', b'\0')), out.stderr.decode()
+
+
+def _parse(data):
+    return dict(line.split('=', 1) for line in data.decode('utf-8', 'surrogateescape').split('\0') if '=' in line)
+
+
+def squashfs(path, size=200, used=200):
+    """Write what begins like a squashfs file of ``used`` bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack('<4s36xQ', b'hsqs', used).ljust(size, b'\0')[:size])
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    return tmp_path / 'pre fix $(id)\'"'
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A prefix with letters beyond ASCII; unloading from one is left to luck by Lmod 8.6.19, whose decoder of its own
+    table (base64.lua, ``% 192``) loses the upper bits of every third byte from 0xC0 on."""
+    return tmp_path / 'préfixe 容器'
+
+
+@pytest.fixture
+def fake(prefix):
+    return Fake(prefix)
+
+
+@pytest.fixture(params=['by_module', 'by_wrapper'])
+def by(request, tmp_path):
+    """The environment that a module, or a wrapper, makes: ``by(fake, **variables)``, and what was said."""
+    def environment(fake, **env):
+        return getattr(fake, request.param)(tmp_path / 'home', env)
+    return environment
+
+
+def both(env, name):
+    assert env.get('SINGULARITY' + name) == env.get('APPTAINER' + name)
+    return env.get('APPTAINER' + name)
+
+
+def test_every_row_of_the_table_is_set(by, fake):
+    env, said = by(fake)
+    assert said == ''
+    assert env['SIF'] == env['SIFJAX'] == str(fake.sif)
+    assert env['CONTAINERROOT'] == str(fake.overlay)
+    assert env['RUNSCRIPTS'] == env['RUNSCRIPTSJAX'] == '%s/runscripts' % fake.root
+    assert env['USER_SOFTWARE'] == '%s/user-software' % fake.overlay
+    assert both(env, '_BINDPATH') == fake.binds()
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts:/user-software/venv/jax/bin'
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax'
+    assert both(env, 'ENV_PYTHONNOUSERSITE') == '1'
+    assert env['WITH_CONDA'] == both(env, 'ENV_WITH_CONDA') == 'true'
+    assert env['WITH_VENV'] == both(env, 'ENV_WITH_VENV') == '. /runscripts/init-venv'
+    assert env['WITH_CONDA_VENV'] == both(env, 'ENV_WITH_CONDA_VENV') == '. /runscripts/init-conda-venv'
+    assert env['EB_PYTHON'] == '/opt/eb/python'
+    assert both(env, '_NV') is None
+
+
+def test_a_prefix_may_hold_letters_of_any_language(by, foreign):
+    fake = Fake(foreign)
+    env, said = by(fake)
+    assert said == '' and env['SIF'] == str(fake.sif) and both(env, '_BINDPATH') == fake.binds()
+
+
+def test_a_gpu_that_the_recipe_needs_is_asked_for(by, prefix):
+    env, _ = by(Fake(prefix, needs=('nvidia-gpu',)))
+    assert both(env, '_NV') == '1' and both(env, '_ROCM') is None
+    env, _ = by(Fake(prefix / 'amd', needs=('amd-gpu',)))
+    assert both(env, '_ROCM') == '1' and both(env, '_NV') is None
+
+
+def test_conda_is_on_the_path_behind_the_venv(by, prefix):
+    env, _ = by(Fake(prefix, conda=Conda('/opt/conda/envs/x', 'x', '/opt/conda')))
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts:/user-software/venv/jax/bin:/opt/conda/envs/x/bin'
+    assert both(env, 'ENV_CONDA_PREFIX') == '/opt/conda/envs/x' and both(env, 'ENV_CONDA_DEFAULT_ENV') == 'x'
+    assert env['WITH_CONDA'] == '. /runscripts/init-conda'
+
+
+def test_an_image_that_defines_with_conda_keeps_it(by, prefix):
+    env, _ = by(Fake(prefix, image_env={'WITH_CONDA': 'source "$X"/activate y'}))
+    assert env['WITH_CONDA'] == 'source "$X"/activate y'
+    assert both(env, 'ENV_WITH_CONDA') == 'source "\\$X"/activate y'
+
+
+def test_an_environment_module_without_python_has_no_overlay(by, prefix):
+    env, _ = by(Fake(prefix, python_env=None, commands={}))
+    assert env['USER_SOFTWARE'] == '' and env['CONTAINERROOT'].endswith('/overlays/jax/24.10')
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts' and env['WITH_VENV'] == env['WITH_CONDA_VENV'] == 'true'
+    assert 'user-software' not in both(env, '_BINDPATH')
+
+
+def test_a_packed_overlay_comes_before_the_directory(by, fake):
+    squashfs(fake.overlay / 'user-software.squashfs')
+    env, said = by(fake)
+    assert said == ''
+    assert '%s/user-software.squashfs:/user-software:image-src=/,ro' % fake.overlay in both(env, '_BINDPATH')
+    assert not (fake.overlay / 'user-software').exists()
+
+
+@pytest.mark.parametrize('size, used', [(199, 200), (4096, 1 << 40), (40, 200), (0, 0), (96, 95)])
+def test_a_damaged_squashfs_is_never_bound_and_said(by, fake, size, used):
+    squashfs(fake.overlay / 'user-software.squashfs', size, used)
+    (fake.overlay / 'user-software').mkdir()
+    env, said = by(fake)
+    assert both(env, '_BINDPATH') == fake.binds()
+    damaged = '%s/user-software.squashfs' % fake.overlay
+    assert 'jax/24.10: user-software.squashfs is damaged and not used\n  file  %s\n' % damaged in said
+    assert 'hint: mv -- "%s" "%s.damaged"' % (damaged, damaged) in said
+
+
+def test_neither_directory_nor_squashfs_makes_an_empty_directory(by, fake):
+    env, _ = by(fake)
+    assert list((fake.overlay / 'user-software').iterdir()) == []
+
+
+def test_a_read_only_prefix_of_others_gives_an_overlay_of_ones_own(by, fake, tmp_path):
+    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    env, _ = by(fake)
+    assert env['CONTAINERROOT'] == '%s/home/.local/share/easysif/overlays/jax/24.10' % tmp_path
+    fake.site(overlays='%s/$USER/${PROJECT}/x' % tmp_path)
+    assert by(fake)[0]['CONTAINERROOT'] == '%s/home/.local/share/easysif/overlays/jax/24.10' % tmp_path
+    assert by(fake, PROJECT='p 1')[0]['CONTAINERROOT'] == '%s/u/p 1/x/jax/24.10' % tmp_path
+    assert by(fake, EASYSIF_OVERLAYS=tmp_path / 'mine')[0]['CONTAINERROOT'] == '%s/mine/jax/24.10' % tmp_path
+
+
+def test_an_overlay_that_binds_cannot_carry_is_left_out_and_said(by, fake, tmp_path):
+    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    env, said = by(fake, EASYSIF_OVERLAYS=tmp_path / 'a:b')
+    assert both(env, '_BINDPATH') == '%s/runscripts:/runscripts' % fake.root
+    assert 'there is no place for an overlay, packages cannot be added' in said
+    assert 'hint: export EASYSIF_OVERLAYS=<a directory>' in said
+
+
+def test_only_what_this_node_has_is_bound(by, fake, tmp_path):
+    (tmp_path / 'here').mkdir()
+    fake.site(binds=('%s/here' % tmp_path, '%s/gone' % tmp_path, '%s/here:/there:ro' % tmp_path))
+    env, _ = by(fake)
+    assert both(env, '_BINDPATH') == fake.binds('%s/here' % tmp_path, '%s/here:/there:ro' % tmp_path)
+
+
+def test_needs_bring_their_binds_and_environment(by, prefix, tmp_path):
+    fake = Fake(prefix, needs=('amd-gpu',), binds=('%s:/data:ro' % tmp_path,), container_env={'B': 'recipe'})
+    fake.site(provides={'amd-gpu': Need(('/usr/share',), {'A': 'need', 'B': 'need'}), 'x': Need(('/opt',), {'C': '1'})},
+              container_env={'A': 'site', 'D': 'a;b%c$HOME`id`'})
+    env, _ = by(fake)
+    assert both(env, '_BINDPATH') == fake.binds('%s:/data:ro' % tmp_path, '/usr/share')
+    assert both(env, 'ENV_A') == 'need' and both(env, 'ENV_B') == 'recipe' and both(env, 'ENV_C') is None
+    assert both(env, 'ENV_D') == 'a;b%c\\$HOME\\`id\\`'
+
+
+def test_the_users_binds_come_first_without_repeats(by, fake, tmp_path):
+    (tmp_path / 'd').mkdir()
+    fake.site(binds=('%s/d' % tmp_path,))
+    env, _ = by(fake, SINGULARITY_BINDPATH='/opt:/x:ro,/y.squashfs:/data:image-src=/,ro', SINGULARITY_BIND='/mnt',
+                APPTAINER_BINDPATH='/etc/hosts:/h,/opt:/x:ro,/usr:%s/d/' % tmp_path)
+    assert both(env, '_BINDPATH') == ','.join(['/opt:/x:ro,/y.squashfs:/data:image-src=/,ro', '/etc/hosts:/h',
+                                               '/usr:%s/d/' % tmp_path, fake.binds()])
+    assert env['SINGULARITY_BIND'] == '/mnt' and 'APPTAINER_BIND' not in env
+
+
+def test_the_users_path_inside_stays_in_front(by, fake):
+    assert both(by(fake, SINGULARITYENV_PREPEND_PATH='/mine')[0],
+                'ENV_PREPEND_PATH') == '/mine:/runscripts:/user-software/venv/jax/bin'
+
+
+def test_certificates_of_the_site_are_named_unless_user_or_image_names_others(by, prefix, tmp_path):
+    bundle = tmp_path / 'ca.crt'
+    bundle.write_text('')
+    fake = Fake(prefix, image_env={'SSL_CERT_FILE': '/image.pem'})
+    fake.site(ca_certificates=str(bundle))
+    env, _ = by(fake, REQUESTS_CA_BUNDLE='/users.pem')
+    assert both(env, 'ENV_PIP_CERT') == str(bundle) and both(env, '_BINDPATH') == fake.binds(bundle)
+    assert both(env, 'ENV_SSL_CERT_FILE') is None and both(env, 'ENV_REQUESTS_CA_BUNDLE') is None
+
+
+def test_the_hosts_temporary_directory_is_visible(by, fake, tmp_path):
+    assert both(by(fake, TMPDIR=tmp_path)[0], '_BINDPATH') == fake.binds(tmp_path)
+
+
+def test_ebs_python_is_the_users_where_it_is_set(by, fake):
+    assert by(fake, EB_PYTHON='/mine')[0]['EB_PYTHON'] == '/mine'
+
+
+def test_values_at_install_serve_where_the_site_file_cannot_be_read(by, fake):
+    fake.site(container_env={'A': 'x'})
+    for name in ('site.lua', 'site.sh'):
+        (fake.prefix / 'easysif' / name).unlink()
+    assert both(by(fake)[0], 'ENV_A') == 'x'
+
+
+def test_one_site_apply_mends_what_is_installed(by, fake):
+    fake.site(container_env={'A': 'x'})
+    changed = dataclasses.replace(resolve().site, container_env={'A': 'y'}, ca_certificates='')
+    assert [os.path.basename(path) for path in site_files.apply(str(fake.prefix), changed)] == ['site.lua', 'site.sh']
+    assert both(by(fake)[0], 'ENV_A') == 'y'
+    assert site_files.apply(str(fake.prefix), changed) == []
+
+
+def test_an_image_that_is_gone_is_found_in_the_store_by_name_and_size(by, fake, tmp_path):
+    store = tmp_path / 'store'
+    store.mkdir()
+    fake.site(image_store=str(store))
+    fake.sif.unlink()
+    (store / 'jax.sif').write_text('12345')
+    env, said = by(fake)
+    assert 'SIF' not in env or env['SIF'] == ''
+    assert 'jax/24.10: the image is' in said and 'hint: eb --rebuild jax-24.10.eb' in said
+    (store / 'jax.sif').write_text('1234')
+    assert by(fake)[0]['SIF'] == '%s/jax.sif' % store
+
+
+def test_an_image_that_is_gone_names_both_places(fake, tmp_path):
+    fake.sif.unlink()
+    _, said = fake.by_wrapper(tmp_path, {})
+    assert said == ('error: jax/24.10: the image is gone\n'
+                    '  looked for  %s\n  and for     nothing else: the site has no image store\n'
+                    'hint: eb --rebuild jax-24.10.eb\n' % fake.sif)
+
+
+def test_a_tool_module_sets_names_of_its_own_only(prefix, tmp_path):
+    fake = Fake(prefix, environment=False, python_env=None, needs=('nvidia-gpu',))
+    env, _ = fake.by_module(tmp_path, {})
+    assert env['SIFJAX'] == str(fake.sif) and env['RUNSCRIPTSJAX'] == '%s/runscripts' % fake.root
+    assert not [name for name in env if name.startswith(('APPTAINER', 'SINGULARITY', 'EASYSIF')) or name == 'SIF']
+    env, _ = fake.by_wrapper(tmp_path, {})
+    assert both(env, '_NV') == '1' and both(env, '_BINDPATH') == '%s/runscripts:/runscripts' % fake.root
+    assert 'SIF' not in env
+
+
+USERS = {'SINGULARITY_BIND': '/opt', 'SINGULARITY_BINDPATH': '/u.squashfs:/data:image-src=/,ro,/var/log',
+         'APPTAINER_BINDPATH': '/srv', 'SIF': 'mine', 'WITH_CONDA': 'a; b%3B c', 'APPTAINERENV_PIP_CERT': 'c.pem',
+         'SINGULARITYENV_PREPEND_PATH': '/my bin', 'EB_PYTHON': 'py'}
+
+
+def users(env):
+    """Return an environment without Lmod's own bookkeeping (dict)."""
+    return {name: value for name, value in env.items() if not name.startswith(('__LMOD', '_ModuleTable'))}
+
+
+CYCLES = ['module load %(module)s; module unload %(module)s', 'module load %(module)s; module purge',
+          'module load %(module)s; module reload; module unload %(module)s',
+          'module load %(module)s; module load other; module purge',
+          'module load other; module swap other %(module)s; module unload %(module)s',
+          'module load tool %(module)s; module unload %(module)s; module unload tool',
+          'module load %(module)s tool; module unload %(module)s; module unload tool',
+          'module load tool %(module)s; module unload tool; module unload %(module)s']
+
+
+@pytest.mark.parametrize('script', CYCLES)
+@pytest.mark.parametrize('env', [{}, USERS], ids=['nothing set', 'everything set'])
+def test_unloading_leaves_the_environment_as_it_was(fake, prefix, tmp_path, script, env):
+    Fake(prefix, module='other/1', variable='OTHER', container_env={'X': '1'})
+    Fake(prefix, module='tool/1', variable='TOOL', environment=False, python_env=None)
+    before, _ = fake.by_module(tmp_path, env, 'true')
+    after, said = fake.by_module(tmp_path, env, script)
+    assert users(after) == users(before)
+    assert 'error' not in said.lower()
+
+
+def test_unloading_takes_back_exactly_what_loading_set_whatever_the_site_says_now(fake, tmp_path):
+    fake.site(container_env={'A': 'x', 'B': 'y'}, binds=('/usr/share',))
+    new = fake.prefix / 'new.lua'
+    fresh = dataclasses.replace(resolve().site, container_env={'C': 'z'}, ca_certificates='')
+    new.write_text(site_files.lua_text(fresh))
+    before, _ = fake.by_module(tmp_path, {'N': new}, 'true')
+    after, _ = fake.by_module(tmp_path, {'N': new}, 'module load %%(module)s; cp "$N" "%s/easysif/site.lua"; '
+                              'module unload %%(module)s' % str(fake.prefix).replace('"', '\\"').replace('$', '\\$'))
+    assert users(after) == users(before)
+
+
+@pytest.mark.parametrize('loaded', ['jax/24.10', 'other/1'])
+def test_a_wrapper_does_the_same_whatever_is_loaded(prefix, tmp_path, loaded):
+    """And what the user sets after loading stays: a bind, a variable of their own, one that the module had set."""
+    fake = Fake(prefix, container_env={'MINE': 'jax'})
+    Fake(prefix, module='other/1', variable='OTHER', container_env={'X': '1', 'MINE': 'other'}, needs=('amd-gpu',))
+    wrapper = '%s/easysif/wrapper' % fake.root
+    home, env = tmp_path, dict(USERS, W=wrapper, M=loaded)
+    alone, _ = fake.by_wrapper(home, env)
+    text = 'module load "$M"; "$W" print-environment | tr "\\n" "\\0"; exit'
+    beside, _ = fake.by_module(home, env, text)
+    for name in {*alone, *beside}:
+        if name.startswith(('SIF', 'APPTAINER', 'SINGULARITY', 'WITH', 'RUNS', 'USER_S', 'CONT', 'EB', 'EASYSIF')):
+            if name not in ('SIFJAX', 'RUNSCRIPTSJAX', 'SIFOTHER', 'RUNSCRIPTSOTHER'):
+                assert (name, alone.get(name)) == (name, beside.get(name))
+    changes = ('module load "$M"; export APPTAINER_BINDPATH="$APPTAINER_BINDPATH,/usr/share:/more" '
+               'APPTAINERENV_MINE=user APPTAINERENV_OWN=own; "$W" print-environment | tr "\\n" "\\0"; exit')
+    changed, _ = fake.by_module(home, env, changes)
+    assert changed['APPTAINERENV_MINE'] == 'user' and changed['APPTAINERENV_OWN'] == 'own'
+    assert set(changed['APPTAINER_BINDPATH'].split(',')) == \
+        {*alone['APPTAINER_BINDPATH'].split(','), '/usr/share:/more'}
+
+
+def test_the_module_is_readable_in_every_mode(fake, tmp_path):
+    for command in ('show', 'spider', 'avail', 'whatis', 'help'):
+        _, said = fake.by_module(tmp_path, {}, 'module %s %%(module)s' % command)
+        assert 'rror' not in said
+        if command == 'show':
+            assert 'pushenv("SIF","%s")' % fake.sif in said
+
+
+def test_looking_at_a_module_makes_nothing(fake, tmp_path):
+    for command in ('show', 'spider', 'avail', 'whatis', 'help'):
+        fake.by_module(tmp_path, {}, 'module %s %%(module)s' % command)
+    assert not fake.overlay.exists()
+
+
+def test_what_is_rendered_is_clean(fake):
+    for path in [fake.root / 'easysif' / 'module.sh', fake.prefix / 'easysif' / 'site.sh']:
+        harness.run(['shellcheck', path])
+    harness.run(['luac5.3', '-p', fake.prefix / 'modules' / 'all' / 'jax' / '24.10.lua'])
+    harness.run(['luac5.3', '-p', fake.prefix / 'easysif' / 'site.lua'])
+
+
+def test_the_same_installation_gives_the_same_text(prefix):
+    fake = Fake(prefix, container_env={'B': '1', 'A': '2'}, needs=('amd-gpu',))
+    assert render.shell(wrapper_plan(fake.inst)) == render.shell(wrapper_plan(fake.inst))
+    assert (prefix / 'easysif' / 'site.sh').read_text() == site_files.shell_text(
+        dataclasses.replace(resolve().site, ca_certificates=''))
+
+
+@pytest.mark.parametrize('value', ['', 'a b', "it's", 'q"q', 'back\\slash', '$HOME `id` $(id)', ']==]', '%s',
+                                   'tab\there', 'ünï', '-n', '*'])
+def test_any_text_reaches_the_environment_as_it_is(prefix, tmp_path, value):
+    fake = Fake(prefix, container_env={'VALUE': value}, eb_python=value or 'x')
+    for env, _ in (fake.by_module(tmp_path, {}), fake.by_wrapper(tmp_path, {})):
+        assert both(env, 'ENV_VALUE') == literal(value) and env['EB_PYTHON'] == (value or 'x')
+
+
+def test_activation_is_nothing_where_there_is_nothing_to_activate():
+    inst = Installation(module='a/1', prefix='/p', root='/p/r', variable='A', sif_name='a.sif', sif_size=1,
+                        environment=True, eb_python='py')
+    assert activation(inst) == ('true', 'true', 'true')

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Writes the wrappers and runscripts of an installation, and what they read."""
+
+import os
+import shutil
+
+from easysif import files, overlay, render, site_files
+from easysif.data import DIRECTORY, HELPERS, helper
+from easysif.module import Conda, wrapper_plan
+
+#: what stands in bin/ of every module, and of those with an overlay
+COMMANDS = ('start-shell', 'list-packages')
+OVERLAY_COMMANDS = ('make-squashfs', 'unmake-squashfs')
+
+
+def write(inst, inside, site):
+    """Fill ``bin``, ``runscripts`` and ``easysif`` of an installation directory.
+
+    :param inst: what is installed (Installation)
+    :param inside: what the image holds, as in the manifest (dict)
+    :param site: the resolved site (Site), whose values serve where those of the prefix cannot be read
+    """
+    _copy_runscripts(inst)
+    own = os.path.join(inst.root, 'easysif')
+    library = os.path.join(own, 'lib', 'easysif')
+    os.makedirs(library, exist_ok=True)
+    for name in overlay.MODULES:
+        shutil.copyfile(os.path.join(DIRECTORY, name + '.py'), os.path.join(library, name + '.py'))
+    shutil.copyfile(helper('wrapper'), os.path.join(own, 'wrapper'))
+    os.chmod(os.path.join(own, 'wrapper'), 0o755)
+    files.write(os.path.join(own, 'module.sh'), module_shell(inst, inside))
+    site_files.write(own, site)
+    os.makedirs(os.path.join(inst.root, 'bin'), exist_ok=True)
+    for name in [*inst.commands, *COMMANDS, *(OVERLAY_COMMANDS if inst.python_env else ())]:
+        link = os.path.join(inst.root, 'bin', name)
+        if not os.path.islink(link):
+            os.symlink('../easysif/wrapper', link)
+
+
+def module_shell(inst, inside):
+    """Return ``module.sh``, which the wrappers of an installation read (str).
+
+    :param inst: what is installed (Installation)
+    :param inside: what the image holds, as in the manifest (dict)
+    """
+    python = (inside['python'] or {}).get('path', '')
+    values = {'root': inst.root, 'prefix': inst.prefix, 'module': inst.module, 'shell': inst.shell or '',
+              'python_env': inst.python_env or '', 'python': python, 'python_command': os.path.basename(python),
+              'eb_python': inst.eb_python}
+    lines = ['# shellcheck shell=sh disable=SC2016,SC2034,SC2154', '# What the wrappers of this module do. Written by eb.', '']
+    lines += ['es_%s=%s' % (name, render.shell_quote(value)) for name, value in sorted(values.items())]
+    lines += ['', render.shell(wrapper_plan(inst)), 'es_command() {', '    es_name=$1', '    shift',
+              '    case $es_name in']
+    for name, command in sorted(inst.commands.items()):
+        words = list(command.words)
+        if command.python_script and inst.python_env:
+            words[:1] = ['/runscripts/lib/run-python-script', os.path.basename(python), command.python_script]
+        lines.append('        %s) es_run %s "$@" ;;' % (render.shell_quote(name),
+                                                        ' '.join(render.shell_quote(word) for word in words)))
+    return '\n'.join(lines + ['    esac', '}', ''])
+
+
+def _copy_runscripts(inst):
+    target = os.path.join(inst.root, 'runscripts')
+    shutil.copytree(os.path.join(HELPERS, 'runscripts'), target, dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns('__pycache__'))
+    conda = inst.conda or Conda('', '', '')
+    values = {'conda_prefix': conda.prefix, 'conda_root': conda.root,
+              'venv': '/user-software/venv/%s' % inst.python_env if inst.python_env else ''}
+    files.write(os.path.join(target, 'lib', 'settings'), '# shellcheck shell=sh disable=SC2034\n' + ''.join(
+        'easysif_%s=%s\n' % (name, render.shell_quote(value)) for name, value in sorted(values.items())))
