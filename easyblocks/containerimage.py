@@ -50,7 +50,7 @@ class ContainerImage(EasyBlock):
         """Our parameters; a recipe that has another one is refused."""
         empty = {'needs': [], 'commands': [], 'container_env': {}, 'binds': []}
         ours = {name: [empty.get(name), HELP[name], CUSTOM] for name in OURS}
-        return EasyBlock.extra_options(extra_vars=dict(extra_vars or {}, **ours))
+        return EasyBlock.extra_options(dict(extra_vars or {}, **ours))
 
     def __init__(self, *args, **kwargs):
         """An image needs no compiler, and only bin/ belongs on a search path."""

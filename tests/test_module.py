@@ -15,7 +15,8 @@ import pytest
 import harness
 from easysif import render, site_files
 from easysif.data import helper
-from easysif.module import Command, Conda, Installation, activation, literal, module_plan, wrapper_plan
+from easysif.images.inspect import Conda
+from easysif.module import Command, Installation, activation, literal, module_plan, wrapper_plan
 from easysif.site import Need, resolve
 from easysif.wrappers import module_shell
 

@@ -4,14 +4,15 @@
 import os
 import shutil
 import sys
+from dataclasses import asdict
 
 from easysif import manifest, render, runtime, site_files, wrappers
 from easysif.errors import TOOL, EasySIFError
-from easysif.images.inspect import look_inside
+from easysif.images.inspect import Conda, look_inside
 from easysif.images.place import place
 from easysif.images.reference import FILE, parse
 from easysif.images.sif import read as read_sif
-from easysif.module import Command, Conda, Installation, module_plan
+from easysif.module import Command, Installation, module_plan
 from easysif.obtain import obtain
 from easysif.run import failure, run
 from easysif.site import check_needs
@@ -69,7 +70,8 @@ class Install:
 
         :raises EasySIFError: the image lacks what the recipe names
         """
-        self.facts = look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where)
+        self.facts = asdict(look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where))
+        del self.facts['available']  # only for the hint about a command that is not there
 
     def put(self):
         """Fill the installation directory, which is there and empty.
@@ -161,9 +163,10 @@ def describe(recipe, record, prefix, root):
     :param record: the manifest (dict)
     """
     inside, image = record['inside'], record['image']
-    scripts = {name for name, path in inside['commands'].items() if path and name in inside['python_scripts']}
-    commands = {name: Command(words, inside['commands'][words[0]] if words[0] in scripts else None)
-                for name, words in recipe.commands.items()}
+    commands = {}
+    for name, words in recipe.commands.items():
+        found = inside['commands'].get(words[0], {})
+        commands[name] = Command(words, found['path'] if found.get('is_python_script') else None)
     return Installation(
         module=record['module'], prefix=prefix, root=root, variable=recipe.env_suffix, sif_name=image['file'],
         sif_size=image['size'], environment=recipe.is_environment, eb_python=sys.executable,

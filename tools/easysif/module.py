@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Optional
 
+from easysif.images.inspect import Conda
 from easysif.plan import (All, Bind, Bindable, BindEach, Choose, Env, Exists, Fail, Family, Filled, HasSize, Inside,
                           InsideEach, IsDirectory, IsUnset, Local, MakeDirectory, Mine, Not, Note, Push, PushBinds,
                           Set, Site, ValidSquashfs, Warn, message, text)
@@ -17,15 +18,6 @@ CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
 
 OVERLAY = '/user-software'
 RUNSCRIPTS = '/runscripts'
-
-
-@dataclass(frozen=True)
-class Conda:
-    """The conda environment inside the image: its directory, its name, and the directory of conda itself."""
-
-    prefix: str
-    name: str
-    root: str
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import shutil
 
 from easysif import files, overlay, render, site_files
 from easysif.data import DIRECTORY, HELPERS, helper
-from easysif.module import Conda, wrapper_plan
+from easysif.images.inspect import Conda
+from easysif.module import wrapper_plan
 
 #: what stands in bin/ of every module, and of those with an overlay
 COMMANDS = ('start-shell', 'list-packages')
@@ -47,7 +48,8 @@ def module_shell(inst, inside):
     values = {'root': inst.root, 'prefix': inst.prefix, 'module': inst.module, 'shell': inst.shell or '',
               'python_env': inst.python_env or '', 'python': python, 'python_command': os.path.basename(python),
               'eb_python': inst.eb_python}
-    lines = ['# shellcheck shell=sh disable=SC2016,SC2034,SC2154', '# What the wrappers of this module do. Written by eb.', '']
+    lines = ['# shellcheck shell=sh disable=SC2016,SC2034,SC2154',
+             '# What the wrappers of this module do. Written by eb.', '']
     lines += ['es_%s=%s' % (name, render.shell_quote(value)) for name, value in sorted(values.items())]
     lines += ['', render.shell(wrapper_plan(inst)), 'es_command() {', '    es_name=$1', '    shift',
               '    case $es_name in']
