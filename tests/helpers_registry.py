@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A real OCI registry on a loopback port, and tiny real images in it, for the tests of images."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+#: bcrypt of PASSWORD: docker-registry takes nothing else
+USER, PASSWORD = 'reader', 'loopback secret'
+HTPASSWD = '%s:$2b$05$abcdefghijklmnopqrstuuemHb6zXG6T1jrInw5PqYUG0NU0JuG6.\n' % USER
+
+#: what a tiny root file system has in /bin, besides sh
+COMMANDS = ('dash', 'cat', 'chown', 'chmod', 'env', 'ls', 'sleep', 'mkdir', 'id', 'touch', 'rm')
+
+INDEX = 'application/vnd.oci.image.index.v1+json'
+MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+
+
+class LoopbackRegistry:
+    """A docker-registry that serves one directory by plain http, with ``login`` to those who know the password."""
+
+    def __init__(self, directory, login=False):
+        self.directory, self.login = str(directory), login
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            self.port = probe.getsockname()[1]
+        self.host = 'localhost:%d' % self.port
+        self.url = 'http://%s' % self.host
+
+    def __enter__(self):
+        os.makedirs(self.directory, exist_ok=True)
+        config = {'version': 0.1, 'log': {'level': 'error', 'accesslog': {'disabled': True}},
+                  'storage': {'filesystem': {'rootdirectory': os.path.join(self.directory, 'data')}},
+                  'http': {'addr': '127.0.0.1:%d' % self.port}}
+        if self.login:
+            with open(os.path.join(self.directory, 'htpasswd'), 'w') as handle:
+                handle.write(HTPASSWD)
+            config['auth'] = {'htpasswd': {'realm': 'Registry Realm', 'path': handle.name}}
+        path = os.path.join(self.directory, 'config.yml')
+        with open(path, 'w') as handle:
+            json.dump(config, handle)  # JSON is YAML
+        self.process = subprocess.Popen(['docker-registry', 'serve', path], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(self.url + '/v2/', timeout=5)
+                return self
+            except urllib.error.HTTPError:
+                return self  # it wants a login
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError('docker-registry did not start')
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def push(self, layout, name):
+        """Push an image of an OCI layout (``DIR:TAG``) as ``name``, ``repository:tag``; return its digest (str)."""
+        login = ['--dest-creds', '%s:%s' % (USER, PASSWORD)] if self.login else []
+        call('skopeo', 'copy', '-q', '--dest-tls-verify=false', *login, 'oci:%s' % layout,
+             'docker://%s/%s' % (self.host, name))
+        return self.digest(name)
+
+    def digest(self, name):
+        """Return the digest of what a tag stands for (str)."""
+        return digest_of(self.manifest(name))
+
+    def manifest(self, name):
+        """Return the manifest that a tag stands for (bytes)."""
+        repository, tag = name.split(':')
+        request = urllib.request.Request('%s/v2/%s/manifests/%s' % (self.url, repository, tag),
+                                         headers={'Accept': '%s, %s' % (INDEX, MANIFEST)})
+        if self.login:
+            manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+            manager.add_password(None, self.url, USER, PASSWORD)
+            opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+            return opener.open(request, timeout=10).read()
+        return urllib.request.urlopen(request, timeout=10).read()
+
+    def put(self, name, document, media_type):
+        """Store a manifest or an index under a tag; return its digest (str)."""
+        repository, tag = name.split(':')
+        data = json.dumps(document).encode()
+        request = urllib.request.Request('%s/v2/%s/manifests/%s' % (self.url, repository, tag), data=data,
+                                         method='PUT', headers={'Content-Type': media_type})
+        urllib.request.urlopen(request, timeout=10).read()
+        return digest_of(data)
+
+    def blob(self, digest):
+        """Return the file in which the registry keeps a blob (str)."""
+        algorithm, value = digest.split(':')
+        return os.path.join(self.directory, 'data', 'docker/registry/v2/blobs', algorithm, value[:2], value, 'data')
+
+
+def call(*argv, **options):
+    """Run a tool of the tests, and show what it printed if it fails."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    assert done.returncode == 0, '%s\n%s' % (' '.join(argv), done.stdout)
+
+
+def digest_of(data):
+    """Return the digest of some bytes (str)."""
+    return 'sha256:%s' % hashlib.sha256(data).hexdigest()
+
+
+def tiny_rootfs(directory, commands=COMMANDS):
+    """Make a root file system of 5 MB with a few commands of this machine and what they need; return it (str)."""
+    directory = str(directory)
+    for name in ('bin', 'etc', 'tmp', 'var/tmp', 'proc', 'dev', 'sys', 'root'):
+        os.makedirs(os.path.join(directory, name), exist_ok=True)
+    wanted = [os.path.realpath(shutil.which(name)) for name in commands]
+    libraries = set()
+    for path in wanted:
+        shutil.copy(path, os.path.join(directory, 'bin'))
+        libraries |= set(re.findall(r'(/\S+) \(0x', subprocess.run(['ldd', path], stdout=subprocess.PIPE,
+                                                                   text=True, check=True).stdout))
+    for path in libraries:
+        target = directory + path
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copy(path, target)
+    os.symlink('dash', os.path.join(directory, 'bin/sh'))
+    return directory
+
+
+def tiny_layout(directory, rootfs, tag='latest', config=()):
+    """Put a root file system into an OCI layout as an image; return ``DIR:TAG`` (str).
+
+    :param config: more options of ``umoci config``, such as ``--architecture=riscv64`` (sequence of str)
+    """
+    layout, image = os.path.join(str(directory), 'layout'), os.path.join(str(directory), 'layout:%s' % tag)
+    if not os.path.isdir(layout):
+        call('umoci', 'init', '--layout', layout)
+    call('umoci', 'new', '--image', image)
+    call('umoci', 'insert', '--rootless', '--image', image, rootfs, '/')
+    call('umoci', 'config', '--image', image, '--config.cmd=/bin/sh', *config)
+    return image

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is really built for a definition file."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from easysif.errors import INPUT, EasySIFError
+from easysif.images import registry
+from easysif.images.definition import Base, derive
+from helpers_registry import LoopbackRegistry, tiny_layout, tiny_rootfs
+
+VALUES = {'name': 'jax', 'version': '0.10.2', 'versionsuffix': '-cpu'}
+POST = "\n%post\n  # Bootstrap is no header here, nor is From: x\n  echo '%d' 100% %(version)s\n"
+
+
+@pytest.fixture(scope='module')
+def loopback(tmp_path_factory):
+    """A registry with library/debian:12 and team/tool:1."""
+    directory = tmp_path_factory.mktemp('registry')
+    layout = tiny_layout(directory, tiny_rootfs(directory / 'rootfs', commands=('dash',)))
+    with LoopbackRegistry(directory / 'registry') as running:
+        running.push(layout, 'library/debian:12')
+        running.push(layout, 'team/tool:1')
+        yield running
+
+
+@pytest.fixture
+def site(loopback):
+    return SimpleNamespace(base_images={}, ca_certificates=None,
+                           registry_mirrors={'docker.io': [loopback.url], 'up.invalid': [loopback.url]})
+
+
+@pytest.fixture
+def definition(tmp_path):
+    """A function that writes a definition file and returns its path (str)."""
+    def write(text):
+        path = tmp_path / 'x.def'
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+    return write
+
+
+def refusal(path, site):
+    with pytest.raises(EasySIFError) as caught:
+        derive(path, VALUES, site, 'x.eb')
+    assert caught.value.exit_code == INPUT
+    return str(caught.value)
+
+
+def test_a_docker_base_becomes_its_digest_at_the_mirror(definition, site, loopback):
+    found = derive(definition('Bootstrap: docker\nFrom: debian:12\n' + POST), VALUES, site, 'x.eb')
+    digest = loopback.digest('library/debian:12')
+    source = '%s/library/debian@%s' % (loopback.host, digest)
+    assert found.text == ('Bootstrap: docker\nFrom: %s\n' % source + POST).replace('%(version)s', '0.10.2')
+    assert found.bases == (Base('docker://debian:12', 'docker://' + source, digest, True, True),)
+    assert (found.base, found.plain_http) == (found.bases[0], True)
+
+
+def test_templates_are_resolved_everywhere_and_nothing_else_is(definition, site):
+    text = 'Bootstrap: debootstrap\nOSVersion: %(version)s\n%post\n%(name)s%(versionsuffix)s %(toolchain)s %s %% $(x)s'
+    found = derive(definition(text), VALUES, site, 'x.eb')
+    assert found.text == 'Bootstrap: debootstrap\nOSVersion: 0.10.2\n%post\njax-cpu %(toolchain)s %s %% $(x)s'
+    assert found.base == Base('debootstrap', 'debootstrap')
+
+
+def test_templates_in_the_header_choose_the_base(definition, site, tmp_path):
+    site.base_images = {'docker://jax:0.10.2': str(tmp_path)}
+    found = derive(definition('Bootstrap: docker\nFrom: %(name)s:%(version)s\n'), VALUES, site, 'x.eb')
+    assert found.base.reference == 'docker://jax:0.10.2'
+
+
+def test_a_base_that_the_site_has_is_used_instead_of_pulling(definition, site, tmp_path):
+    site.base_images = {'docker://python:3.11-slim-bookworm': str(tmp_path)}
+    site.registry_mirrors = {}
+    found = derive(definition('BootStrap : no\nbootstrap:docker\n# a comment\n'
+                              ' FROM:  python:3.11-slim-bookworm # here\nIncludeCmd: yes\n' + POST),
+                   VALUES, site, 'x.eb')
+    assert found.text.startswith('BootStrap : no\nBootstrap: localimage\n# a comment\nFrom: %s\nIncludeCmd: yes\n'
+                                 % tmp_path)
+    assert found.base == Base('docker://python:3.11-slim-bookworm', str(tmp_path))
+    assert not found.plain_http
+
+
+def test_registry_and_namespace_of_the_header_belong_to_the_reference(definition, site, loopback):
+    text = 'Bootstrap: docker\nRegistry: up.invalid\nNamespace: team\nFrom: tool:1\n%post\n  true\n'
+    found = derive(definition(text), VALUES, site, 'x.eb')
+    assert found.base.reference == 'docker://up.invalid/team/tool:1'
+    assert found.text == 'Bootstrap: docker\nFrom: %s/team/tool@%s\n%%post\n  true\n' % (
+        loopback.host, loopback.digest('team/tool:1'))
+
+
+def test_a_pinned_base_stays_pinned(definition, site, loopback):
+    digest = loopback.digest('team/tool:1')
+    found = derive(definition('Bootstrap: docker\nFrom: up.invalid/team/tool@%s\n' % digest), VALUES, site,
+                   'x.eb')
+    assert (found.base.digest, found.base.source.rpartition('@')[2]) == (digest, digest)
+
+
+@pytest.mark.parametrize('bootstrap, reference', [('localimage', '/x/y.sif'), ('library', 'library:///x/y.sif')])
+def test_other_bases_are_left_to_the_runtime(definition, site, bootstrap, reference):
+    text = 'Bootstrap: %s\nFrom: /x/y.sif\n%%post\n' % bootstrap
+    found = derive(definition(text), VALUES, site, 'x.eb')
+    assert (found.text, found.base) == (text, Base(reference, reference))
+
+
+def test_every_stage_has_its_base_and_the_last_one_is_the_images(definition, site, loopback, tmp_path):
+    site.base_images = {'docker://golang:1': str(tmp_path)}
+    text = ('Bootstrap: docker\nFrom: golang:1\nStage: build\n%post\n  true\n'
+            'bootstrap: docker\nFrom: debian:12\n%files from build\n  /a /b\n')
+    found = derive(definition(text), VALUES, site, 'x.eb')
+    assert found.text == ('Bootstrap: localimage\nFrom: %s\nStage: build\n%%post\n  true\n'
+                          'Bootstrap: docker\nFrom: %s\n%%files from build\n  /a /b\n'
+                          % (tmp_path, found.base.source[len('docker://'):])).replace(
+                              'Bootstrap: docker', 'bootstrap: docker')
+    assert [base.reference for base in found.bases] == ['docker://golang:1', 'docker://debian:12']
+    assert found.base.digest == loopback.digest('library/debian:12')
+
+
+def test_stages_that_need_both_http_and_https_are_refused(definition, site, monkeypatch):
+    def resolve(reference, *_, **__):
+        plain = reference.repository.endswith('a')
+        return SimpleNamespace(uri='docker://h/x@sha256:1', digest='sha256:1', plain_http=plain, mirror=plain)
+
+    monkeypatch.setattr(registry, 'resolve', resolve)
+    path = definition('Bootstrap: docker\nFrom: a\n%post\nBootstrap: docker\nFrom: b\n')
+    assert refusal(path, site) == (
+        "x.eb: the stages of definition '%s' need both http and https\n"
+        '  docker://a  docker://h/x@sha256:1\n  docker://b  docker://h/x@sha256:1\n'
+        'hint: name an https mirror for all of them in registry_mirrors of the site file' % path)
+
+
+def test_bytes_that_are_no_text_pass_through(definition, site):
+    found = derive(definition(b'Bootstrap: scratch\r\n%post\r\n  echo \xff\xfe\n'), VALUES, site, 'x.eb')
+    assert found.text.encode('utf-8', 'surrogateescape') == b'Bootstrap: scratch\r\n%post\r\n  echo \xff\xfe\n'
+
+
+def test_a_missing_definition_is_said_so(site, tmp_path):
+    assert refusal(str(tmp_path / 'no.def'), site) == (
+        "x.eb: definition file '%s/no.def' cannot be read (No such file or directory)\n"
+        'hint: put it beside the recipe, or add its directory with --sourcepath' % tmp_path)
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('', 'it has no line that starts with Bootstrap:'),
+    ('%post\n  true\n', 'it has no line that starts with Bootstrap:'),
+    ('From: debian\n', 'it has no line that starts with Bootstrap:'),
+    ('Bootstrap: docker\n%post\nFrom: debian\n', "its header names no base after 'Bootstrap: docker'"),
+    ('Bootstrap: docker\nFrom: # later\n', "its header names no base after 'Bootstrap: docker'"),
+    ('Bootstrap:\n', "its header names no base after 'Bootstrap: '"),
+    ('Bootstrap: {{ how }}\nFrom: debian\n',
+     "'bootstrap: {{ how }}' in its header needs a build argument, which is not supported yet"),
+])
+def test_a_header_that_cannot_be_used_is_explained(definition, site, text, reason):
+    path = definition(text)
+    assert refusal(path, site) == (
+        "x.eb: definition '%s' has no usable header\n  reason  %s\n"
+        "hint: let it begin with two lines: 'Bootstrap: docker' and 'From: debian:12'" % (path, reason))
+
+
+def test_a_base_of_the_site_that_is_not_there_names_the_setting(definition, site):
+    site.base_images = {'docker://debian:12': '/no/such/base'}
+    assert refusal(definition('Bootstrap: docker\nFrom: debian:12\n'), site) == (
+        "x.eb: the site's base image for 'docker://debian:12' is not there\n  path  /no/such/base\n"
+        "hint: correct base_images in the site file: 'docker://debian:12': /path/to/sif-or-directory")
+
+
+@pytest.mark.parametrize('name', ['a#b', 'a{{b', 'a\\', 'a\tb'])
+def test_a_base_of_the_site_whose_path_no_definition_can_hold_is_refused(definition, site, tmp_path, name):
+    base = tmp_path / name
+    base.mkdir()
+    site.base_images = {'docker://debian:12': str(base)}
+    assert refusal(definition('Bootstrap: docker\nFrom: debian:12\n'), site) == (
+        "x.eb: the site's base image for 'docker://debian:12' has a path that no definition can hold\n  path  %s\n"
+        'hint: move it to a path without # {{ \\ and control characters' % base)
+
+
+def test_a_base_that_is_nowhere_names_recipe_and_definition(definition, site):
+    path = definition('Bootstrap: docker\nFrom: up.invalid/team/none:1\n')
+    with pytest.raises(EasySIFError) as caught:
+        derive(path, VALUES, site, 'x.eb')
+    assert str(caught.value).startswith(
+        "x.eb: %s: image 'docker://up.invalid/team/none:1' is not to be had\n" % os.path.basename(path))
+
+
+def test_a_base_that_is_no_reference_is_explained(definition, site):
+    assert refusal(definition('Bootstrap: docker\nFrom: Debian:12\n'), site) == (
+        "x.eb: image 'docker://Debian:12' is not a docker reference\n  reason  the name must be in lower case\n"
+        "hint: write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the text of `image` means."""
+
+import pytest
+
+from easysif.errors import INPUT, EasySIFError
+from easysif.images.reference import DEFINITION, DOCKER, FILE, is_digest, parse
+
+DIGEST = 'sha256:' + '5f0c' * 16
+
+
+@pytest.mark.parametrize('text, registry, repository, tag, digest', [
+    ('docker://nvcr.io/nvidia/jax:24.10-py3', 'nvcr.io', 'nvidia/jax', '24.10-py3', ''),
+    ('docker://debian', 'docker.io', 'library/debian', 'latest', ''),
+    ('docker://debian:12', 'docker.io', 'library/debian', '12', ''),
+    ('docker://user/tool', 'docker.io', 'user/tool', 'latest', ''),
+    ('docker://docker.io/debian', 'docker.io', 'library/debian', 'latest', ''),
+    ('docker://index.docker.io/user/tool:1', 'docker.io', 'user/tool', '1', ''),
+    ('docker://localhost/tool', 'localhost', 'tool', 'latest', ''),
+    ('docker://localhost:5000/tool:1', 'localhost:5000', 'tool', '1', ''),
+    ('docker://host:5000/a/b/c:1', 'host:5000', 'a/b/c', '1', ''),
+    ('docker://[::1]:5000/tool', '[::1]:5000', 'tool', 'latest', ''),
+    ('docker://HOST/tool', 'HOST', 'tool', 'latest', ''),
+    ('docker://quay.io/biocontainers/samtools:1.21--h50ea8bc_0', 'quay.io', 'biocontainers/samtools',
+     '1.21--h50ea8bc_0', ''),
+    ('docker://a.b/c__d/e-f.g_h:_x', 'a.b', 'c__d/e-f.g_h', '_x', ''),
+    ('docker://debian@' + DIGEST, 'docker.io', 'library/debian', '', DIGEST),
+    ('docker://nvcr.io/nvidia/jax:24.10@' + DIGEST, 'nvcr.io', 'nvidia/jax', '24.10', DIGEST),
+])
+def test_a_docker_reference_means_what_it_means_to_docker(text, registry, repository, tag, digest):
+    found = parse(text, 'x.eb')
+    assert (found.kind, found.text) == (DOCKER, text)
+    assert (found.registry, found.repository, found.tag, found.digest) == (registry, repository, tag, digest)
+
+
+@pytest.mark.parametrize('text, kind', [
+    ('jax.sif', FILE), ('sub/jax.sif', FILE), ('/images/j a x.sif', FILE), ('/images/é:x.sif', FILE),
+    ('jax.def', DEFINITION), ('/defs/jax.def', DEFINITION),
+])
+def test_a_file_is_told_by_its_suffix(text, kind):
+    found = parse(text, 'x.eb')
+    assert (found.kind, found.path, found.name()) == (kind, text, text)
+
+
+@pytest.mark.parametrize('text, name', [
+    ('docker://debian', 'docker.io/library/debian:latest'),
+    ('docker://a.b/c:1@' + DIGEST, 'a.b/c:1'),
+    ('docker://a.b/c@' + DIGEST, 'a.b/c'),
+])
+def test_the_name_for_people_has_the_tag_and_no_digest(text, name):
+    assert parse(text, 'x.eb').name() == name
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('docker://nvcr.io/Nvidia/jax', 'the name must be in lower case'),
+    ('docker://nvcr.io/nvidia/jax:', "tag '' is not up to 128 letters, digits and _ . -"),
+    ('docker://nvcr.io/nvidia/jax:-1', "tag '-1' is not up to 128 letters, digits and _ . -"),
+    ('docker://nvcr.io/nvidia/jax:' + 'x' * 129, "tag '%s' is not up to 128 letters, digits and _ . -" % ('x' * 129)),
+    ('docker://nvcr.io/nvidia/jax@sha256:12', "digest 'sha256:12' is not sha256: and 64 hexadecimal digits"),
+    ('docker://nvcr.io/nvidia/jax@', "digest '' is not sha256: and 64 hexadecimal digits"),
+    ('docker://-bad.io/x', "'-bad.io' is not a host name"),
+    ('docker://user@host.io/x', "digest 'host.io/x' is not sha256: and 64 hexadecimal digits"),
+    ('docker://', "'' is not a name: letters, digits and single . _ - between them"),
+    ('docker://nvcr.io/', "'' is not a name: letters, digits and single . _ - between them"),
+    ('docker://nvcr.io/a//b', "'a//b' is not a name: letters, digits and single . _ - between them"),
+    ('docker:///x', "'/x' is not a name: letters, digits and single . _ - between them"),
+    ('docker://a.b/c d', "'c d' is not a name: letters, digits and single . _ - between them"),
+    ('docker://a.b/' + 'x' * 255, 'the name is longer than 255 characters'),
+])
+def test_a_malformed_docker_reference_is_refused_with_its_reason(text, reason):
+    with pytest.raises(EasySIFError) as caught:
+        parse(text, 'x.eb')
+    assert str(caught.value) == ("x.eb: image '%s' is not a docker reference\n  reason  %s\n"
+                                 "hint: write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'"
+                                 % (text, reason))
+    assert caught.value.exit_code == INPUT
+
+
+@pytest.mark.parametrize('text, scheme', [
+    ('oras://ghcr.io/a/b:1', 'oras://'), ('library://a/b/c:1', 'library://'), ('https://a.b/x.sif', 'https://'),
+    ('http://a.b/x.sif', 'http://'), ('docker-archive:x.tar', 'docker-archive:'), ('oci-archive:x.tar', 'oci-archive:'),
+])
+def test_a_kind_that_comes_later_names_what_there_is(text, scheme):
+    with pytest.raises(EasySIFError) as caught:
+        parse(text, 'x.eb')
+    assert str(caught.value) == (
+        "x.eb: image '%s': %s is not supported yet\n  supported  docker://HOST/NAME:TAG, NAME.sif, NAME.def\n"
+        "hint: use a docker:// reference, or download the SIF file and write image = 'NAME.sif'" % (text, scheme))
+
+
+@pytest.mark.parametrize('text, message, hint', [
+    ('docker:debian', "image 'docker:debian' is not a docker reference", "write image = 'docker://debian'"),
+    ('docker:/debian', "image 'docker:/debian' is not a docker reference", "write image = 'docker://debian'"),
+    ('localhost:5000/a:1', "image 'localhost:5000/a:1' has no scheme", "write image = 'docker://localhost:5000/a:1'"),
+    ('ftp://a.b/x.sif', "image 'ftp://a.b/x.sif': ftp: is not a kind of image",
+     "write image = 'docker://…', or the name of a .sif or .def file"),
+    ('nvcr.io/nvidia/jax', "image 'nvcr.io/nvidia/jax' is neither a reference nor a .sif or .def file",
+     "write image = 'docker://nvcr.io/nvidia/jax', if it is in a registry"),
+    ('.sif', "image '.sif' is neither a reference nor a .sif or .def file",
+     "write image = 'docker://.sif', if it is in a registry"),
+])
+def test_what_is_no_image_gets_the_likely_spelling(text, message, hint):
+    with pytest.raises(EasySIFError) as caught:
+        parse(text, 'x.eb')
+    assert str(caught.value) == 'x.eb: %s\n  supported  docker://HOST/NAME:TAG, NAME.sif, NAME.def\nhint: %s' % (
+        message, hint)
+
+
+def test_a_path_does_not_climb_out_of_the_directories_that_are_searched():
+    with pytest.raises(EasySIFError) as caught:
+        parse('../../etc/x.sif', 'x.eb')
+    assert str(caught.value) == ("x.eb: image '../../etc/x.sif' leaves the directories that are searched for images\n"
+                                 "hint: write the file's name alone or its absolute path")
+
+
+@pytest.mark.parametrize('text', ['', ' ', 'x.sif ', ' docker://debian', 'docker://debian\n', 'a\tb.sif', 'a\x1bb.sif'])
+def test_blanks_and_control_characters_are_refused(text):
+    with pytest.raises(EasySIFError) as caught:
+        parse(text, 'x.eb')
+    assert str(caught.value) == (
+        'x.eb: image %r is empty, or holds blanks at its ends or control characters\n'
+        "  supported  docker://HOST/NAME:TAG, NAME.sif, NAME.def\nhint: write image = 'docker://…'" % text)
+
+
+def test_a_value_of_another_type_is_refused():
+    with pytest.raises(EasySIFError) as caught:
+        parse(['docker://debian'], 'x.eb')
+    assert str(caught.value) == ("x.eb: image must be a text, not ['docker://debian']\n"
+                                 "hint: write image = 'docker://…'")
+
+
+@pytest.mark.parametrize('text, good', [(DIGEST, True), (DIGEST.upper(), False), (DIGEST + '0', False),
+                                        (DIGEST + '\n', False), ('5f0c' * 16, False), (None, False)])
+def test_a_digest_is_sha256_and_64_digits(text, good):
+    assert is_digest(text) is good
