@@ -116,6 +116,7 @@ class ContainerImage(EasyBlock):
             else:
                 os.rename(self.installdir, old)
             self.old = old
+            self.easysif.put_aside(old)
         if os.path.isfile(self.mod_filepath):
             with open(self.mod_filepath, encoding='utf-8') as handle:
                 self.old_module = handle.read()
@@ -182,6 +183,8 @@ class ContainerImage(EasyBlock):
     def permissions_step(self):
         """The image is for reading only, whatever else is writable."""
         super().permissions_step()
+        if self.dry_run:
+            return
         image = os.path.join(self.installdir, self.easysif.installation.sif_name)
         if not os.path.islink(image):
             adjust_permissions(image, 0o222, add=False, recursive=False)

@@ -4,7 +4,7 @@
 import os
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from easysif import manifest, render, runtime, site_files, wrappers
 from easysif.errors import TOOL, EasySIFError
@@ -72,6 +72,14 @@ class Install:
         """
         self.facts = asdict(look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where))
         del self.facts['available']  # only for the hint about a command that is not there
+
+    def put_aside(self, old):
+        """Tell that the installation that stood in the way is now elsewhere.
+
+        :param old: where it is (str)
+        """
+        if os.path.dirname(self.obtained.path) == self.root:
+            self.obtained = replace(self.obtained, path=os.path.join(old, os.path.basename(self.obtained.path)))
 
     def put(self):
         """Fill the installation directory, which is there and empty.

@@ -100,7 +100,7 @@ def _from_registry(reference, recipe, site, runtime, places):
     target = os.path.join(places.downloads, name)
     if not os.path.isfile(target):
         _build(target, lambda part: build.from_registry(resolved, part, runtime, site, places.work,
-                                                        os.path.join(places.work, 'build.log')))
+                                                        os.path.join(places.work, 'build.log'), recipe.where))
     return Obtained(target, own=True, origin=origin)
 
 
