@@ -239,6 +239,14 @@ def test_a_definition_neither_sees_nor_fills_the_hosts_temporary_files(define, d
         assert not os.path.exists(host.name + '.of-the-build')
 
 
+def test_certificates_that_are_not_there_name_the_setting(define, site, place):
+    site.ca_certificates = '/no/such.pem'
+    with pytest.raises(EasySIFError) as caught:
+        define('%post\n  true\n')
+    assert str(caught.value).startswith('x.eb: the certificates of the site cannot be read\n  file  /no/such.pem\n')
+    assert place.left() == []
+
+
 def test_the_certificates_survive_a_definition_that_empties_tmp_for_its_cache(define, site):
     site.ca_certificates = '/etc/ssl/certs/ca-certificates.crt'
     define('%post\n  for one in /tmp/*; do case $one in *easysif*) exit 1; esac; done\n  cat "$PIP_CERT" > /copy\n')

@@ -405,6 +405,12 @@ def test_a_certificate_counts_only_where_the_site_trusts_it(tmp_path, monkeypatc
     assert (found.plain_http, found.mirror, found.digest) == (False, False, digest_of(manifest))
 
 
+def test_certificates_that_are_not_there_name_the_setting():
+    assert str(refusal('docker://up.invalid/x/y:1', {}, ca_certificates='/no/such.pem')) == (
+        'x.eb: the certificates of the site cannot be read\n  file  /no/such.pem\n'
+        'hint: correct ca_certificates in the site file, or export EASYSIF_CA_CERTIFICATES=/path')
+
+
 def test_a_proxy_is_not_asked_for_this_machine_itself(loopback, monkeypatch):
     for name in ('http_proxy', 'HTTP_PROXY', 'https_proxy', 'all_proxy'):
         monkeypatch.setenv(name, 'http://localhost:%d' % closed_port())

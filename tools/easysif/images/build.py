@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from easysif.data import helper
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import definition
+from easysif.images import definition, registry
 from easysif.resources import mksquashfs_options
 from easysif.run import describe, run
 from easysif.runtime import bind
@@ -61,6 +61,7 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     The other parameters are those of from_registry. The result has ``base`` (as the definition names it),
     ``base_source`` (path or reference used for it), ``base_digest`` ('' if unknown) and ``definition`` (the text).
     """
+    registry.check_certificates(site.ca_certificates, where)
     derived = definition.derive(definition_path, values, site, where)
     with _workspace(tmp_dir, target, log, where) as work:
         env = _environment(runtime, work, any(base.mirror for base in derived.bases), _inside(site, work))

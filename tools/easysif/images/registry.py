@@ -6,6 +6,7 @@ digests itself is not believed.
 """
 
 import hashlib
+import os
 import platform
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -64,11 +65,13 @@ def resolve(reference, mirrors, where, digest=None, ca_certificates=None):
     :param where: the recipe, for messages (str)
     :param digest: the recipe's ``digest`` (str), None where it has none
     :param ca_certificates: file with the certificates to trust, the system's where None (str)
-    :raises EasySIFError: no source has it, a digest does not match, or it is not for this machine
+    :raises EasySIFError: no source has it, a digest does not match, it is not for this machine, or the recipe or the
+        site cannot be understood
     """
     if reference.kind != DOCKER:
         raise EasySIFError(where, "image '%s' is a file, which no registry knows" % reference.text,
                            hint="write image = 'docker://…'")
+    check_certificates(ca_certificates, where)
     wanted = _wanted(reference, digest, where)
     failures, newer = [], None
     for source in _sources(reference, mirrors, where):
@@ -81,6 +84,17 @@ def resolve(reference, mirrors, where, digest=None, ca_certificates=None):
             if err.status == 404 and wanted and reference.tag and not newer:
                 newer = _standing_for(client, source, reference)
     raise _not_found(reference, wanted, newer, failures, where)
+
+
+def check_certificates(path, where):
+    """Raise an error where the certificates that a site wants to be trusted cannot be read.
+
+    :param path: the site's ``ca_certificates`` (str), None or '' where it has none
+    :raises EasySIFError: the file is not there, or is not for us to read
+    """
+    if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise EasySIFError(where, 'the certificates of the site cannot be read', facts=[('file', path)],
+                           hint='correct ca_certificates in the site file, or export EASYSIF_CA_CERTIFICATES=/path')
 
 
 def architecture():
