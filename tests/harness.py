@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the end-to-end tests work with: the clone, its environment, the stand-in images, a registry, a shell.
+
+The fixtures of conftest.py hand these out; session fixtures and benchmarks use them directly.
+"""
+
+import json
+import os
+import re
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[1]
+IMAGES = CLONE / 'tests' / 'images'
+LMOD = Path('/usr/share/lmod/lmod')
+SYSTEM_PATH = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin'
+CA_BUNDLE = '/etc/ssl/certs/ca-certificates.crt'
+
+# What tools/run-tests tells, read before the tests' environment is emptied of EASYSIF_*.
+CACHE = Path(os.environ.get('EASYSIF_TEST_CACHE', '/nonexistent'))
+
+# What reaches the package index from inside an image. The certificates of a site are a setting: see site_settings.
+INDEX = {name: value for name, value in os.environ.items()
+         if name in ('PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL', 'PIP_TRUSTED_HOST', 'PIP_DEFAULT_TIMEOUT')
+         or name.lower().endswith('_proxy')}
+
+MANIFESTS = ('application/vnd.oci.image.manifest.v1+json', 'application/vnd.oci.image.index.v1+json')
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit status (negative: the signal), what it printed (str)."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self):
+        """Both outputs, one after the other (str)."""
+        return self.stdout + self.stderr
+
+
+def run(argv, env=None, stdin='', check=True, cwd=None, timeout=600):
+    """Run a command and return its Result; with ``check`` anything but exit status 0 fails the test with its output.
+
+    Its standard input is ``stdin`` (str or bytes), never a terminal. Output is decoded as UTF-8, replacing what is not.
+    """
+    process = subprocess.run([str(arg) for arg in argv], env=env, cwd=cwd, timeout=timeout, capture_output=True,
+                             input=stdin.encode() if isinstance(stdin, str) else stdin)
+    result = Result(process.returncode, *(data.decode('utf-8', 'replace') for data in (process.stdout, process.stderr)))
+    if check and result.status:
+        raise AssertionError('exit status %d of: %s\n%s' % (result.status, ' '.join(map(str, argv)), result.output))
+    return result
+
+
+def user_environment(home):
+    """Return the environment of a user who has just logged in, with the container runtime on PATH (dict).
+
+    :param home: the home directory, made if missing (path)
+    """
+    Path(home).mkdir(parents=True, exist_ok=True)
+    return dict(INDEX, HOME=str(home), USER=os.environ.get('USER', 'user'), LANG='C.UTF-8', TERM='dumb',
+                PATH='%s:%s' % (CACHE / 'runtime' / 'bin', SYSTEM_PATH), SHELL='/bin/bash',
+                TMPDIR=os.environ.get('TMPDIR', '/tmp'))
+
+
+def eb_environment(prefix, home, site=None):
+    """Return the environment that tools/env.sh makes, for a prefix of the test's own (dict).
+
+    :param site: site profile (path), the library's choice where None
+    """
+    env = user_environment(home)
+    env.update(PYTHONPATH='%s:%s' % (CLONE, CLONE / 'tools'), EASYBUILD_PREFIX=str(prefix),
+               EASYBUILD_MODULES_TOOL='Lmod', LMOD_CMD=str(LMOD / 'libexec' / 'lmod'),
+               EB_PYTHON=str(CACHE / 'python' / 'bin' / 'python'), PYTHONDONTWRITEBYTECODE='1',
+               PATH='%s:%s' % (CLONE / 'tools' / 'bin', env['PATH']))
+    if site:
+        env['EASYSIF_SITE'] = str(site)
+    return env
+
+
+def run_shell(script, prefix, home, env=None, **options):
+    """Run a script in a fresh bash where Lmod is initialised and finds the modules below a prefix; return its Result.
+
+    The script runs under ``set -e``. ``env`` adds to the user's environment; a value None takes a variable away.
+    """
+    environment = dict(user_environment(home), **(env or {}))
+    environment = {name: str(value) for name, value in environment.items() if value is not None}
+    start = '. %s/init/bash; module use "$1"; shift; set -e\n' % LMOD
+    return run(['bash', '--noprofile', '--norc', '-c', start + script, 'bash', Path(prefix) / 'modules' / 'all'],
+               env=environment, **options)
+
+
+class Registry:
+    """The registry of tests/images/serve over the stand-in images, as long as the with block lasts."""
+
+    def __enter__(self):
+        if not (CACHE / 'registry').is_dir():
+            raise AssertionError('there are no stand-in images here: start the tests with tools/run-tests, not --fast')
+        self.server = subprocess.Popen([IMAGES / 'serve', CACHE / 'registry'], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE)
+        self.address = self.server.stdout.readline().decode().strip()
+        assert self.address, 'docker-registry did not start'
+        return self
+
+    def __exit__(self, *exc_info):
+        self.server.stdin.close()
+        self.server.wait(timeout=10)
+
+    @property
+    def url(self):
+        """Its URL, plain http (str)."""
+        return 'http://%s' % self.address
+
+    def manifest(self, repository, tag):
+        """Return digest (``sha256:…``) and content of a manifest or an index (str, dict)."""
+        request = urllib.request.Request('%s/v2/%s/manifests/%s' % (self.url, repository, tag),
+                                         headers={'Accept': ', '.join(MANIFESTS)})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.headers['Docker-Content-Digest'], json.load(answer)
+
+
+class Images:
+    """The stand-in images, by the names of tests/images/NAME.image.
+
+    :param registry: what serves them (Registry)
+    """
+
+    HOSTS = {'nvidia': 'nvcr.io', 'biocontainers': 'quay.io'}
+
+    def __init__(self, registry):
+        self.registry = registry
+
+    def path(self, name):
+        """Return repository and tag within the registry (str, str)."""
+        text = (IMAGES / ('%s.image' % name)).read_text()
+        return tuple(re.search('^reference=(.+)$', text, re.M).group(1).rsplit(':', 1))
+
+    def upstream(self, name):
+        """Return the reference that a recipe has for it, which only a mirror answers here: ``docker://…`` (str)."""
+        repository, tag = self.path(name)
+        return 'docker://%s/%s:%s' % (self.HOSTS.get(repository.split('/')[0], 'docker.io'), repository, tag)
+
+    def local(self, name):
+        """Return where it really is, plain http: ``docker://127.0.0.1:…`` (str)."""
+        return 'docker://%s/%s' % (self.registry.address, ':'.join(self.path(name)))
+
+    def digest(self, name):
+        """Return the digest of its manifest: ``sha256:…`` (str)."""
+        return self.registry.manifest(*self.path(name))[0]
+
+    def sif(self, name):
+        """Return a SIF file of it, read-only, built when it is first asked for and kept in the cache (Path)."""
+        sif = CACHE / 'sif' / ('%s-%s.sif' % (name, self.digest(name)[7:19]))
+        if not sif.exists():
+            sif.parent.mkdir(exist_ok=True)
+            part = sif.with_name('%s.%d' % (sif.name, os.getpid()))
+            run(['apptainer', 'build', '--disable-cache', '--no-https', '--mksquashfs-args',
+                 '-comp zstd -Xcompression-level 3 -b 256K -mem 256M', part, self.local(name)],
+                env=user_environment(CACHE / 'home'))
+            part.chmod(0o444)
+            part.rename(sif)
+        return sif
+
+
+def site_settings(registry):
+    """Return the settings of a site whose mirror is our registry (dict)."""
+    settings = {'registry_mirrors': {host: [registry.url] for host in ('nvcr.io', 'quay.io', 'docker.io')}}
+    if os.environ.get('PIP_CERT', CA_BUNDLE) != CA_BUNDLE:
+        settings['ca_certificates'] = os.environ['PIP_CERT']
+    return settings
+
+
+def run_eb(args, prefix, home, site=None, env=None, **options):
+    """Run the real ``eb`` of the clone and return its Result.
+
+    :param env: variables on top of those of ``eb_environment`` (dict)
+    """
+    environment = dict(eb_environment(prefix, home, site), **(env or {}))
+    return run(['eb', *args], env=environment, **options)

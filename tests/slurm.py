@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A Slurm cluster of one node on this machine, run by an ordinary user for the jobs of that user alone."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+CONFIG = '''\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge.socket
+CryptoType=crypto/munge
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
+SlurmctldPidFile={directory}/slurmctld.pid
+SlurmdPidFile={directory}/slurmd.pid
+SlurmctldLogFile={directory}/slurmctld.log
+SlurmdLogFile={directory}/slurmd.log
+JobAcctGatherType=jobacct_gather/none
+NodeName={host} NodeAddr=127.0.0.1 Port={node} CPUs={cpus} State=UNKNOWN
+PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP
+'''
+
+
+def free_ports(count):
+    """Return that many ports of the loopback address which nobody uses now (list of int)."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(('127.0.0.1', 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Slurm:
+    """munged, slurmctld and slurmd, as long as the with block lasts; ``env`` is what srun needs (dict)."""
+
+    def __enter__(self):
+        # A short path: that of the socket has at most 107 bytes.
+        self.directory = Path(tempfile.mkdtemp(prefix='slurm-', dir='/tmp'))
+        (self.directory / 'state').mkdir()
+        (self.directory / 'spool').mkdir()
+        self.directory.chmod(0o755)
+        controller, node = free_ports(2)
+        config = self.directory / 'slurm.conf'
+        config.write_text(CONFIG.format(host=socket.gethostname().split('.')[0], node=node, controller=controller,
+                                        user=pwd.getpwuid(os.getuid()).pw_name, directory=self.directory, cpus=os.cpu_count()))
+        self.env = {'SLURM_CONF': str(config)}
+        self.servers = []
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info):
+        for server in reversed(self.servers):
+            server.terminate()
+            try:
+                server.wait(timeout=2)
+            except subprocess.TimeoutExpired:  # slurmd lingers while it tells its controller
+                server.kill()
+                server.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _start(self):
+        key = self.directory / 'munge.key'
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        at = str(self.directory)
+        self._serve('munged', '--foreground', '--force', '--num-threads=2', '--key-file=%s' % key,
+                    '--socket=%s/munge.socket' % at, '--pid-file=%s/munge.pid' % at,
+                    '--log-file=%s/munge.log' % at, '--seed-file=%s/munge.seed' % at)
+        self._wait(lambda: (self.directory / 'munge.socket').exists())
+        self._serve('slurmctld', '-D')
+        self._serve('slurmd', '-D', '-N', socket.gethostname().split('.')[0])
+        self._wait(lambda: b'idle' in subprocess.run(['sinfo', '-h', '-o', '%T'], env=dict(os.environ, **self.env),
+                                                     capture_output=True).stdout)
+
+    def _serve(self, *argv):
+        log = open(self.directory / ('%s.out' % argv[0]), 'wb')
+        self.servers.append(subprocess.Popen(argv, env=dict(os.environ, **self.env), stdin=subprocess.DEVNULL,
+                                             stdout=log, stderr=subprocess.STDOUT))
+        log.close()
+
+    def _wait(self, ready):
+        for _ in range(300):
+            if ready():
+                return
+            for server in self.servers:
+                if server.poll() is not None:
+                    break
+            time.sleep(0.1)
+        logs = [path.read_text(errors='replace') for path in self.directory.glob('*.out')]
+        raise AssertionError('Slurm did not start:\n%s' % '\n'.join(logs))
