@@ -173,18 +173,29 @@ local function record(name, value)
     return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
 end
 
+-- Where the user has nothing to give back, setenv does the same as pushenv and is spared Lmod's slow base64.
+local function set_all(names, users)
+    for _, name in ipairs(names) do
+        local keeps = users[name] or mode() == "show"
+        local assign = keeps and pushenv or setenv
+        assign(name, pushed[name] or "")
+    end
+end
+
 local function finish()
     if #order == 0 then return end
-    local set, kept = {}, {}
+    local set, kept, users = {}, {}, {}
     for _, name in ipairs(order) do
         set[#set + 1] = record(name, pushed[name])
-        if os.getenv(name) then kept[#kept + 1] = record(name, os.getenv(name)) end
+        users[name] = os.getenv(name) ~= nil
+        if users[name] then kept[#kept + 1] = record(name, os.getenv(name)) end
     end
     if mode() == "unload" and filled(env("EASYSIF_SET")) then
-        order = {}
+        order, users = {}, {}
         for name in (";" .. env("EASYSIF_SET")):gmatch(";([%a_][%w_]*)=") do order[#order + 1] = name end
+        for name in (";" .. env("EASYSIF_KEPT")):gmatch(";([%a_][%w_]*)=") do users[name] = true end
     end
-    for _, name in ipairs(order) do pushenv(name, pushed[name] or "") end
+    set_all(order, users)
     setenv("EASYSIF_BINDS", table.concat(binds, ","))
     setenv("EASYSIF_KEPT", table.concat(kept, ";"))
     setenv("EASYSIF_SET", table.concat(set, ";"))
