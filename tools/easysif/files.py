@@ -6,7 +6,7 @@ import os
 from easysif.errors import EasySIFError
 
 
-def write(path, content, mode=0o644):
+def write(path, content, mode=0o664):
     """Write a text file beside its place, sync it and rename it there; leave it alone where it is the same already.
 
     :param path: the file (str); its directory is made
