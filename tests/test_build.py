@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From a registry or a definition to a SIF file, by the real runtime."""
 
+import base64
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from easysif.data import helper
 from easysif.errors import INPUT, TOOL, EasySIFError
 from easysif.images import build, registry
 from easysif.images.reference import parse
-from helpers_registry import LoopbackRegistry, call, tiny_layout, tiny_rootfs
+from helpers_registry import PASSWORD, USER, LoopbackRegistry, call, tiny_layout, tiny_rootfs
 
 VALUES = {'name': 'tiny', 'version': '1', 'versionsuffix': ''}
 SECRET = 'hunter2-planted'
@@ -157,6 +158,7 @@ def test_a_layer_that_was_changed_on_the_way_is_refused(fetch, loopback, place, 
     with pytest.raises(EasySIFError) as caught:
         fetch('x/flipped:1')
     assert str(caught.value).startswith("x.eb: image 'up.invalid/x/flipped:1' could not be made into a SIF file\n")
+    assert 'error verifying sha256 checksum' in str(caught.value)
     assert place.left() == [] and not os.path.exists(place.target)
 
 
@@ -274,6 +276,13 @@ def test_a_failing_definition_shows_reason_last_line_and_log(define, place):
     assert place.left() == [] and not os.path.exists(place.target)
 
 
+@pytest.mark.parametrize('words', ['tar: x: Cannot write: No space left on device', 'cp: x: Disk quota exceeded'])
+def test_a_full_disk_names_the_setting(define, words):
+    with pytest.raises(EasySIFError) as caught:
+        define('%%post\n  echo "%s"\n  exit 1\n' % words)
+    assert str(caught.value).endswith('\nhint: export EASYSIF_TMP_DIR=<a directory with more room>')
+
+
 def test_a_failing_definition_leaves_nothing_although_it_closed_its_directories(define, place):
     with pytest.raises(EasySIFError):
         define('%post\n  mkdir -p /tmp/a/b /data/c\n  chmod 0 /tmp/a/b /tmp/a /data/c /data\n  exit 1\n')
@@ -358,12 +367,37 @@ def test_without_a_recipe_the_image_is_named(loopback, site, apptainer, place):
     assert str(caught.value).startswith('up.invalid/x/tiny:1: no directory to build in')
 
 
-def test_a_login_in_variables_is_not_given_to_a_mirror(apptainer, tmp_path, monkeypatch):
+# Logins
+
+@pytest.mark.parametrize('name', ['.apptainer/docker-config.json', '.singularity/docker-config.json',
+                                  '.docker/config.json', 'elsewhere.json'])
+def test_what_can_be_resolved_can_be_fetched(tmp_path, layout, site, fetch, define, place, name, monkeypatch):
+    monkeypatch.setenv('APPTAINER_AUTHFILE', os.path.expanduser('~/elsewhere.json'))
+    with LoopbackRegistry(tmp_path / 'locked', login=True) as locked:
+        locked.push(layout, 'x/tiny:1')
+        site.registry_mirrors = {'up.invalid': [locked.url]}
+        path = os.path.expanduser('~/' + name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        auth = base64.b64encode(('%s:%s' % (USER, PASSWORD)).encode()).decode()
+        with open(path, 'w') as handle:
+            json.dump({'auths': {locked.host: {'auth': auth}}}, handle)
+        fetch()
+        os.unlink(place.target)
+        define('%post\n  env > /seen\n')
+    written = open(place.log).read() + open(place.target, errors='replace').read()
+    assert PASSWORD not in written and auth not in written
+
+
+@pytest.mark.parametrize('hosts, given', [
+    ({('up.invalid', False)}, True), ({('up.invalid', True)}, False), (set(), False),
+    ({('up.invalid', False), ('other.invalid', False)}, False),
+])
+def test_a_login_in_variables_is_given_to_the_one_registry_and_to_no_mirror(apptainer, tmp_path, monkeypatch, hosts,
+                                                                            given):
     for prefix in ('APPTAINER', 'SINGULARITY'):
         monkeypatch.setenv(prefix + '_DOCKER_USERNAME', 'user')
         monkeypatch.setenv(prefix + '_DOCKER_PASSWORD', SECRET)
-    assert SECRET in build._environment(apptainer, str(tmp_path), mirror=False).values()
-    assert SECRET not in build._environment(apptainer, str(tmp_path), mirror=True).values()
+    assert (SECRET in build._environment(apptainer, str(tmp_path), hosts).values()) is given
 
 
 # A runtime without --mksquashfs-args: SingularityCE, and Apptainer before 1.2

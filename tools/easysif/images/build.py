@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from easysif.data import helper
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import definition, registry
+from easysif.images import credentials, definition, registry
 from easysif.resources import mksquashfs_options
 from easysif.run import describe, run
 from easysif.runtime import bind
@@ -41,7 +41,7 @@ def from_registry(resolved, target, runtime, site, tmp_dir, log, where=None):
     :raises EasySIFError: the runtime failed
     """
     with _workspace(tmp_dir, target, log, where or resolved.name) as work:
-        env = _environment(runtime, work, resolved.mirror)
+        env = _environment(runtime, work, {(resolved.source, resolved.mirror)})
         argv = _argv(runtime, env, work, site, resolved.plain_http, where or resolved.name)
         _build(argv + [os.path.abspath(target), resolved.uri], env, None, log, where or resolved.name,
                "image '%s'" % resolved.name)
@@ -64,7 +64,9 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     registry.check_certificates(site.ca_certificates, where)
     derived = definition.derive(definition_path, values, site, where)
     with _workspace(tmp_dir, target, log, where) as work:
-        env = _environment(runtime, work, any(base.mirror for base in derived.bases), _inside(site, work))
+        hosts = {(base.source[len('docker://'):].partition('/')[0], base.mirror)
+                 for base in derived.bases if base.digest}
+        env = _environment(runtime, work, hosts, _inside(site, work))
         argv = _argv(runtime, env, work, site, derived.plain_http, where)
         for name in ('tmp', 'var/tmp'):
             argv += ['--bind', bind(os.path.join(work, 'inside', name), '/' + name)]
@@ -102,14 +104,21 @@ def _workspace(tmp_dir, target, log, where):
         _remove(work, log)
 
 
-def _environment(runtime, work, mirror, inside=None):
-    """Return the environment of a build (dict)."""
+def _environment(runtime, work, hosts, inside=None):
+    """Return the environment of a build (dict).
+
+    :param hosts: what it fetches from, each with whether it is a mirror (set of (str, bool))
+    :param inside: variables that %post gets (dict)
+    """
     prefix = runtime.name.upper() + '_'
     env = runtime.environment(inside=inside, extra={prefix + 'TMPDIR': os.path.join(work, 'runtime'),
                                                     prefix + 'CACHEDIR': os.path.join(work, 'cache')})
-    if mirror:
-        # a login in variables names no registry; it is for the image's own
-        env = {key: value for key, value in env.items() if not key.endswith(LOGINS)}
+    # a login in variables goes to whatever is asked: only the one that is meant for the one host
+    env = {key: value for key, value in env.items() if not key.endswith(LOGINS)}
+    if len(hosts) == 1:
+        host, mirror = hosts.pop()
+        login = credentials.find(host, variables=not mirror)
+        env.update(login.variables(prefix) if login else {})
     return env
 
 
@@ -154,9 +163,11 @@ def _build(argv, env, cwd, log, where, subject):
     reason, last = _reason(log, begin)
     facts = [('command', shlex.join(result.argv)), ('exit code', describe(result.status)), ('reason', reason),
              ('last line', last), ('log', log)]
-    raise EasySIFError(where, '%s could not be made into a SIF file' % subject,
+    full = re.search('no space left on device|disk quota exceeded', reason + last, re.IGNORECASE)
+    raise EasySIFError(where, '%s could not be made into a SIF file' % subject, exit_code=TOOL,
                        facts=[(label, value) for label, value in facts if value],
-                       hint='less %s' % shlex.quote(log), exit_code=TOOL)
+                       hint='export EASYSIF_TMP_DIR=<a directory with more room>' if full
+                       else 'less %s' % shlex.quote(log))
 
 
 def _reason(log, begin):

@@ -19,6 +19,13 @@ class Login:
     user: str = field(repr=False)
     password: str = field(repr=False)
 
+    def variables(self, prefix):
+        """Return what tells a runtime this login (dict).
+
+        :param prefix: ``APPTAINER_`` or ``SINGULARITY_`` (str)
+        """
+        return {prefix + 'DOCKER_USERNAME': self.user, prefix + 'DOCKER_PASSWORD': self.password}
+
     def header(self):
         """Return the value of an Authorization header (str)."""
         return 'Basic %s' % base64.b64encode(('%s:%s' % (self.user, self.password)).encode()).decode()
@@ -51,9 +58,9 @@ def find(host, variables, env=None):
 
 
 def files(env):
-    """Return the files that hold logins, the runtime's own first (list of str)."""
+    """Return the files that may hold logins, the runtime's own first (list of str)."""
     home = env.get('HOME') or os.path.expanduser('~')
-    return [
+    return [env[prefix + 'AUTHFILE'] for prefix in PREFIXES if env.get(prefix + 'AUTHFILE')] + [
         os.path.join(env.get('APPTAINER_CONFIGDIR') or os.path.join(home, '.apptainer'), 'docker-config.json'),
         os.path.join(env.get('SINGULARITY_CONFIGDIR') or os.path.join(home, '.singularity'), 'docker-config.json'),
         os.path.join(env.get('DOCKER_CONFIG') or os.path.join(home, '.docker'), 'config.json'),
