@@ -120,7 +120,7 @@ end
 
 local function users_binds()
     local ours, kept = {}, {}
-    for _, entry in ipairs(split_binds(env("EASYSIF_BINDS"), {})) do ours[entry] = true end
+    for _, entry in ipairs(split_binds(env("EASYSIF_ADDED"), {})) do ours[entry] = true end
     for _, name in ipairs({ "SINGULARITY_BINDPATH", "APPTAINER_BINDPATH" }) do
         for _, entry in ipairs(split_binds(env(name), {})) do
             if not ours[entry] then
@@ -167,7 +167,7 @@ end
 
 -- EASYSIF_SET records what was set and EASYSIF_KEPT what the user had, as name=value;name=value, so that unloading
 -- takes back exactly that, whatever has changed meanwhile, and wrappers of other modules can undo it.
--- The bind variables stand there by name only: EASYSIF_BINDS says what was added to them.
+-- The bind variables stand there by name only: EASYSIF_ADDED says what was added to them.
 local function record(name, value)
     if name:find("_BINDPATH$") then value = "" end
     return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
@@ -196,7 +196,7 @@ local function finish()
         for name in (";" .. env("EASYSIF_KEPT")):gmatch(";([%a_][%w_]*)=") do users[name] = true end
     end
     set_all(order, users)
-    setenv("EASYSIF_BINDS", table.concat(binds, ","))
+    setenv("EASYSIF_ADDED", table.concat(binds, ","))
     setenv("EASYSIF_KEPT", table.concat(kept, ";"))
     setenv("EASYSIF_SET", table.concat(set, ";"))
 end
