@@ -6,7 +6,6 @@ The work is done in the library ``easysif``; what stands here is how a step diff
 
 import glob
 import os
-import shutil
 import sys
 
 import easysif
@@ -16,12 +15,14 @@ from easysif.manifest import read as read_manifest
 from easysif.obtain import Places
 from easysif.recipe import OURS, read, validate
 from easysif.site import resolve
+from easysif.standing import Standing
 
-from easybuild.framework.easyblock import EasyBlock
+from easybuild.framework.easyblock import PACKAGE_STEP, TESTCASES_STEP, EasyBlock
 from easybuild.framework.easyconfig import CUSTOM
+from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths
-from easybuild.tools.filetools import adjust_permissions, mkdir, remove_dir
+from easybuild.tools.filetools import adjust_permissions, compute_checksum, mkdir, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.run import run_shell_cmd
 
@@ -58,28 +59,33 @@ class ContainerImage(EasyBlock):
         self.toolchain.options['rpath'] = False
         self.module_load_environment.replace({'PATH': ['bin']})
         self.easysif = None
-        self.old = None  # the old installation, put aside
-        self.old_module = None  # text of the old module file
-        self.fresh = False  # what stands in the installation directory is of this session
+        self.standing = None
+        self.last_step = PACKAGE_STEP
         self.test_results = None
 
-    def run_all_steps(self, *args, **kwargs):
+    def run_all_steps(self, run_test_cases):
         """Everything that can be known to be wrong is said before anything is made, also by EasyBuild."""
         try:
             self._prepare()
-            return super().run_all_steps(*args, **kwargs)
+            self.last_step = TESTCASES_STEP if run_test_cases else PACKAGE_STEP
+            return super().run_all_steps(run_test_cases)
         except EasySIFError as err:
             raise EasyBuildError('%s', err) from err
 
     def run_step(self, step, step_methods):
-        """A step that fails, is stopped or interrupted brings back what stood there."""
+        """A step that fails, is stopped or interrupted brings back what stood there; the last one removes that."""
+        # now, under EasyBuild's lock
+        self.standing = self.standing or Standing(self.installdir, [self.mod_filepath, *self._links_to_module()])
         try:
             super().run_step(step, step_methods)
-        except EasySIFError as err:
-            self._roll_back()
-            raise EasyBuildError('%s', err) from err
-        except BaseException:
-            self._roll_back()
+            if step == self.last_step and not self.dry_run:
+                self.easysif.finish()
+                self.standing.remove()
+        except BaseException as err:
+            self.easysif.undo()
+            self.standing.bring_back()
+            if isinstance(err, EasySIFError):
+                raise EasyBuildError('%s', err) from err
             raise
 
     def fetch_step(self, *args, **kwargs):
@@ -88,8 +94,16 @@ class ContainerImage(EasyBlock):
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():
             print_msg('fetching %s' % self.cfg['image'], log=self.log, silent=self.silent)
-            self.easysif.fetch(self._places())
+            super().make_builddir()
+            note = self.easysif.fetch(self._places())
+            if note:
+                print_warning(note, log=self.log, silent=self.silent)
         super().fetch_step(*args, **kwargs)
+
+    def make_builddir(self):
+        """It is there since the image was fetched into it."""
+        if not os.path.isdir(self.builddir):
+            super().make_builddir()
 
     def remove_module_file(self):
         """The old module file stays until the new one takes its place."""
@@ -109,24 +123,14 @@ class ContainerImage(EasyBlock):
         """The old installation is put aside whole and comes back if anything fails."""
         if self.dry_run or self._keeps_installation():
             return
-        if os.path.isdir(self.installdir) and os.listdir(self.installdir):
-            old = self.installdir + '.old'
-            if os.path.isdir(old):
-                remove_dir(self.installdir)  # what a killed session left half done
-            else:
-                os.rename(self.installdir, old)
-            self.old = old
+        old = self.standing.put_aside()
+        if old:
             self.easysif.put_aside(old)
-        if os.path.isfile(self.mod_filepath):
-            with open(self.mod_filepath, encoding='utf-8') as handle:
-                self.old_module = handle.read()
-        self.fresh = True
-        mkdir(self.installdir, parents=True)
 
     def install_step(self):
         """Put the image, the wrappers and the runscripts into the installation directory, and make the overlay."""
         if not self.dry_run:
-            self.easysif.put()
+            self.easysif.put(self.cfg['sanity_check_commands'])
             self.easysif.make_overlay()
 
     def sanity_check_step(self, *args, **kwargs):
@@ -189,14 +193,6 @@ class ContainerImage(EasyBlock):
         if not os.path.islink(image):
             adjust_permissions(image, 0o222, add=False, recursive=False)
 
-    def package_step(self):
-        """The last step: the new installation stands, the old one is no longer needed."""
-        super().package_step()
-        self.fresh = False
-        if self.old:
-            remove_dir(self.old)
-            self.old = None
-
     def _prepare(self):
         if easysif.__version__ != VERSION:
             raise EasySIFError('containerimage.py', 'easyblock and library are of different versions',
@@ -210,7 +206,12 @@ class ContainerImage(EasyBlock):
         self.easysif = Install(recipe, resolve().site, os.path.dirname(install_path()), self.installdir,
                                os.path.relpath(self.installdir, install_path()))
         if not self.dry_run:
-            self.easysif.check()
+            self.easysif.check(writes=not build_option('sanity_check_only'))
+
+    def _links_to_module(self):
+        module = os.path.relpath(self.mod_filepath, self.installdir_mod)
+        return [os.path.join(install_path('mod'), directory, module)
+                for directory in ActiveMNS().det_module_symlink_paths(self.cfg)]
 
     def _recipe(self):
         """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""
@@ -224,7 +225,8 @@ class ContainerImage(EasyBlock):
         return validate(values, where, lines, self.cfg.path)
 
     def _keeps_installation(self):
-        return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or self.skip
+        skip = self.cfg['skip'] and os.path.isfile(self.mod_filepath)
+        return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or skip
 
     def _places(self):
         downloads = os.path.join(source_paths()[0], self.name[0].lower(), self.name)
@@ -244,7 +246,14 @@ class ContainerImage(EasyBlock):
 
     def _find_file(self, name):
         path = self.obtain_file(name, no_download=True, warning_only=True)
-        return path if path and os.path.isfile(path) else None
+        if not path or not os.path.isfile(path):
+            return None
+        wanted = None if self.cfg['sources'] else (self.cfg['checksums'] or [None])[0]
+        if wanted and not verify_checksum(path, wanted):
+            raise EasySIFError(os.path.basename(self.cfg.path), 'checksums do not match %s' % path,
+                               facts=[('recipe', wanted), ('found', compute_checksum(path, 'sha256'))],
+                               hint='review the file; if it is right, write the sha256 found into checksums')
+        return path
 
     def _usage(self):
         names = ', '.join(self.cfg['commands']) or 'none of its own'
@@ -255,22 +264,6 @@ class ContainerImage(EasyBlock):
             lines.append('pip install adds packages to your own overlay ($CONTAINERROOT); list-packages shows all; '
                          'make-squashfs packs the overlay into one file, unmake-squashfs unpacks it.')
         return '\n'.join(lines)
-
-    def _roll_back(self):
-        """Bring back the installation and the module that stood there; leave nothing half done."""
-        if self.fresh:
-            self.fresh = False
-            shutil.rmtree(self.installdir, ignore_errors=True)
-            if self.old:
-                os.rename(self.old, self.installdir)
-            if self.old_module is not None:
-                with open(self.mod_filepath, 'w', encoding='utf-8') as handle:
-                    handle.write(self.old_module)
-            elif os.path.isfile(self.mod_filepath):
-                os.unlink(self.mod_filepath)
-        for directory in (self.installdir, os.path.dirname(self.installdir), os.path.dirname(self.mod_filepath)):
-            if os.path.isdir(directory) and not os.listdir(directory):
-                os.rmdir(directory)
 
 
 if sys.version_info < (3, 9):

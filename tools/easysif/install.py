@@ -4,6 +4,7 @@
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict, replace
 
 from easysif import manifest, render, runtime, site_files, wrappers
@@ -16,8 +17,16 @@ from easysif.module import Command, Installation, module_plan
 from easysif.obtain import obtain
 from easysif.run import failure, run
 from easysif.site import check_needs
+from easysif.standing import remove_tree
 
 START_LIMIT = 60  # seconds in which a command has ended or counts as started
+
+#: not found, not executable, illegal instruction, bus error, segmentation fault: as a shell tells them and as they are
+NO_START = (126, 127, 128 + 4, 128 + 7, 128 + 11, -4, -7, -11)
+
+#: characters that a prefix must not hold, who cannot carry them, and their names
+UNUSABLE = ((':,\n', 'bind lists', 'colon, comma, newline'),
+            ('"\\', "EasyBuild's modulefiles", 'double quote, backslash'))
 
 
 class Install:
@@ -33,37 +42,43 @@ class Install:
     def __init__(self, recipe, site, prefix, root, module):
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = None
+        self.target = self.made_overlay = None
 
-    def check(self):
+    def check(self, writes=True):
         """Find out what would fail later, before anything is made.
 
+        :param writes: something is to be installed (bool)
         :raises EasySIFError: the prefix cannot be used, the site lacks a need, or a tool is missing
         """
-        if any(char in self.prefix for char in ':,\n'):
-            raise EasySIFError(self.recipe.where, 'the prefix holds a character that bind lists cannot carry',
-                               facts=[('prefix', self.prefix), ('characters', 'colon, comma, newline')],
-                               hint='eb --prefix <another directory> %s' % self.recipe.where)
-        existing = self.prefix
+        for characters, who, named in UNUSABLE:
+            if any(char in self.prefix for char in characters):
+                raise EasySIFError(self.recipe.where, 'the prefix holds a character that %s cannot carry' % who,
+                                   facts=[('prefix', repr(self.prefix)), ('characters', named)],
+                                   hint='eb --prefix <another directory> %s' % self.recipe.where)
+        check_needs(self.recipe, self.site)
+        self.runtime = runtime.find(self.site, self.recipe.where)
+        if not writes:
+            return
+        existing = os.path.dirname(self.root)
         while not os.path.isdir(existing):
             existing = os.path.dirname(existing)
         if not os.access(existing, os.W_OK | os.X_OK):
             raise EasySIFError(self.recipe.where, 'the prefix is read-only for you',
                                facts=[('prefix', self.prefix), ('not writable', existing)],
                                hint='eb --prefix <a directory of yours> %s' % self.recipe.where)
-        check_needs(self.recipe, self.site)
-        self.runtime = runtime.find(self.site, self.recipe.where)
         for tool in ('mksquashfs', 'unsquashfs'):
             if not shutil.which(tool):
                 raise EasySIFError(self.recipe.where, '%s is not on PATH' % tool, exit_code=TOOL,
                                    hint='ask for the package squashfs-tools, for instance: apt install squashfs-tools')
 
     def fetch(self, places):
-        """Get the image as a SIF file.
+        """Get the image as a SIF file, and return what the user has to know of that (str or None).
 
         :param places: where to look and to work (Places)
         :raises EasySIFError: it is not there, or is not what the recipe says
         """
         self.obtained = obtain(self.recipe, self.site, self.runtime, places)
+        return self.obtained.note
 
     def inspect(self):
         """Look into the image for what the module must know, and hold the recipe against it.
@@ -81,15 +96,16 @@ class Install:
         if os.path.dirname(self.obtained.path) == self.root:
             self.obtained = replace(self.obtained, path=os.path.join(old, os.path.basename(self.obtained.path)))
 
-    def put(self):
+    def put(self, tests):
         """Fill the installation directory, which is there and empty.
 
+        :param tests: the commands that test the recipe, which are recorded as not run yet (list of str)
         :raises EasySIFError: the image has another digest than it should, or a file cannot be written
         """
         reference = parse(self.recipe.image, self.recipe.where)
         name = (os.path.basename(reference.path) if reference.kind == FILE
                 else '%s.sif' % self.module.replace('/', '-'))
-        target = os.path.join(self.root, name)
+        self.target = target = os.path.join(self.root, name)
         placed = place(self.obtained.path, target, move=self.obtained.own, link=self.obtained.linkable,
                        expected=self.obtained.expected, where=self.recipe.where)
         sif = read_sif(target, self.recipe.where)
@@ -98,7 +114,8 @@ class Install:
         self.manifest = {
             'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
             'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},
-            'image': image, 'inside': self.facts, 'tests': [], 'files': [],
+            'image': image, 'inside': self.facts, 'files': [],
+            'tests': [{'command': command, 'result': 'skipped'} for command in tests],
         }
         self.write_files()
         site_files.apply(self.prefix, self.site)
@@ -127,25 +144,54 @@ class Install:
     def make_overlay(self):
         """Make the directory for the user's own packages in the prefix, with its virtual environment.
 
-        What is there already is left as it is, but for the links to image and runscripts.
+        What is there already is left as it is.
         """
         if not self.installation.environment:
             return
-        place_of = os.path.join(self.prefix, 'overlays', self.module)
-        os.makedirs(os.path.join(place_of, 'user-software') if self.recipe.python_env
-                    and not os.path.lexists(os.path.join(place_of, 'user-software.squashfs')) else place_of,
-                    exist_ok=True)
-        links = {'runscripts': 'runscripts', self.installation.sif_name: self.installation.sif_name}
-        for name, target in links.items():
-            link = os.path.join(place_of, name)
-            if os.path.islink(link):
-                os.unlink(link)
-            if not os.path.lexists(link):
-                os.symlink(os.path.join(self.root, target), link)
+        containerroot = self._containerroot()
+        if not os.path.isdir(containerroot):
+            self.made_overlay = containerroot
+            os.makedirs(containerroot)
+        if not self.recipe.python_env:
+            return
+        if not os.path.lexists(os.path.join(containerroot, 'user-software.squashfs')):
+            os.makedirs(os.path.join(containerroot, 'user-software'), exist_ok=True)
         result = run([os.path.join(self.root, 'easysif', 'wrapper'), 'make-venv'], env=self.runtime.environment(),
                      check=False)
         if result.status:
             raise failure(result, what='the virtual environment of the overlay could not be made')
+
+    def undo(self):
+        """Take back what was made outside of the installation directory; what was fetched is kept for the next try."""
+        if self.target and os.path.isfile(self.target) and self.obtained.own:
+            fetched = self.obtained.path
+            if os.path.isdir(os.path.dirname(fetched)) and not os.path.exists(fetched):
+                os.rename(self.target, fetched)
+        if self.made_overlay:
+            remove_tree(self.made_overlay)
+            for directory in (os.path.dirname(self.made_overlay), os.path.join(self.prefix, 'overlays')):
+                if not os.listdir(directory):
+                    os.rmdir(directory)
+            self.made_overlay = None
+
+    def finish(self):
+        """The installation stands: link it from the user's directory, and forget where the image was fetched to."""
+        if self.obtained:
+            self.obtained.forget()
+        if not self.installation.environment:
+            return
+        containerroot = self._containerroot()
+        links = {name: os.path.join(self.root, name) for name in ('runscripts', self.installation.sif_name)}
+        for name in os.listdir(containerroot):
+            path = os.path.join(containerroot, name)
+            if os.path.islink(path) and os.readlink(path).startswith(self.root + os.sep):
+                os.unlink(path)  # the image may have had another name
+        for name, target in links.items():
+            if not os.path.lexists(os.path.join(containerroot, name)):
+                os.symlink(target, os.path.join(containerroot, name))
+
+    def _containerroot(self):
+        return os.path.join(self.prefix, 'overlays', self.module)
 
     def check_start(self):
         """Start every command of the recipe inside the image.
@@ -153,9 +199,10 @@ class Install:
         :raises EasySIFError: one does not start
         """
         for name in self.recipe.commands:
-            result = run([os.path.join(self.root, 'bin', name), '--version'], env=self.runtime.environment(),
-                         timeout=START_LIMIT, check=False)
-            if result.status in (126, 127) or result.status == 255 and 'FATAL' in result.stderr:
+            with tempfile.TemporaryDirectory() as directory:
+                result = run([os.path.join(self.root, 'bin', name), '--version'], env=self.runtime.environment(),
+                             cwd=directory, timeout=START_LIMIT, check=False)
+            if result.status in NO_START or result.status == 255 and 'FATAL' in result.stderr:
                 raise failure(result, what="command '%s' does not start inside the image" % name,
                               hint='start-shell, then look at it: ls -l "$(command -v %s)"' % name)
 

@@ -29,7 +29,7 @@ def modules(prefix):
     for name in _entries(software):
         for version in _entries(os.path.join(software, name)):
             root = os.path.join(software, name, version)
-            if os.path.isfile(os.path.join(root, manifest.NAME)) and not version.endswith('.old'):
+            if os.path.isfile(os.path.join(root, manifest.NAME)) and not version.endswith(('.old', '.removed')):
                 found['%s/%s' % (name, version)] = root
     return found
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Gets the image of a recipe as a SIF file, verified, from wherever it comes; installs nothing."""
 
+import hashlib
+import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from easysif.errors import EasySIFError
+from easysif import files
+from easysif.errors import TOOL, EasySIFError
 from easysif.images import build, registry, sif
 from easysif.images.reference import DEFINITION, DOCKER, parse
 
@@ -19,6 +22,7 @@ class Obtained:
     :param linkable: EasySIF made it and something else needs it, so a hard link may be made (bool)
     :param expected: the sha256 that the file must have (str), None where that is not known
     :param origin: digests and names for ``easysif.json`` (dict)
+    :param note: what the user has to know of it (str), None where it is what one would expect
     """
 
     path: str
@@ -26,6 +30,12 @@ class Obtained:
     linkable: bool = False
     expected: Optional[str] = None
     origin: dict = field(default_factory=dict)
+    note: Optional[str] = None
+
+    def forget(self):
+        """It is installed: remove what was kept beside it until then."""
+        if self.own and os.path.exists(_record(self.path)):
+            os.unlink(_record(self.path))
 
 
 @dataclass(frozen=True)
@@ -64,9 +74,7 @@ def obtain(recipe, site, runtime, places):
 
 def _from_file(reference, recipe, site, runtime, places):
     stored = os.path.join(site.image_store, reference.path) if site.image_store else None
-    candidates = [reference.path] if os.path.isabs(reference.path) else [stored]
-    found = next((path for path in candidates if path and os.path.isfile(path)), None)
-    found = found or places.find_file(reference.path)
+    found = stored if stored and os.path.isfile(stored) else places.find_file(reference.path)
     origin = {'reference': reference.text, 'digest': recipe.digest}
     if found:
         return Obtained(found, expected=recipe.digest, origin=origin)
@@ -81,57 +89,89 @@ def _from_file(reference, recipe, site, runtime, places):
 
 
 def _from_registry(reference, recipe, site, runtime, places):
+    target = _target(recipe, places)
     try:
         resolved = registry.resolve(reference, site.registry_mirrors, recipe.where, digest=recipe.digest,
                                     ca_certificates=site.ca_certificates)
-    except EasySIFError:
-        # offline, or gone upstream: what stands there already serves if it is what the recipe asks for
-        previous = _previous(places, lambda image: image['reference'] == reference.text
-                             and recipe.digest in (None, image['digest']))
-        if previous:
-            return previous
-        raise
-    previous = _previous(places, lambda image: image.get('manifest_digest') == resolved.manifest_digest)
-    if previous:
-        return previous
+    except EasySIFError as err:
+        # offline, or gone upstream: what is here already serves if it is what the recipe asks for
+        def asked_for(image):
+            return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest'))
+
+        known = _fetched(target, asked_for) or _previous(places, asked_for)
+        if err.exit_code != TOOL or not known:
+            raise
+        return replace(known, note='%s\nthe image that is here already is taken: %s' % (err, known.origin['digest']))
+
+    def same(image):
+        return image.get('manifest_digest') == resolved.manifest_digest
+
+    known = _fetched(target, same) or _previous(places, same)
+    if known:
+        return known
     origin = {'reference': reference.text, 'digest': resolved.digest, 'manifest_digest': resolved.manifest_digest,
               'source': resolved.source}
-    name = '%s-%s-%s.sif' % (recipe.name, recipe.full_version, resolved.manifest_digest[len('sha256:'):][:12])
-    target = os.path.join(places.downloads, name)
-    if not os.path.isfile(target):
-        _build(target, lambda part: build.from_registry(resolved, part, runtime, site, places.work,
-                                                        os.path.join(places.work, 'build.log'), recipe.where))
-    return Obtained(target, own=True, origin=origin)
+
+    def make(part):
+        build.from_registry(resolved, part, runtime, site, places.work, os.path.join(places.work, 'build.log'),
+                            recipe.where)
+        return origin
+
+    return _make(target, make)
 
 
 def _from_definition(reference, recipe, site, runtime, places):
-    beside = os.path.join(os.path.dirname(recipe.path), reference.path) if recipe.path else ''
-    definition = beside if os.path.isfile(beside) else places.find_file(reference.path)
+    definition = places.find_file(reference.path)
     if not definition:
         raise EasySIFError(recipe.where, 'definition file not found: %s' % reference.path,
                            facts=[('searched', ', '.join(places.searched))],
                            hint='put it beside the recipe, or add its directory with --sourcepath')
-    target = os.path.join(places.downloads, '%s-%s.sif' % (recipe.name, recipe.full_version))
+    target = _target(recipe, places)
     values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
-    facts = {}
+    with open(definition, 'rb') as handle:
+        written = hashlib.sha256(handle.read()).hexdigest()
 
     def make(part):
-        facts.update(build.from_definition(definition, part, values, runtime, site, places.work,
-                                           os.path.join(places.work, 'build.log'), recipe.where))
+        facts = build.from_definition(definition, part, values, runtime, site, places.work,
+                                      os.path.join(places.work, 'build.log'), recipe.where)
+        return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
-    _build(target, make)
-    return Obtained(target, own=True, origin=dict(facts, reference=reference.text, digest=None))
+    # not the installed one: to rebuild from a definition is to get what its packages are now
+    return _fetched(target, lambda image: image.get('definition_sha256') == written) or _make(target, make)
 
 
-def _build(target, make):
+def _target(recipe, places):
+    return os.path.join(places.downloads, '%s-%s.sif' % (recipe.name, recipe.full_version))
+
+
+def _record(target):
+    return target + '.json'
+
+
+def _make(target, make):
+    """Make an image, and the record of its origin beside it, which is there only if the image is complete."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     part = '%s.part-%d' % (target, os.getpid())
     try:
-        make(part)
+        origin = make(part)
+        if os.path.exists(_record(target)):
+            os.unlink(_record(target))
         os.rename(part, target)
     finally:
         if os.path.lexists(part):
             os.unlink(part)
+    files.write(_record(target), json.dumps(origin, indent=2, sort_keys=True) + '\n')
+    return Obtained(target, own=True, origin=origin)
+
+
+def _fetched(target, fits):
+    """Return an image that was fetched and not installed yet, if it is there and fits (Obtained or None)."""
+    try:
+        with open(_record(target), encoding='utf-8') as handle:
+            origin = json.load(handle)
+    except (OSError, ValueError):
+        return None
+    return Obtained(target, own=True, origin=origin) if os.path.isfile(target) and fits(origin) else None
 
 
 def _previous(places, fits):
@@ -143,5 +183,5 @@ def _previous(places, fits):
     path = os.path.join(root, image['file'])
     if not fits(image) or not os.path.isfile(path):
         return None
-    origin = {key: image.get(key) for key in ('reference', 'digest', 'manifest_digest', 'source') if key in image}
+    origin = {key: image[key] for key in ('reference', 'digest', 'manifest_digest', 'source') if key in image}
     return Obtained(path, linkable=True, expected=image['sha256'], origin=origin)
