@@ -61,8 +61,9 @@ class Slurm:
         self.directory.chmod(0o755)
         controller, node = free_ports(2)
         config = self.directory / 'slurm.conf'
-        config.write_text(CONFIG.format(host=socket.gethostname().split('.')[0], node=node, controller=controller,
-                                        user=pwd.getpwuid(os.getuid()).pw_name, directory=self.directory, cpus=os.cpu_count()))
+        config.write_text(CONFIG.format(
+            host=socket.gethostname().split('.')[0], node=node, controller=controller, directory=self.directory,
+            user=pwd.getpwuid(os.getuid()).pw_name, cpus=os.cpu_count()))
         self.env = {'SLURM_CONF': str(config)}
         self.servers = []
         try:
@@ -93,8 +94,11 @@ class Slurm:
         self._wait(lambda: (self.directory / 'munge.socket').exists())
         self._serve('slurmctld', '-D')
         self._serve('slurmd', '-D', '-N', socket.gethostname().split('.')[0])
-        self._wait(lambda: b'idle' in subprocess.run(['sinfo', '-h', '-o', '%T'], env=dict(os.environ, **self.env),
-                                                     capture_output=True).stdout)
+        self._wait(self._is_idle)
+
+    def _is_idle(self):
+        return b'idle' in subprocess.run(['sinfo', '-h', '-o', '%T'], env=dict(os.environ, **self.env),
+                                         capture_output=True).stdout
 
     def _serve(self, *argv):
         log = open(self.directory / ('%s.out' % argv[0]), 'wb')
@@ -106,9 +110,8 @@ class Slurm:
         for _ in range(300):
             if ready():
                 return
-            for server in self.servers:
-                if server.poll() is not None:
-                    break
+            if any(server.poll() is not None for server in self.servers):
+                break
             time.sleep(0.1)
         logs = [path.read_text(errors='replace') for path in self.directory.glob('*.out')]
         raise AssertionError('Slurm did not start:\n%s' % '\n'.join(logs))
