@@ -27,6 +27,7 @@ def write(inst, inside, site):
     os.makedirs(library, exist_ok=True)
     for name in overlay.MODULES:
         shutil.copyfile(os.path.join(DIRECTORY, name + '.py'), os.path.join(library, name + '.py'))
+    shutil.copyfile(helper('overlay_main.py'), os.path.join(own, 'lib', '__main__.py'))
     shutil.copyfile(helper('wrapper'), os.path.join(own, 'wrapper'))
     os.chmod(os.path.join(own, 'wrapper'), 0o755)
     files.write(os.path.join(own, 'module.sh'), module_shell(inst, inside))
