@@ -75,7 +75,8 @@ class ContainerImage(EasyBlock):
     def run_step(self, step, step_methods):
         """A step that fails, is stopped or interrupted brings back what stood there; the last one removes that."""
         # now, under EasyBuild's lock
-        self.standing = self.standing or Standing(self.installdir, [self.mod_filepath, *self._links_to_module()])
+        self.standing = self.standing or Standing(self.installdir, [self.mod_filepath, *self._links_to_module()],
+                                                  self.builddir)
         try:
             super().run_step(step, step_methods)
             if step == self.last_step and not self.dry_run:
@@ -217,7 +218,8 @@ class ContainerImage(EasyBlock):
         """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""
         where = os.path.basename(self.cfg.path)
         written, lines = read(self.cfg.path)
-        values = {key: self.cfg[key] if key in self.cfg else value for key, value in written.items()}
+        # with templates as they are written: EasyBuild cannot resolve all of them now, and its message fills a page
+        values = {key: self.cfg.get_ref(key) if key in self.cfg else value for key, value in written.items()}
         if 'tweaked_easyconfigs' in self.cfg.path and values.pop('digest', None):
             print_warning('%s: the digest belongs to the version as written and is dropped' % where, log=self.log,
                           silent=self.silent)

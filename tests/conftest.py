@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import harness
+import toys
 from slurm import Slurm
 
 # The framework's `eb` runs from the clone by PYTHONPATH; tests that call the library do likewise.
@@ -44,6 +45,12 @@ def registry():
 def images(registry):
     """The stand-in images (Images: upstream(), local(), digest(), sif() of a name of tests/images)."""
     return harness.Images(registry)
+
+
+@pytest.fixture(scope='session')
+def toy(tmp_path_factory):
+    """A SIF file of 1 MB with the commands of toys.SCRIPTS (Path)."""
+    return toys.make_image(tmp_path_factory.mktemp('toy'))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 """One installation, from recipe to files. The easyblock calls these methods in the order of EasyBuild's steps."""
 
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -109,7 +110,10 @@ class Install:
         placed = place(self.obtained.path, target, move=self.obtained.own, link=self.obtained.linkable,
                        expected=self.obtained.expected, where=self.recipe.where)
         sif = read_sif(target, self.recipe.where)
-        image = dict(self.obtained.origin, file=name, sha256=placed.sha256, size=sif.size,
+        origin = dict(self.obtained.origin)
+        if reference.kind == FILE:
+            origin['digest'] = 'sha256:' + placed.sha256
+        image = dict(origin, file=name, sha256=placed.sha256, size=sif.size,
                      architecture=sif.architecture)
         self.manifest = {
             'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
@@ -126,6 +130,7 @@ class Install:
         :raises EasySIFError: there is no installation, or its ``easysif.json`` cannot be read
         """
         self.manifest = manifest.read(self.root)
+        self.target = os.path.join(self.root, self.manifest['image']['file'])
         self.installation = describe(self.recipe, self.manifest, self.prefix, self.root)
 
     def write_files(self):
@@ -159,11 +164,11 @@ class Install:
         result = run([os.path.join(self.root, 'easysif', 'wrapper'), 'make-venv'], env=self.runtime.environment(),
                      check=False)
         if result.status:
-            raise failure(result, what='the virtual environment of the overlay could not be made')
+            raise self._failure(result, 'the virtual environment of the overlay could not be made')
 
     def undo(self):
         """Take back what was made outside of the installation directory; what was fetched is kept for the next try."""
-        if self.target and os.path.isfile(self.target) and self.obtained.own:
+        if self.obtained and self.obtained.own and self.target and os.path.isfile(self.target):
             fetched = self.obtained.path
             if os.path.isdir(os.path.dirname(fetched)) and not os.path.exists(fetched):
                 os.rename(self.target, fetched)
@@ -203,8 +208,13 @@ class Install:
                 result = run([os.path.join(self.root, 'bin', name), '--version'], env=self.runtime.environment(),
                              cwd=directory, timeout=START_LIMIT, check=False)
             if result.status in NO_START or result.status == 255 and 'FATAL' in result.stderr:
-                raise failure(result, what="command '%s' does not start inside the image" % name,
-                              hint='start-shell, then look at it: ls -l "$(command -v %s)"' % name)
+                image = self.target if not self.obtained or self.obtained.linkable else self.obtained.path
+                raise self._failure(result, "command '%s' does not start inside the image" % name, hint=shlex.join(
+                    [self.runtime.name, 'exec', image, *self.recipe.commands[name], '--version']))
+
+    def _failure(self, result, what, hint=None):
+        told = failure(result)
+        return EasySIFError(self.recipe.where, what, facts=told.facts, hint=hint, exit_code=told.exit_code)
 
     def module_text(self):
         """Return what the module does, in Lua (str)."""

@@ -14,13 +14,14 @@ class Standing:
 
     :param root: the installation directory (str), whether it is there or not
     :param others: the module file and the links to it (list of str)
+    :param scratch: a directory that is not to stay behind empty (str)
     """
 
-    def __init__(self, root, others):
+    def __init__(self, root, others, scratch):
         self.root, self.old, self.removed = root, root + '.old', root + '.removed'
         self.aside = False
         self.others = {path: _state(path) for path in others}
-        self.missing = _missing_parents([os.path.join(root, '.'), *others])
+        self.missing = _missing_parents([os.path.join(root, '.'), os.path.join(scratch, '.'), *others])
 
     def put_aside(self):
         """Make room, an empty installation directory, and return where the old one is (str), None if there is none."""
