@@ -13,8 +13,11 @@ conda() {
   case "$1" in
     activate)
       CONDA_DEFAULT_ENV=${2:-base}
-      CONDA_PREFIX=/opt/miniconda3/envs/$CONDA_DEFAULT_ENV
-      [ "$CONDA_DEFAULT_ENV" != base ] || CONDA_PREFIX=/opt/miniconda3
+      case $CONDA_DEFAULT_ENV in
+        base) CONDA_PREFIX=/opt/miniconda3 ;;
+        */*) CONDA_PREFIX=$CONDA_DEFAULT_ENV ;;
+        *) CONDA_PREFIX=/opt/miniconda3/envs/$CONDA_DEFAULT_ENV ;;
+      esac
       if ! [ -d "$CONDA_PREFIX/conda-meta" ]; then
         echo "EnvironmentNameNotFound: Could not find conda environment: $CONDA_DEFAULT_ENV" >&2
         unset CONDA_DEFAULT_ENV CONDA_PREFIX
