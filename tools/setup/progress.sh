@@ -20,7 +20,7 @@ step() {
   watch_log "$title" "$log" &
   watcher=$!
   "${@:2}" >"$log" 2>&1 </dev/null || status=$?
-  kill "$watcher"
+  kill "$watcher" || true
   wait "$watcher" 2>/dev/null || true
   [[ ! -t 1 ]] || printf '\r\e[K'
   if ((status)); then
@@ -34,7 +34,7 @@ step() {
 # Show the last line of a log while it grows: on a terminal in place, elsewhere from time to time.
 watch_log() {
   local begin=$SECONDS line
-  while sleep 1 >/dev/null; do
+  while sleep 1 >/dev/null && kill -0 $$; do  # not beyond an interrupted script
     printf -v line '%s %4d s  %s' "$1" $((SECONDS - begin)) "$(tail -n 1 "$2" | tr -cd '\40-\176')"
     if [[ -t 1 ]]; then
       printf '\r\e[K%s' "${line:0:${COLUMNS:-80}-1}"
