@@ -87,6 +87,7 @@ def test_mksquashfs_gets_the_level_where_the_compressor_has_one(monkeypatch, tmp
     subprocess.run(['mksquashfs', __file__, tmp_path / 'x', '-quiet', '-no-progress'] + options.split(), check=True)
 
 
-def test_mksquashfs_does_not_get_so_many_processors_that_it_needs_more_than_200_mb(monkeypatch):
+@pytest.mark.parametrize('block, count', [('128K', '32'), ('256K', '32'), ('512K', '16'), ('1M', '8')])
+def test_mksquashfs_gets_no_more_processors_than_its_memory_is_good_for(monkeypatch, block, count):
     monkeypatch.setattr(resources, 'processors', lambda: 256)
-    assert resources.mksquashfs_options({'compressor': 'lz4', 'block': '128K'})[-2:] == ['-processors', '32']
+    assert resources.mksquashfs_options({'compressor': 'lz4', 'block': block})[-2:] == ['-processors', count]

@@ -9,8 +9,12 @@ import math
 import os
 import re
 
-MEMORY = '64M'  # for mksquashfs: a quarter of its default speed-wise makes no difference, in memory it does
-MOST_PROCESSORS = 32  # each costs mksquashfs some 2 MB beyond MEMORY, and beyond these the disk is the limit
+#: MiB for mksquashfs: as fast as its default, a quarter of all memory, and a whole process stays below 200 MB
+MEMORY = 64
+#: each costs mksquashfs 2 MB beyond MEMORY
+MOST_PROCESSORS = 32
+#: with less memory than this for each processor mksquashfs 4.5 fails, with gzip and xz ("uncompress failed")
+LEAST_BLOCKS = 8
 
 #: Compressors of mksquashfs that know a level.
 LEVELLED = ('gzip', 'lzo', 'zstd')
@@ -30,14 +34,16 @@ def processors(proc='/proc/self'):
 def mksquashfs_options(squashfs):
     """Return the options that make mksquashfs pack as the site wants it, with all processors we may use (list of str).
 
-    :param squashfs: the site's setting ``squashfs``: compressor, level, block (dict)
+    :param squashfs: the site's setting ``squashfs``: compressor, level, block, the last as ``256K`` or ``1M`` (dict)
     """
     compressor = squashfs['compressor']
     options = ['-comp', compressor]
     if compressor in LEVELLED and squashfs.get('level') is not None:
         options += ['-Xcompression-level', str(squashfs['level'])]
-    return options + ['-b', str(squashfs['block']), '-mem', MEMORY,
-                      '-processors', str(min(processors(), MOST_PROCESSORS))]
+    block = str(squashfs['block'])
+    kilobytes = int(block[:-1]) * {'K': 1, 'M': 1024}[block[-1]]
+    count = min(processors(), MOST_PROCESSORS, MEMORY * 1024 // (kilobytes * LEAST_BLOCKS))
+    return options + ['-b', block, '-mem', '%dM' % MEMORY, '-processors', str(count)]
 
 
 def _quotas(proc):
