@@ -102,6 +102,8 @@ class Slurm:
 
     def _serve(self, *argv):
         log = open(self.directory / ('%s.out' % argv[0]), 'wb')
+        # They go with the tests, however those end.
+        argv = ['setpriv', '--pdeathsig', 'TERM', *argv]
         self.servers.append(subprocess.Popen(argv, env=dict(os.environ, **self.env), stdin=subprocess.DEVNULL,
                                              stdout=log, stderr=subprocess.STDOUT))
         log.close()
