@@ -137,7 +137,7 @@ def test_packing_with_many_processors_works_and_needs_no_more_than_200_mb(tmp_pa
         for number in range(200):
             with open(os.path.join('tree', str(number)), 'wb') as handle:
                 # files that repeat in part make mksquashfs read back what it wrote
-                handle.write(os.urandom(1 << 18) + bytes(1 << 19) + b'x' * (number % 7))
+                handle.write(os.urandom(1 << 18) + bytes(1 << 19) + b'x' * (number & 7))
         resources.processors = lambda: 64
         options = resources.mksquashfs_options(%r)
         subprocess.run(['mksquashfs', 'tree', 'packed', '-quiet', '-no-progress'] + options, check=True)
