@@ -21,7 +21,7 @@ from easybuild.framework.easyblock import PACKAGE_STEP, TESTCASES_STEP, EasyBloc
 from easybuild.framework.easyconfig import CUSTOM
 from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
-from easybuild.tools.config import build_option, install_path, source_paths
+from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
 from easybuild.tools.filetools import adjust_permissions, compute_checksum, mkdir, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.run import run_shell_cmd
@@ -67,6 +67,8 @@ class ContainerImage(EasyBlock):
         """Everything that can be known to be wrong is said before anything is made, also by EasyBuild."""
         try:
             self._prepare()
+            if self.dry_run:
+                update_build_option('ignore_locks', True)  # a dry run does not remove the lock that it makes
             self.last_step = TESTCASES_STEP if run_test_cases else PACKAGE_STEP
             return super().run_all_steps(run_test_cases)
         except EasySIFError as err:

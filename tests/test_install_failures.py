@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -114,3 +113,73 @@ def test_a_rebuild_that_fails_leaves_what_stood_there(again, module):
     assert before['root']['mine' if not module.endswith('env') else 'python.sif'] and before['all'][0]
     if module.endswith('env'):
         assert before['overlay']['user-software/mine'][0] == '-rw-------'
+
+
+@pytest.fixture
+def stands(eb, prefix, tmp_path, toy):
+    """An installation with a command that starts at once or never ends, as $HANGS says: its recipe (Path)."""
+    recipe = toys.recipe(tmp_path, commands=['hangs'])
+    eb(recipe, '--sourcepath=%s' % toy.parent)
+    return recipe
+
+
+def running(text):
+    """Return the command lines of all processes that name a text (list of str)."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open('/proc/%s/cmdline' % pid, 'rb') as handle:
+                line = handle.read().replace(b'\0', b' ').decode('utf-8', 'replace')
+        except OSError:
+            continue
+        if text in line and int(pid) != os.getpid():
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_rebuild_leaves_no_trace(stands, prefix, tmp_path, toy, site_file, number):
+    before = toys.snapshot(prefix, 'software/.locks')
+    env = dict(harness.eb_environment(prefix, tmp_path / 'home', site_file()), HANGS='yes')
+    process = subprocess.Popen(['eb', stands, '--rebuild', '--sourcepath=%s' % toy.parent], env=env,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wrapper = str(prefix / 'software' / 'toy' / '1.0' / 'toy.sif')
+    deadline = time.monotonic() + 60
+    while not [line for line in running(wrapper) if 'hangs' in line]:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, number)  # as a terminal and a batch system do
+    assert process.wait(timeout=60) != 0
+    while running(str(prefix)):
+        assert time.monotonic() < deadline + 60, running(str(prefix))
+        time.sleep(0.1)
+    assert toys.snapshot(prefix, 'software/.locks') == before
+
+
+@pytest.mark.parametrize('then', ['fails', 'succeeds'])
+def test_after_a_killed_rebuild_the_next_one_finds_what_stood_there(stands, eb, prefix, tmp_path, toy, then):
+    before = toys.snapshot(prefix / 'software' / 'toy' / '1.0')
+    hooks = tmp_path / 'hooks.py'
+    hooks.write_text('import os\n\n\ndef post_install_hook(self):\n    os.kill(os.getpid(), 9)\n')
+    arguments = [stands, '--rebuild', '--ignore-locks', '--sourcepath=%s' % toy.parent]
+    assert eb(*arguments, '--hooks=%s' % hooks, check=False).status in (-9, 137)
+    assert toys.snapshot(prefix / 'software' / 'toy' / '1.0.old') == before
+    hooks.write_text("def post_install_hook(self):\n    raise KeyError('injected')\n")
+    result = eb(*arguments, *(['--hooks=%s' % hooks] if then == 'fails' else []), check=False)
+    after = toys.snapshot(prefix / 'software' / 'toy' / '1.0')
+    assert os.listdir(prefix / 'software' / 'toy') == ['1.0']
+    if then == 'fails':
+        assert result.status != 0 and after == before
+    else:
+        assert result.status == 0 and after['toy.sif'] == before['toy.sif'] and after['easysif.json']
+
+
+def test_a_module_file_is_brought_back_where_only_it_was_made_anew(stands, eb, prefix, tmp_path):
+    module = prefix / 'modules' / 'all' / 'toy' / '1.0.lua'
+    module.write_text('-- somebody else wrote this\n')
+    hooks = tmp_path / 'hooks.py'
+    hooks.write_text("def post_module_hook(self):\n    raise KeyError('injected')\n")
+    assert eb(stands, '--rebuild', '--module-only', '--hooks=%s' % hooks, check=False).status != 0
+    assert module.read_text() == '-- somebody else wrote this\n'
+    eb(stands, '--rebuild', '--module-only')
+    assert 'family' not in module.read_text() and 'SIFTOY' in module.read_text()

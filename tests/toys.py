@@ -16,6 +16,7 @@ SCRIPTS = {'fine': '#!/bin/sh\necho "$@"\n',
            'needs-gpu': '#!/bin/sh\ntest -n "$TOY_GPU" || { echo "no toy GPU here" >&2; exit 5; }\n',
            'orphan': '#!/bin/no-such-interpreter\n',
            'crashes': '#!/bin/sh\nkill -SEGV $$\n',
+           'hangs': '#!/bin/sh\ntest -z "$HANGS" || sleep 300\n',
            'litters': '#!/bin/sh\ntouch litter\n'}
 
 
@@ -42,7 +43,7 @@ def make_image(directory):
     for name in ('passwd', 'group'):
         (root / 'etc' / name).touch()
     shutil.copy('/bin/busybox', root / 'bin')
-    for name in ('sh', 'cat', 'ls', 'env', 'touch', 'test', 'true'):
+    for name in ('sh', 'cat', 'ls', 'env', 'touch', 'test', 'true', 'sleep'):
         (root / 'bin' / name).symlink_to('busybox')
     for name, text in SCRIPTS.items():
         (root / 'bin' / name).write_text(text)
