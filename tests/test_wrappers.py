@@ -218,6 +218,17 @@ def test_a_leaked_container_variable_does_not_fool_a_wrapper(fake, runtime, tmp_
     assert arguments(harness.run([fake.root / 'bin' / 'python', 'x'], env=env))[3:] == ['python', 'x']
 
 
+@pytest.mark.parametrize('action', ['make', 'unmake'])
+def test_the_squashfs_commands_do_the_same_with_a_module_loaded(fake, tmp_path, action):
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\n[ "$2" = -c ] || printf "%s\\0" "$@"\n')
+    python.chmod(0o755)
+    env = environment(tmp_path, EB_PYTHON=python, SIF='/x', EASYSIF_SET='SIF=/x;EB_PYTHON=%s' % python,
+                      EASYSIF_KEPT='EB_PYTHON=%s' % python)
+    got = harness.run([fake.root / 'bin' / ('%s-squashfs' % action), '--help'], env=env).stdout.split('\0')
+    assert got[:5] == ['-I', '-B', '%s/easysif/lib' % fake.root, action, '--help']
+
+
 def test_binds_that_are_not_there_are_left_out_when_it_runs(fake, runtime, tmp_path):
     """Defect 5 of the peers: a source that this node lacks was fatal."""
     fake.site(binds=('%s/gone' % tmp_path,))
