@@ -118,7 +118,7 @@ def _image(inst):
         Choose('stored', ((Filled(text(Site('image_store'))), text(stored, ' (%d bytes)' % inst.sif_size)),),
                text('nothing else: the site has no image store')),
         Fail(message(inst.module, 'the image is gone', (('looked for', own), ('and for', text(Local('stored')))),
-                     text('eb --rebuild %s.eb' % inst.module.replace('/', '-', 1))),
+                     text('module unload %s; eb --rebuild %s.eb' % (inst.module, inst.module.replace('/', '-', 1)))),
              Not(Filled(text(Local('sif'))))),
     ]
 
