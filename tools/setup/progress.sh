@@ -47,8 +47,8 @@ watch_log() {
 # Usage: report_failure NAME LOG STATUS
 # End with the error that the step printed, else with its last lines.
 report_failure() {
-  if grep -q '^error: ' "$2"; then
-    sed -n '/^error: /,$p' "$2" >&2
+  if grep -qE '^error: [^ ]+: ' "$2"; then
+    sed -nE '/^error: [^ ]+: /,$p' "$2" >&2
     exit "$3"
   fi
   tail -n 15 "$2" | sed 's/^/  | /' >&2
