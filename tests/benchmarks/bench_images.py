@@ -78,7 +78,8 @@ def test_install_of_a_large_sif(large, tmp_path, measure, claim):
     slower = max(times['copying'].seconds, times['hashing'].seconds)
     claim('install a 1.5 GB SIF from the source path, beyond eb itself', '%.1f s' % beyond,
           'slower of cp with sync (%.1f s) and openssl dgst (%.1f s)' % (times['copying'].seconds,
-                                                                         times['hashing'].seconds), beyond / slower, 1.25)
+                                                                         times['hashing'].seconds),
+          beyond / slower, 1.25)
     claim('its memory', '%.0f MiB' % times['large'].memory, '200 MB', times['large'].memory / MEMORY, 1)
     fresh()
     harness.run(['eb', large / 'large-1.eb'], env=env)
@@ -99,11 +100,12 @@ def test_a_docker_image_becomes_a_sif(images, tmp_path, measure, claim):
 
     reference = images.local('jax')
     pull = dict(env, APPTAINER_CACHEDIR=str(tmp_path / 'cache'), APPTAINER_NOHTTPS='1')
+    kept = tmp_path / 'kept.sif'
     times = measure(3, ours=([env['EB_PYTHON'], '-c', PULL, reference, ours, work], env, fresh),
-                    pull=(['apptainer', 'pull', theirs, reference], pull, lambda: ours.rename(tmp_path / 'kept.sif')))
+                    pull=(['apptainer', 'pull', theirs, reference], pull, lambda: ours.rename(kept)))
     claim('a docker image becomes a SIF', '%.1f s' % times['ours'].seconds,
           'apptainer pull, %.1f s' % times['pull'].seconds, times['pull'].seconds / times['ours'].seconds, 3, most=False)
-    sizes = [path.stat().st_size for path in (tmp_path / 'kept.sif', theirs)]
+    sizes = [path.stat().st_size for path in (kept, theirs)]
     claim('its size', '%.0f MB' % (sizes[0] / 1e6), 'apptainer pull, %.0f MB' % (sizes[1] / 1e6),
           sizes[0] / sizes[1], 1)
     claim('its memory', '%.0f MiB' % times['ours'].memory, '200 MB', times['ours'].memory / MEMORY, 1)
