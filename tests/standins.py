@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stand-in images installed as modules by the library, without EasyBuild: in seconds, in any combination of parameters.
-
-A plugin of pytest: a test file that wants the fixture says ``pytest_plugins = ['standins']``.
-"""
+"""Stand-in images installed as modules by the library, without EasyBuild: in seconds, in any combination of parameters."""
 
 import dataclasses
 import os
@@ -11,8 +8,6 @@ import select
 import shutil
 import subprocess
 import time
-
-import pytest
 
 import harness
 from easysif import recipe, site
@@ -70,26 +65,6 @@ class Module:
         return other
 
 
-@pytest.fixture(scope='session')
-def standins(images, registry, tmp_path_factory):
-    """A function that installs a stand-in once, into a prefix that belongs to others: ``standins('jax')`` (Module)."""
-    directory = tmp_path_factory.mktemp('standins')
-    done = {}
-
-    def module(name):
-        if name not in done:
-            done[name] = install(images.sif(name), name, directory / 'pre fix', **RECIPES[name])
-            os.chmod(directory / 'pre fix' / 'easysif' / 'prefix.json', 0o444)
-        return done[name]
-    return module
-
-
-@pytest.fixture
-def standin(standins, tmp_path):
-    """As `standins`, for a user with an empty overlay of their own in the test's directory."""
-    return lambda name: standins(name).installed_for(tmp_path)
-
-
 def install(sif, name, prefix, version='1', settings=None, **parameters):
     """Install a SIF file by the library and write its module (Module).
 
@@ -121,41 +96,36 @@ def certificates():
     return {'ca_certificates': own} if own != harness.CA_BUNDLE else {}
 
 
-def package(directory, name, version, script=None):
-    """Write the source of a Python package that pip installs without any index; return its directory (Path).
+def package(directory, name, version, command=None):
+    """Write a wheel that pip installs without any index, and return it (Path).
 
-    :param script: name of a console script, which prints name and version (str)
+    :param command: name of a console script, which prints name and version (str)
     """
-    source = directory / ('%s-%s' % (name, version))
-    (source / name).mkdir(parents=True)
-    (source / name / '__init__.py').write_text("__version__ = '%s'\n\n\ndef main():\n    print('%s %s')\n"
-                                               % (version, name, version))
-    return wheel(source, name, version, script)
-
-
-def wheel(source, name, version, script):
-    """Pack a directory as a wheel beside it and return that (Path)."""
-    info = source / ('%s-%s.dist-info' % (name, version))
-    info.mkdir()
-    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: %s\nVersion: %s\n' % (name, version))
-    (info / 'WHEEL').write_text('Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
-    if script:
-        (info / 'entry_points.txt').write_text('[console_scripts]\n%s = %s:main\n' % (script, name))
-    (info / 'RECORD').write_text('')
-    path = source.with_name('%s-%s-py3-none-any.whl' % (name, version))
+    source, info = directory / ('%s-%s' % (name, version)), '%s-%s.dist-info' % (name, version)
+    files = {
+        name + '/__init__.py': "__version__ = '%s'\n" % version,
+        name + '/cli.py': "def main():\n    print('%s %s')\n" % (name, version),
+        info + '/METADATA': 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' % (name, version),
+        info + '/WHEEL': 'Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
+        info + '/RECORD': '',
+    }
+    if command:
+        files[info + '/entry_points.txt'] = '[console_scripts]\n%s = %s.cli:main\n' % (command, name)
+    for path, content in files.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text(content)
     archive = shutil.make_archive(str(source), 'zip', source)
-    os.rename(archive, path)
-    return path
+    return harness.Path(archive).rename(directory / ('%s-%s-py3-none-any.whl' % (name, version)))
 
 
-def on_terminal(argv, env, keys, timeout=60):
+def on_terminal(argv, env, keys, timeout=30, cwd=None):
     """Run a command on a terminal of its own, type a text and return exit status and what was shown (int, str).
 
     :param keys: pairs (text that must be shown first, what is typed then) of str
     """
     main, terminal = pty.openpty()
-    process = subprocess.Popen([str(arg) for arg in argv], env=env, stdin=terminal, stdout=terminal, stderr=terminal,
-                               start_new_session=True)
+    process = subprocess.Popen(['setsid', '--ctty', *map(str, argv)], env=env, cwd=cwd, stdin=terminal,
+                               stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown, seen, end, keys = b'', 0, time.monotonic() + timeout, list(keys)
     try:
@@ -170,6 +140,8 @@ def on_terminal(argv, env, keys, timeout=60):
                     break
             elif process.poll() is not None:
                 break
+        if process.poll() is None and time.monotonic() > end:
+            raise AssertionError('still running, having shown: %r' % shown)
         return process.wait(timeout=5), shown.decode('utf-8', 'replace')
     finally:
         if process.poll() is None:

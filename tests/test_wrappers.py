@@ -16,7 +16,7 @@ import harness
 from easysif.module import Command
 from test_module import Fake, users
 
-pytest_plugins = ['standins']
+pytest_plugins = ['standin_fixtures']
 
 ARGUMENTS = ['', ' ', 'two words', 'new\nline\n', "it's", 'q"q', '*', '?', '[a]', '$(id)', '`id`', '$HOME', '${x:-y}',
              'back\\slash', '\\n', '-n', '--', '-c', '--nv', 'ünï 容器', 'tab\there', '#no', '~', '!x', '%s', 'a=b', ';',
@@ -78,7 +78,7 @@ def test_arguments_pass_byte_for_byte_in_every_shell(fake, runtime, tmp_path, sh
     out = subprocess.run([*SHELLS[shell], str(fake.root / 'bin' / 'python'), *ARGUMENTS], check=True,
                          env=environment(tmp_path, runtime), stdin=subprocess.DEVNULL, capture_output=True)
     got = os.fsdecode(out.stdout).split('\0')[1:-1]
-    assert got == ['--quiet', 'exec', str(fake.sif), 'python', *ARGUMENTS] and out.stderr == b''
+    assert got == ['--silent', 'exec', str(fake.sif), 'python', *ARGUMENTS] and out.stderr == b''
 
 
 @pytest.mark.parametrize('shell', SHELLS)

@@ -33,7 +33,7 @@ def package_directories():
 def seen_by(python):
     """Return the module search path of another Python (list of str)."""
     code = 'import sys; print("\\n".join(sys.path))'
-    return subprocess.check_output([python, '-c', code]).decode().splitlines()
+    return subprocess.check_output([python, '-E', '-s', '-c', code]).decode().splitlines()
 
 
 def main(directory):
@@ -46,7 +46,7 @@ def main(directory):
         with open(os.path.join(own, 'image-packages.pth'), 'w') as handle:
             for path in missing:
                 handle.write('import site; site.addsitedir(%r)\n' % path)
-    if subprocess.call([python, '-c', 'import pip'], stderr=subprocess.DEVNULL) == 0:
+    if subprocess.call([python, '-E', '-s', '-c', 'import pip'], stderr=subprocess.DEVNULL) == 0:
         for name in ('pip', 'pip3'):
             script = os.path.join(directory, 'bin', name)
             with open(script, 'w') as handle:
