@@ -20,7 +20,7 @@ step() {
   watch_log "$title" "$log" &
   watcher=$!
   "${@:2}" >"$log" 2>&1 </dev/null || status=$?
-  kill "$watcher" || true
+  kill "$watcher" 2>/dev/null || true
   wait "$watcher" 2>/dev/null || true
   [[ ! -t 1 ]] || printf '\r\e[K'
   if ((status)); then
