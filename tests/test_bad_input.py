@@ -2,6 +2,7 @@
 """Bad input through the real eb: a clear message that names recipe and field, and nothing made."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,12 @@ def test_a_read_only_prefix(refused, tmp_path):
 def test_modules_in_tcl(refused, tmp_path):
     refused('toy-1.0.eb: modules in Tcl are not made yet\nhint: eb --module-syntax=Lua',
             prefix=tmp_path / 'a' / 'prefix', args=['--module-syntax=Tcl'])
+
+
+def test_library_and_easyblock_of_different_versions(refused, tmp_path, clone):
+    other = tmp_path / 'other' / 'easysif'
+    shutil.copytree(clone / 'tools' / 'easysif', other)
+    (other / '__init__.py').write_text("__version__ = '9.9'\n")
+    refused('containerimage.py: easyblock and library are of different versions\n  easyblock  ',
+            '  library    9.9  (%s/__init__.py)\nhint: unset PYTHONPATH, or source tools/env.sh of one clone' % other,
+            prefix=tmp_path / 'a' / 'prefix', env={'PYTHONPATH': '%s:%s' % (other.parent, clone)})

@@ -35,7 +35,7 @@ def read(root):
         raise EasySIFError(path, 'cannot be read (%s)' % err.strerror, hint='eb --rebuild RECIPE.eb') from err
     except ValueError as err:
         raise EasySIFError(path, 'is damaged (%s)' % err, hint='eb --rebuild RECIPE.eb') from err
-    problems = schema.problems('manifest', manifest, json.dumps)
+    problems = schema.problems('manifest', manifest)
     if problems:
         raise EasySIFError(path, problems[0].what, hint='eb --rebuild RECIPE.eb')
     return manifest
