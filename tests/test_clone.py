@@ -21,6 +21,7 @@ def copy(clone, tmp_path):
     python = copy / '.easysif' / 'python' / 'bin' / 'python'
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
+    (copy / '.easysif' / 'python' / 'stamp').touch()
     return copy
 
 

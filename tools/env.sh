@@ -37,7 +37,7 @@ _easysif_env() {
   esac
   if [ ! -f "$clone/tools/env.sh" ]; then
     wrong='this shell does not tell where the clone is' hint='cd to it, then: . tools/env.sh'
-  elif [ -z "$wrong" ] && [ ! -x "$prefix/python/bin/python" ]; then
+  elif [ -z "$wrong" ] && [ ! -e "$prefix/python/stamp" ]; then
     wrong="$prefix: nothing is set up here" hint="run $clone/tools/quickstart, or set EASYSIF_PREFIX"
   elif [ -z "$wrong$lmod" ]; then
     wrong='Lmod is not installed' hint="run $clone/tools/quickstart, which says how to get it"
