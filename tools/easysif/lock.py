@@ -4,46 +4,103 @@
 import os
 import shutil
 import socket
+import threading
 
 from easysif.errors import EasySIFError
 
+BEAT = 10  #: seconds between the signs of life of a holder
+DEAD = 120  #: seconds without one after which a holder on another host counts as dead
+
 
 class Lock:
-    """Holds a directory as lock while the ``with`` block runs. The lock of a dead process of this host is taken over.
+    """Holds a directory as lock while the ``with`` block runs. The lock of a dead process is taken over.
 
     :param path: the directory (str)
     :param where: the command or module that wants it, for messages (str)
-    :raises EasySIFError: another process holds it; it is named
+    :raises EasySIFError: another process holds it, which is named; or the directory cannot be made
     """
 
     def __init__(self, path, where):
         self.path, self.where = path, where
+        self.holder = '%s %d %s' % (socket.gethostname(), os.getpid(), _started(os.getpid()))
+        self.done = threading.Event()
 
     def __enter__(self):
         try:
-            self._take()
-        except FileExistsError:
-            self._refuse_if_alive()
-            shutil.rmtree(self.path, ignore_errors=True)
-            self._take()
+            try:
+                os.mkdir(self.path)
+            except FileExistsError:
+                self._put_aside_if_dead()
+                os.mkdir(self.path)
+            with open(os.path.join(self.path, 'holder'), 'w', encoding='utf-8') as handle:
+                handle.write(self.holder)
+        except FileExistsError:  # another one was faster
+            raise self._refusal(self._read(self.path)) from None
+        except OSError as err:
+            raise EasySIFError(self.where, 'the lock cannot be made (%s)' % err.strerror, facts=[('lock', self.path)],
+                               hint='df -h %s' % os.path.dirname(self.path)) from err
+        threading.Thread(target=self._live, daemon=True).start()
         return self
 
     def __exit__(self, *_):
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.done.set()
+        if self._read(self.path) == self.holder:
+            shutil.rmtree(self.path, ignore_errors=True)
 
-    def _take(self):
-        os.mkdir(self.path)
-        with open(os.path.join(self.path, 'holder'), 'w', encoding='utf-8') as handle:
-            handle.write('%s %d\n' % (socket.gethostname(), os.getpid()))
+    def _live(self):
+        while not self.done.wait(BEAT):
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
 
-    def _refuse_if_alive(self):
+    def _put_aside_if_dead(self):
+        holder = self._read(self.path)
+        if self._is_alive(holder):
+            raise self._refusal(holder)
+        aside = '%s.%s-%d' % (self.path, socket.gethostname(), os.getpid())
         try:
-            with open(os.path.join(self.path, 'holder'), encoding='utf-8') as handle:
-                host, pid = handle.read().split()
-        except (OSError, ValueError):  # being made or taken away at this moment
-            host, pid = 'an unknown host', '?'
-        if host == socket.gethostname() and not os.path.exists('/proc/%s' % pid):
+            os.rename(self.path, aside)
+        except FileNotFoundError:  # another one found it dead, too
             return
-        raise EasySIFError(self.where, 'another process is at work here',
-                           facts=[('holder', 'process %s on %s' % (pid, host)), ('lock', self.path)],
-                           hint='wait for it; if it is dead: rm -r -- "%s"' % self.path)
+        if self._read(aside) != holder:  # and has it already
+            os.rename(aside, self.path)
+            raise self._refusal(self._read(self.path))
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _is_alive(self, holder):
+        words = holder.split()
+        if len(words) == 3 and words[0] == socket.gethostname():
+            return _started(words[1]) == words[2]
+        # on another host, or not written yet: by the clock of the file system, which is one for all hosts
+        clock = '%s.clock-%s-%d' % (self.path, socket.gethostname(), os.getpid())
+        os.mkdir(clock)
+        try:
+            return os.stat(clock).st_mtime - os.stat(self.path).st_mtime < DEAD
+        except FileNotFoundError:
+            return False
+        finally:
+            os.rmdir(clock)
+
+    def _refusal(self, holder):
+        host, pid, _ = (holder.split() + ['an unknown host', '?', ''])[:3] if holder else ('an unknown host', '?', '')
+        return EasySIFError(self.where, 'another process is at work here',
+                            facts=[('holder', 'process %s on %s' % (pid, host)), ('lock', self.path)],
+                            hint='wait for it; the lock of a dead one is taken over after %d seconds' % DEAD)
+
+    @staticmethod
+    def _read(path):
+        try:
+            with open(os.path.join(path, 'holder'), encoding='utf-8') as handle:
+                return handle.read()
+        except (OSError, ValueError):  # being made or taken away at this moment
+            return ''
+
+
+def _started(pid):
+    """Return when a process of this host was started, in ticks since boot: numbers are used again (str, '' if none)."""
+    try:
+        with open('/proc/%s/stat' % pid, encoding='utf-8', errors='replace') as handle:
+            return handle.read().rpartition(')')[2].split()[19]
+    except (OSError, IndexError):
+        return ''

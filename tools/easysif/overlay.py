@@ -7,18 +7,21 @@ every installation, for users who have no EasySIF; so it imports the standard li
 """
 
 import argparse
+import glob
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import signal
 import stat
 import sys
 
 from easysif import files, squashfs
-from easysif.errors import EasySIFError
+from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
 from easysif.resources import mksquashfs_options, processors
-from easysif.run import run
+from easysif.run import failure, run
 
 #: the modules that an installation needs a copy of
 MODULES = ('__init__', 'errors', 'files', 'lock', 'overlay', 'resources', 'run', 'squashfs')
@@ -45,24 +48,24 @@ class Overlay:
         """
         with self._lock('make-squashfs'):
             if os.path.lexists(self.squashfs):
+                squashfs.check(self.squashfs, 'make-squashfs')
                 raise EasySIFError('make-squashfs', 'the overlay of %s is packed already' % self.module,
                                    facts=[('file', self.squashfs)],
                                    hint='unmake-squashfs && module reload, then add packages, then make-squashfs')
             if not os.path.isdir(self.directory) or not os.listdir(self.directory):
                 raise EasySIFError('make-squashfs', 'there is nothing to pack', facts=[('directory', self.directory)],
                                    hint='pip install a package first')
-            before = self._content()
+            before = self._content('make-squashfs')
             beside = '%s.new-%d' % (self.squashfs, os.getpid())
             try:
-                run(['mksquashfs', self.directory, beside, '-noappend', '-no-recovery', '-no-xattrs', '-no-progress',
-                     '-quiet', *mksquashfs_options(settings)], cwd=self.root)
+                self._run('make-squashfs', ['mksquashfs', self.directory, beside, '-noappend', '-no-recovery',
+                                            '-no-xattrs', '-no-progress', *mksquashfs_options(settings)])
                 self._verify(beside, before)
                 size, digest = os.path.getsize(beside), _sync_and_hash(beside)
+                self._write_record({'sha256': digest, 'size': size, 'content': _fingerprint(before)})
                 os.rename(beside, self.squashfs)
             finally:
-                if os.path.lexists(beside):
-                    os.unlink(beside)
-            self._write_record({'sha256': digest, 'size': size, 'content': _fingerprint(before)})
+                _remove(beside)
             return size
 
     def unpack(self):
@@ -87,47 +90,76 @@ class Overlay:
     def _extract(self):
         beside = '%s.new-%d' % (self.directory, os.getpid())
         try:
-            run(['unsquashfs', '-no-progress', '-quiet', '-no-xattrs', '-processors', processors(), '-d', beside,
-                 self.squashfs], cwd=self.root)
-            found = {name for name, _ in self._content(beside)}
-            missing = squashfs.names(self.squashfs) - found
+            self._run('unmake-squashfs', ['unsquashfs', '-no-progress', '-no-xattrs', '-processors', processors(),
+                                          '-d', beside, self.squashfs])
+            missing = squashfs.listing(self.squashfs) - _entries(self._content('unmake-squashfs', beside))
             if missing:
-                raise EasySIFError('unmake-squashfs', '%d files were not unpacked' % len(missing),
-                                   facts=[('first', os.fsdecode(sorted(missing)[0]))], hint='df %s' % self.root)
-            os.sync()
+                raise EasySIFError('unmake-squashfs', '%d files were not unpacked as they are' % len(missing),
+                                   facts=[('first', os.fsdecode(min(name for *_, name in missing)))],
+                                   hint='df -h %s' % shlex.quote(self.root))
+            run(['sync', '-f', beside])
             if os.path.isdir(self.directory):
                 os.rmdir(self.directory)
             os.rename(beside, self.directory)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _remove(beside)
+
+    def _run(self, where, argv):
+        if not shutil.which(argv[0]):
+            raise EasySIFError(where, '%s is not on PATH' % argv[0], exit_code=TOOL,
+                               hint='ask for the package squashfs-tools, or try on another node')
+        result = run(argv, cwd=self.root, check=False)
+        if result.status:
+            raise EasySIFError(where, '%s failed; nothing was changed' % argv[0], facts=failure(result).facts,
+                               hint='df -h %s; ulimit -f' % shlex.quote(self.root), exit_code=TOOL)
 
     def _refuse_if_different(self):
-        if self._read_record().get('content') == _fingerprint(self._content()):
+        if self._read_record().get('content') == _fingerprint(self._content('unmake-squashfs')):
             return
+        words = [shlex.quote(path) for path in (self.directory, self.directory + '.mine',
+                                                self.squashfs, self.squashfs + '.old')]
         raise EasySIFError('unmake-squashfs', 'a directory is there that may differ from the squashfs file',
                            facts=[('directory', self.directory), ('squashfs', self.squashfs)],
-                           hint='mv -- "%s" "%s.mine" to go on with the squashfs, or mv -- "%s" "%s.old" to go on with '
-                                'the directory' % (self.directory, self.directory, self.squashfs, self.squashfs))
+                           hint='mv -- %s %s to go on with the squashfs, or mv -- %s %s to go on with the directory'
+                                % tuple(words))
 
     def _verify(self, path, content):
-        squashfs.check(path, 'make-squashfs')
-        if {name for name, _ in content} != squashfs.names(path) or content != self._content():
+        wrong = squashfs.problem(path)
+        if wrong:
+            raise EasySIFError('make-squashfs', 'mksquashfs left no whole file (%s); nothing was changed' % wrong,
+                               facts=[('directory', self.directory)], hint='df -h %s' % shlex.quote(self.root),
+                               exit_code=TOOL)
+        if content != self._content('make-squashfs'):
             raise EasySIFError('make-squashfs', 'the directory changed while it was packed',
                                facts=[('directory', self.directory)], hint='wait for pip to end, then: make-squashfs')
+        different = {name for *_, name in squashfs.listing(path) ^ _entries(content)}
+        if different:
+            raise EasySIFError('make-squashfs', '%d files are not in the squashfs as they are' % len(different),
+                               facts=[('first', os.fsdecode(min(different)))],
+                               hint='make-squashfs once more; if it stays, pack by hand: mksquashfs %s FILE'
+                                    % shlex.quote(self.directory), exit_code=TOOL)
 
-    def _content(self, top=None):
-        """Return what is in a directory: (path, facts) of everything, in the order of names (list)."""
+    def _content(self, where, top=None):
+        """Return what is in a directory: (path, mode, size, time, link) of everything, in the order of names (list).
+
+        :param where: the command, for messages (str)
+        :raises EasySIFError: something cannot be read
+        """
+        def unreadable(err):
+            raise EasySIFError(where, 'a file of the overlay cannot be read (%s)' % err.strerror,
+                               facts=[('file', os.fsdecode(err.filename))],
+                               hint='chmod u+r -- %s' % shlex.quote(os.fsdecode(err.filename)))
         top, found = os.fsencode(top or self.directory), []
-        for parent, directories, others in os.walk(top, onerror=_raise_unreadable):
+        for parent, directories, others in os.walk(top, onerror=unreadable):
             directories.sort()
             for name in sorted(directories + others):
                 path = os.path.join(parent, name)
                 info = os.lstat(path)
                 if stat.S_ISREG(info.st_mode) and not os.access(path, os.R_OK):
-                    _raise_unreadable(PermissionError(13, 'Permission denied', path))
+                    unreadable(PermissionError(13, 'Permission denied', path))
                 link = os.readlink(path) if stat.S_ISLNK(info.st_mode) else b''
                 size = info.st_size if stat.S_ISREG(info.st_mode) else 0
-                found.append((os.path.relpath(path, top), (info.st_mode, size, int(info.st_mtime), link)))
+                found.append((os.path.relpath(path, top), info.st_mode, size, info.st_mtime_ns, link))
         return found
 
     def _lock(self, where):
@@ -137,7 +169,7 @@ class Overlay:
         if not os.access(self.root, os.W_OK):
             raise EasySIFError(where, 'the overlay belongs to somebody else', facts=[('directory', self.root)],
                                hint='export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
-        return Lock(os.path.join(self.root, '.pack.lock'), where)
+        return _Alone(self, where)
 
     def _read_record(self):
         try:
@@ -150,14 +182,41 @@ class Overlay:
         files.write(self.record, json.dumps({'schema': 1, 'squashfs': values}, indent=2, sort_keys=True) + '\n')
 
 
-def _raise_unreadable(err):
-    raise EasySIFError('make-squashfs', 'a file of the overlay cannot be read (%s)' % err.strerror,
-                       facts=[('file', os.fsdecode(err.filename))],
-                       hint='chmod u+r -- "%s"' % os.fsdecode(err.filename))
+class _Alone(Lock):
+    """The lock of an overlay; what a killed command left half done goes when the next one has it."""
+
+    def __init__(self, overlay, where):
+        super().__init__(os.path.join(overlay.root, '.pack.lock'), where)
+        self.left = glob.escape(overlay.directory)
+
+    def __enter__(self):
+        super().__enter__()
+        for path in glob.glob(self.left + '.new-*') + glob.glob(self.left + '.squashfs.new-*'):
+            _remove(path)
+        return self
+
+
+def _remove(path):
+    """Remove what we made ourselves, a file or a directory, if it is there."""
+    if os.path.isdir(path):
+        os.chmod(path, 0o700)
+        for parent, directories, _ in os.walk(path):
+            for name in directories:
+                if not os.path.islink(os.path.join(parent, name)):
+                    os.chmod(os.path.join(parent, name), 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def _entries(content):
+    return {squashfs.entry(name, mode, size, link) for name, mode, size, _, link in content}
 
 
 def _fingerprint(content):
-    return hashlib.sha256(repr(content).encode()).hexdigest()
+    # a squashfs keeps whole seconds
+    rounded = [(name, (mode, size, time // 10 ** 9, link)) for name, mode, size, time, link in content]
+    return hashlib.sha256(repr(rounded).encode()).hexdigest()
 
 
 def _sync_and_hash(path):
@@ -183,6 +242,10 @@ def main(argv=None):
         parser.add_argument('--' + option, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     overlay = Overlay(options.containerroot, options.module)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors='backslashreplace')
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # and what is half done is removed
     try:
         if action == 'make':
             size = overlay.pack({key: getattr(options, key) for key in ('compressor', 'level', 'block')})
@@ -194,6 +257,12 @@ def main(argv=None):
     except EasySIFError as err:
         print('error: %s' % err, file=sys.stderr)
         return err.exit_code
+    except OSError as err:
+        print('error: %s-squashfs: %s\nhint: df -h %s' % (action, err, shlex.quote(overlay.root)), file=sys.stderr)
+        return TOOL
+    except KeyboardInterrupt:
+        print('%s-squashfs: interrupted; nothing was changed' % action, file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -2,6 +2,8 @@
 """Squashfs files: whether one is whole, and what is in it."""
 
 import os
+import shlex
+import stat
 import struct
 import uuid
 
@@ -30,17 +32,33 @@ def problem(path):
     return None
 
 
-def names(path):
-    """Return the paths in a squashfs file, below its root (set of bytes).
+def listing(path):
+    """Return what is in a squashfs file, below its root: what `entry` makes of each (set).
 
     :raises EasySIFError: unsquashfs cannot read it
     """
-    # a name may hold a newline, so entries are told apart by a root that no file has
-    root = b'root-%s' % uuid.uuid4().hex.encode()
-    listing = run(['unsquashfs', '-d', root.decode(), '-l', path], binary=True).stdout
-    entries = (b'\n' + listing).split(b'\n' + root)[1:]
-    entries[-1:] = [entry[:-1] if entry.endswith(b'\n') else entry for entry in entries[-1:]]
-    return {entry[1:] for entry in entries if entry}
+    # A name may hold a newline, so entries are told apart by a root that no file has. Each piece is a name and, in its
+    # last line, the facts of the next: "-rw-r--r-- user/group   12 2025-01-31 10:00".
+    root = b' root-%s' % uuid.uuid4().hex.encode()
+    first, *pieces = run(['unsquashfs', '-d', root[1:].decode(), '-ll', path], binary=True).stdout.split(root)
+    found, facts = set(), first.rpartition(b'\n')[2]
+    for piece in pieces:
+        name, _, following = piece.rpartition(b'\n')
+        words = facts.split()
+        if name:
+            found.add((words[0].decode(), int(words[-3]) if words[0].startswith(b'-') else 0, name[1:]))
+        facts = following
+    return found
+
+
+def entry(name, mode, size, link=b''):
+    """Return what `listing` tells of a file: type and permissions (str), bytes of a regular file (int), name (bytes).
+
+    :param name: path below the root (bytes)
+    :param link: what a symbolic link points to (bytes)
+    """
+    shown = name + b' -> ' + link if stat.S_ISLNK(mode) else name
+    return stat.filemode(mode), size if stat.S_ISREG(mode) else 0, shown
 
 
 def check(path, where):
@@ -53,4 +71,4 @@ def check(path, where):
     found = problem(path)
     if found:
         raise EasySIFError(where, 'the squashfs file is damaged: %s' % found, facts=[('file', path)],
-                           hint='mv -- "%s" "%s.damaged"' % (path, path))
+                           hint='mv -- %s %s' % (shlex.quote(path), shlex.quote(path + '.damaged')))

@@ -70,5 +70,5 @@ def _copy_runscripts(inst):
     conda = inst.conda or Conda('', '', '')
     values = {'conda_prefix': conda.prefix, 'conda_root': conda.root,
               'venv': '/user-software/venv/%s' % inst.python_env if inst.python_env else ''}
-    files.write(os.path.join(target, 'lib', 'settings'), '# shellcheck shell=sh disable=SC2034\n' + ''.join(
+    files.write(os.path.join(target, 'lib', 'settings'), '# shellcheck shell=sh disable=SC2016,SC2034\n' + ''.join(
         'easysif_%s=%s\n' % (name, render.shell_quote(value)) for name, value in sorted(values.items())))

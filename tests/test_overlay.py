@@ -1,0 +1,532 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""make-squashfs and unmake-squashfs as users call them: nothing is lost or left half done, and failure is loud."""
+
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import harness
+import standins as library
+from easysif import lock, squashfs, wrappers
+from easysif.errors import EasySIFError
+from easysif.lock import Lock
+from easysif.resources import processors
+from easysif.site import resolve
+from test_module import PYTHON
+from test_wrappers import environment, make
+
+pytest_plugins = ['standin_fixtures']
+
+
+class Commands:
+    """An installation without a container, with an overlay that holds a little of everything."""
+
+    def __init__(self, tmp_path):
+        self.fake = make(tmp_path, "pre fix's $(id) ünï", eb_python=sys.executable)
+        site = dataclasses.replace(resolve().site, ca_certificates='')
+        wrappers.write(self.fake.inst, PYTHON, site)
+        self.root = self.fake.overlay
+        self.directory, self.squashfs = self.root / 'user-software', self.root / 'user-software.squashfs'
+        self.record, self.lock = self.root / 'overlay.json', self.root / '.pack.lock'
+        self.env = environment(tmp_path)
+        self.stand_ins = tmp_path / 'stand-ins'
+        (self.directory / 'venv' / 'jax' / 'a file').write_text('content')
+
+    def __call__(self, command, *args, check=True, **env):
+        return harness.run([self.fake.root / 'bin' / command, *args], env=dict(self.env, **env), check=check)
+
+    def fails(self, command, status, *words, **env):
+        """Run a command that must fail, say all these words and leave nothing behind."""
+        before = tree(self.root)
+        result = self(command, check=False, **env)
+        assert result.status == status, result.output
+        for word in words:
+            assert word in result.stderr
+        assert result.stderr.startswith('error: ') and 'Traceback' not in result.stderr and result.stdout == ''
+        assert tree(self.root) == before
+        return result
+
+    def stand_in(self, name, script):
+        """Put a program of that name before the real one on PATH; ``$REAL`` in the script is the real one."""
+        self.stand_ins.mkdir(exist_ok=True)
+        path = self.stand_ins / name
+        path.write_text('#!/bin/sh\nREAL=/usr/bin/%s\n%s\n' % (name, script))
+        path.chmod(0o755)
+        self.env['PATH'] = '%s:%s' % (self.stand_ins, harness.SYSTEM_PATH)
+
+
+def tree(top):
+    """Return everything below a directory with what one can know of it (dict)."""
+    found = {}
+    for parent, directories, others in os.walk(os.fsencode(top)):
+        for name in directories + others:
+            path = os.path.join(parent, name)
+            info = os.lstat(path)
+            kind = info.st_mode
+            content = os.readlink(path) if os.path.islink(path) else None
+            if os.path.isfile(path) and not os.path.islink(path) and os.access(path, os.R_OK):
+                with open(path, 'rb') as handle:
+                    content = handle.read()
+            found[os.path.relpath(path, os.fsencode(top))] = (kind, int(info.st_mtime), content)
+    return found
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    """The two commands over an overlay: ``overlay('make-squashfs')``."""
+    return Commands(tmp_path)
+
+
+# --- the way it goes --------------------------------------------------------------------------------------------------
+
+def everything(directory):
+    """Fill a directory with whatever a file system may hold."""
+    for name in (b'-rf', b'new\nline', b'\nline\n', 'ünï 容器'.encode(), b'\xff\xfe', b' ', b'a -> b', b'*', b'$(id)',
+                 b'squashfs-root', b'root-x', b'quote\'"', b'drwxr-xr-x 0 1 2026-01-01 10:00 root-x'):
+        path = os.path.join(os.fsencode(directory), name)
+        os.mkdir(path)
+        with open(os.path.join(path, name), 'wb') as handle:
+            handle.write(name * 99)
+    (directory / 'deep' / 'squashfs-root' / 'squashfs-root').mkdir(parents=True)
+    (directory / 'deep' / 'empty').write_bytes(b'')
+    (directory / 'deep' / 'random').write_bytes(os.urandom(300000))
+    os.symlink('nowhere at all', directory / 'deep' / 'dangling')
+    os.symlink('../deep', directory / 'deep' / 'to a directory')
+    os.link(directory / 'deep' / 'random', directory / 'hard link')
+    os.mkfifo(directory / 'fifo')
+    with open(directory / 'sparse', 'wb') as handle:
+        handle.truncate(50 << 20)
+        handle.write(b'x')
+    (directory / 'run me').write_text('#!/bin/sh\n')
+    (directory / 'run me').chmod(0o751)
+    (directory / 'read only').mkdir()
+    (directory / 'read only' / 'file').write_text('x')
+    (directory / 'read only' / 'file').chmod(0o400)
+    (directory / 'read only').chmod(0o555)
+    os.utime(directory / 'deep' / 'empty', (10 ** 9, 10 ** 9))
+
+
+def test_whatever_an_overlay_holds_comes_back(overlay):
+    everything(overlay.directory)
+    before = tree(overlay.directory)
+    result = overlay('make-squashfs')
+    size = -(-overlay.squashfs.stat().st_size // 1024)
+    assert result.output == ('packed into %s (%d KiB)\nnow: module reload; the directory %s is no longer used '
+                             'and may be removed\n' % (overlay.squashfs, size, overlay.directory))
+    assert tree(overlay.directory) == before
+    assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs']
+    record = json.loads(overlay.record.read_text())['squashfs']
+    assert record['size'] == overlay.squashfs.stat().st_size
+    digest = harness.run(['sha256sum'], stdin=overlay.squashfs.read_bytes()).stdout
+    assert record['sha256'] == digest.split()[0]
+    harness.run(['chmod', '-R', 'u+w', overlay.directory])
+    harness.run(['rm', '-r', overlay.directory])
+    result = overlay('unmake-squashfs')
+    assert result.output == ('unpacked; the squashfs file is kept as %s.previous\n'
+                             'now: module reload; pip install works again\n' % overlay.squashfs)
+    assert tree(overlay.directory) == before
+    assert (overlay.directory / 'hard link').stat().st_nlink == 2
+    assert (overlay.directory / 'sparse').stat().st_blocks < 1000
+    assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs.previous']
+
+
+def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
+    """Defect 12 of the peers: one processor, the slow default, and a recovery file in the home directory."""
+    overlay.stand_in('mksquashfs', 'printf "%s\\n" "$@" >"$HOME/args"; exec "$REAL" "$@"')
+    overlay.fake.site(squashfs={'compressor': 'gzip', 'level': 4, 'block': '64K'})
+    overlay('make-squashfs')
+    with open(os.path.join(overlay.env['HOME'], 'args')) as handle:
+        said = ' '.join(handle.read().split('\n'))
+    for words in ('-comp gzip -Xcompression-level 4 -b 64K ', '-processors %d ' % processors(),
+                  '-noappend -no-recovery -no-xattrs'):
+        assert words in said
+    listed = harness.run(['unsquashfs', '-s', overlay.squashfs]).stdout
+    assert 'Compression gzip' in listed and 'Block size 65536' in listed
+    assert os.listdir(overlay.env['HOME']) == ['args']
+
+
+def test_a_quiet_mksquashfs_is_a_success(overlay):
+    """Defect 1 of the peers: no output was a failure."""
+    overlay.stand_in('mksquashfs', 'exec "$REAL" "$@" >/dev/null 2>&1')
+    overlay('make-squashfs')
+    assert squashfs.problem(str(overlay.squashfs)) is None
+
+
+def test_options_are_known_by_their_help_only(overlay):
+    assert 'usage: make-squashfs' in overlay('make-squashfs', '--help').stdout
+    assert overlay('unmake-squashfs', '--wrong', check=False).status == 2
+
+
+# --- which Python -----------------------------------------------------------------------------------------------------
+
+def test_it_needs_no_python_on_path(overlay, tmp_path):
+    few = tmp_path / 'few'
+    few.mkdir()
+    for name in ('mksquashfs', 'unsquashfs', 'sync'):
+        (few / name).symlink_to('/usr/bin/' + name)
+    overlay('make-squashfs', PATH=str(few))
+
+
+def test_a_python_that_is_a_wrapper_of_ours_is_not_used(overlay):
+    (overlay.fake.root / 'bin' / 'python3').symlink_to('../easysif/wrapper')
+    overlay('make-squashfs', EB_PYTHON='python3', PATH='%s:%s' % (overlay.fake.root / 'bin', harness.SYSTEM_PATH))
+
+
+@pytest.mark.parametrize('wrong', ['/nonexistent/python', '/bin/false'])
+def test_a_python_that_does_not_work_is_passed_over(overlay, wrong):
+    overlay('make-squashfs', EB_PYTHON=wrong)
+
+
+def test_files_and_variables_of_the_user_do_not_disturb_it(overlay, tmp_path):
+    work = tmp_path / 'work'
+    (work / 'easysif').mkdir(parents=True)
+    for name in ('json.py', 'argparse.py', 'easysif/__init__.py'):
+        (work / name).write_text('raise SystemExit("wrong module")\n')
+    env = dict(overlay.env, PYTHONPATH=str(work), PYTHONHOME='/nonexistent', PYTHONSTARTUP=str(work / 'json.py'))
+    harness.run([overlay.fake.root / 'bin' / 'make-squashfs'], env=env, cwd=work)
+
+
+def test_it_leaves_nothing_in_the_installation(overlay):
+    before = tree(overlay.fake.root)
+    overlay('make-squashfs')
+    overlay('unmake-squashfs')
+    assert tree(overlay.fake.root) == before
+
+
+# --- nothing to do ----------------------------------------------------------------------------------------------------
+
+def test_there_is_nothing_to_pack(overlay):
+    harness.run(['rm', '-r', overlay.directory / 'venv'])
+    overlay.fails('make-squashfs', 1, 'make-squashfs: there is nothing to pack', 'hint: pip install a package first')
+    overlay.directory.rmdir()
+    overlay.directory.with_name('user-software').write_text('a file')
+    overlay.fails('make-squashfs', 1, 'there is nothing to pack')
+
+
+def test_it_is_packed_already(overlay):
+    overlay('make-squashfs')
+    overlay.fails('make-squashfs', 1, 'make-squashfs: the overlay of jax/24.10 is packed already',
+                  'hint: unmake-squashfs && module reload, then add packages, then make-squashfs')
+
+
+def test_a_damaged_file_in_the_way_is_said_to_be_damaged(overlay):
+    overlay.squashfs.write_bytes(b'hsqs')
+    for command in ('make-squashfs', 'unmake-squashfs'):
+        result = overlay(command, check=False)
+        words = [shlex.quote('%s%s' % (overlay.squashfs, end)) for end in ('', '.damaged')]
+        assert result.status == 1 and result.stderr.endswith(
+            'error: %s: the squashfs file is damaged: it is no squashfs file\n  file  %s\nhint: mv -- %s %s\n' % (
+                command, overlay.squashfs, *words))
+
+
+def test_a_packed_file_that_is_cut_off_is_not_unpacked(overlay):
+    overlay('make-squashfs')
+    used = int.from_bytes(overlay.squashfs.read_bytes()[40:48], 'little')
+    os.truncate(overlay.squashfs, used - 1)
+    result = overlay('unmake-squashfs', check=False)
+    assert result.status == 1 and 'the squashfs file is damaged: it is cut off: ' in result.stderr
+    assert overlay.squashfs.exists() and overlay.directory.exists()
+
+
+def test_it_is_not_packed(overlay):
+    overlay.fails('unmake-squashfs', 1, 'unmake-squashfs: the overlay of jax/24.10 is not packed',
+                  'hint: pip install works as it is')
+
+
+def test_a_directory_that_is_the_same_stays(overlay):
+    overlay('make-squashfs')
+    before = tree(overlay.directory)
+    overlay('unmake-squashfs')
+    assert tree(overlay.directory) == before and not overlay.squashfs.exists()
+
+
+@pytest.mark.parametrize('change', ['added', 'changed', 'removed', 'record'])
+def test_a_directory_that_differs_is_not_touched(overlay, change):
+    overlay('make-squashfs')
+    file = overlay.directory / 'venv' / 'jax' / 'a file'
+    {'added': lambda: file.with_name('new').write_text('x'), 'changed': lambda: file.write_text('more content'),
+     'removed': file.unlink, 'record': lambda: overlay.record.write_text('{')}[change]()
+    overlay.fails('unmake-squashfs', 1, 'unmake-squashfs: a directory is there that may differ from the squashfs file',
+                  '  directory  %s\n  squashfs   %s\n' % (overlay.directory, overlay.squashfs),
+                  "user-software.mine' to go on with the squashfs", "user-software.squashfs.old' to go on with the")
+
+
+def test_an_overlay_of_somebody_else_is_said(overlay):
+    overlay.root.chmod(0o555)
+    try:
+        overlay.fails('make-squashfs', 1, 'make-squashfs: the overlay belongs to somebody else',
+                      'hint: export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
+    finally:
+        overlay.root.chmod(0o755)
+
+
+# --- mksquashfs that fails --------------------------------------------------------------------------------------------
+
+FAILURES = {  # defect 1 of the peers: all of these were a success, with the advice to remove the directory
+    'fails': ('echo "FATAL ERROR: no space" >&2; exit 1', 'exit code  1'),
+    'is killed': ('kill -9 $$', 'exit code  killed by SIGKILL'),
+    'is killed half way': ('head -c 5000 /dev/zero >"$2"; kill -15 $$', 'exit code  killed by SIGTERM'),
+    'writes nothing': ('exit 0', 'mksquashfs left no whole file (No such file or directory); nothing was changed'),
+    'writes half': ('"$REAL" "$@" >/dev/null; truncate -s 300 "$2"',
+                    'mksquashfs left no whole file (it is cut off: 300 of '),
+    'writes something else': ('head -c 5000 /dev/zero >"$2"', 'mksquashfs left no whole file (it is no squashfs file)'),
+    'leaves a file out': ('"$REAL" "$@" -e "venv/jax/a file" >/dev/null',
+                          '1 files are not in the squashfs as they are'),
+    'writes an empty file': ('cp -a "$1" "$HOME/copy"; : >"$HOME/copy/venv/jax/a file"; shift; '
+                             '"$REAL" "$HOME/copy" "$@" >/dev/null', '1 files are not in the squashfs as they are'),
+}
+
+
+@pytest.mark.parametrize('what', FAILURES)
+def test_a_mksquashfs_that_fails_changes_nothing(overlay, what):
+    script, said = FAILURES[what]
+    overlay.stand_in('mksquashfs', script)
+    result = overlay.fails('make-squashfs', 3, 'make-squashfs: ', said)
+    assert 'hint: ' in result.stderr
+    assert os.listdir(overlay.root) == ['user-software']
+
+
+def test_a_full_disk_changes_nothing(overlay):
+    (overlay.directory / 'big').write_bytes(os.urandom(3 << 20))
+    argv = ['bash', '-c', 'ulimit -f 1000; exec "$0"', overlay.fake.root / 'bin' / 'make-squashfs']
+    result = harness.run(argv, env=overlay.env, check=False)
+    assert result.status == 3 and os.listdir(overlay.root) == ['user-software']
+    assert 'make-squashfs: mksquashfs failed; nothing was changed' in result.stderr and 'ulimit -f' in result.stderr
+    overlay('make-squashfs')
+    harness.run(['rm', '-r', overlay.directory])
+    argv[-1] = overlay.fake.root / 'bin' / 'unmake-squashfs'
+    result = harness.run(argv, env=overlay.env, check=False)
+    assert result.status == 3 and sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software.squashfs']
+
+
+def test_without_mksquashfs_it_says_so(overlay, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    overlay.fails('make-squashfs', 3, 'make-squashfs: mksquashfs is not on PATH',
+                  'hint: ask for the package squashfs-tools, or try on another node', PATH=str(tmp_path / 'empty'))
+
+
+@pytest.mark.parametrize('kind', ['file', 'directory'])
+def test_what_cannot_be_read_is_named(overlay, kind):
+    path = overlay.directory / "it's"
+    path.mkdir() if kind == 'directory' else path.write_text('x')
+    path.chmod(0)
+    try:
+        overlay.fails('make-squashfs', 1, 'make-squashfs: a file of the overlay cannot be read (Permission denied)',
+                      '  file  %s' % path, 'hint: chmod u+r -- %s' % shlex.quote(str(path)))
+    finally:
+        path.chmod(0o755)
+
+
+@pytest.mark.parametrize('change', ['echo more >>"$1/venv/jax/a file"', ': >"$1/new"', 'rm "$1/venv/jax/a file"',
+                                    'sleep 0.01; echo CONTENT | tr -d "\\n" >"$1/venv/jax/a file"'])
+def test_a_file_that_changes_meanwhile_is_noticed(overlay, change):
+    """The last one has the same length, within the same second."""
+    overlay.stand_in('mksquashfs', '"$REAL" "$@" >/dev/null; %s' % change)
+    result = overlay('make-squashfs', check=False)
+    assert result.status == 1 and os.listdir(overlay.root) == ['user-software']
+    assert 'error: make-squashfs: the directory changed while it was packed\n' in result.stderr
+    assert 'hint: wait for pip to end, then: make-squashfs' in result.stderr
+
+
+def test_an_unsquashfs_that_fails_changes_nothing(overlay):
+    """Defect 14 of the peers: it was unpacked in place, and what was left half done blocked the next try."""
+    overlay('make-squashfs')
+    harness.run(['rm', '-r', overlay.directory])
+    overlay.stand_in('unsquashfs', '"$REAL" "$@" >/dev/null; exit 1')
+    overlay.fails('unmake-squashfs', 3, 'unmake-squashfs: unsquashfs failed; nothing was changed')
+    overlay.stand_in('unsquashfs', 'case $* in *-ll*) exec "$REAL" "$@" ;; esac\n'
+                                   '"$REAL" "$@" >/dev/null; while [ "$1" != -d ]; do shift; done; '
+                                   ': >"$2/venv/jax/a file"')
+    overlay.fails('unmake-squashfs', 1, '1 files were not unpacked as they are', '  first  venv/jax/a file')
+
+
+# --- two at once, and what the dead leave -----------------------------------------------------------------------------
+
+SLOW = 'touch "$HOME/started"; "$REAL" "$@" >/dev/null; sleep "${SLEEP-600}"'
+
+
+def started(overlay):
+    """Start a make-squashfs that does not end by itself and return the process."""
+    overlay.stand_in('mksquashfs', SLOW)
+    process = subprocess.Popen([overlay.fake.root / 'bin' / 'make-squashfs'], env=overlay.env, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not os.path.exists(os.path.join(overlay.env['HOME'], 'started')):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.unlink(os.path.join(overlay.env['HOME'], 'started'))
+    return process
+
+
+def test_of_two_at_once_one_packs_and_the_other_says_who_does(overlay):
+    """Defect 11 of the peers: both wrote the same file."""
+    overlay.env['SLEEP'] = '2'
+    process = started(overlay)
+    for command in ('make-squashfs', 'unmake-squashfs'):
+        result = overlay(command, check=False)
+        assert result.status == 1 and 'error: %s: another process is at work here\n' % command in result.stderr
+        assert '  holder  process %d on %s\n' % (process.pid, socket.gethostname()) in result.stderr
+    assert process.wait(timeout=30) == 0 and not overlay.lock.exists()
+    assert squashfs.problem(str(overlay.squashfs)) is None
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_one_that_is_told_to_end_leaves_nothing(overlay, number, status):
+    process = started(overlay)
+    pids = open('/proc/%d/task/%d/children' % (process.pid, process.pid)).read().split()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == status and b'Traceback' not in said
+    assert os.listdir(overlay.root) == ['user-software']
+    assert pids and not [pid for pid in pids if os.path.exists('/proc/%s' % pid)]
+
+
+def test_after_one_that_was_killed_the_next_goes_on(overlay):
+    process = started(overlay)
+    child = int(open('/proc/%d/task/%d/children' % (process.pid, process.pid)).read().split()[0])
+    process.kill()
+    process.communicate()
+    os.killpg(child, signal.SIGKILL)
+    assert {'.pack.lock', 'user-software.squashfs.new-%d' % process.pid} <= set(os.listdir(overlay.root))
+    (overlay.root / 'user-software.new-1' / 'half').mkdir(parents=True)
+    (overlay.root / 'user-software.new-1' / 'half').chmod(0o555)
+    overlay('make-squashfs', SLEEP='0')
+    assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs']
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A function that makes the lock of another process, ``seconds`` old (Path)."""
+    def make_lock(holder, seconds=0):
+        path = tmp_path / 'lock'
+        path.mkdir()
+        if holder:
+            (path / 'holder').write_text(holder)
+        os.utime(path, (time.time() - seconds,) * 2)
+        return path
+    return make_lock
+
+
+@pytest.mark.parametrize('holder, seconds', [('another-host 1 2', 0), ('another-host 1 2', lock.DEAD - 20), ('', 0),
+                                             ('%s 1 %s' % (socket.gethostname(), lock._started(1)), 9999)])
+def test_a_lock_of_a_living_process_is_respected(held, holder, seconds):
+    path = held(holder, seconds)
+    with pytest.raises(EasySIFError) as err:
+        Lock(str(path), 'x').__enter__()
+    pid, host = ('1', holder.split()[0]) if holder else ('?', 'an unknown host')
+    assert str(err.value) == ('x: another process is at work here\n  holder  process %s on %s\n  lock    %s\n'
+                              'hint: wait for it; the lock of a dead one is taken over after 120 seconds'
+                              % (pid, host, path))
+    assert path.exists() and os.listdir(path.parent).count('lock') == 1
+
+
+@pytest.mark.parametrize('holder, seconds', [('another-host 1 2', lock.DEAD + 20), ('', lock.DEAD + 20),
+                                             ('%s 4194305 7' % socket.gethostname(), 0),
+                                             ('%s %d 7' % (socket.gethostname(), os.getpid()), 0)])
+def test_a_lock_of_a_dead_process_is_taken_over(held, holder, seconds):
+    """The last one has a number that another process has by now."""
+    path = held(holder, seconds)
+    with Lock(str(path), 'x'):
+        assert (path / 'holder').read_text().split()[1] == str(os.getpid())
+    assert not [name for name in os.listdir(path.parent) if name.startswith('lock')]
+
+
+def test_a_lock_that_was_taken_over_is_not_removed(tmp_path):
+    with Lock(str(tmp_path / 'lock'), 'x'):
+        (tmp_path / 'lock' / 'holder').write_text('another-host 1 2')
+    assert (tmp_path / 'lock').exists()
+
+
+def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, 'BEAT', 0.05)
+    with Lock(str(tmp_path / 'lock'), 'x'):
+        os.utime(tmp_path / 'lock', (1, 1))
+        for _ in range(100):
+            if (tmp_path / 'lock').stat().st_mtime > 1:
+                break
+            time.sleep(0.05)
+        assert (tmp_path / 'lock').stat().st_mtime > 1
+
+
+def test_a_lock_that_cannot_be_made_is_said(tmp_path):
+    with pytest.raises(EasySIFError) as err:
+        Lock(str(tmp_path / 'gone' / 'lock'), 'x').__enter__()
+    assert 'x: the lock cannot be made (No such file or directory)' in str(err.value)
+
+
+def test_many_at_once_take_over_a_dead_lock_one_by_one(held):
+    path = held('%s 4194305 7' % socket.gethostname())
+    code = ('import sys, time\nfrom easysif.lock import Lock\nfrom easysif.errors import EasySIFError\n'
+            'try:\n    with Lock(sys.argv[1], "x"):\n        print("in", flush=True); time.sleep(3)\n'
+            'except EasySIFError:\n    print("out")')
+    running = [subprocess.Popen([sys.executable, '-c', code, path], stdout=subprocess.PIPE, cwd=path.parent,
+                                env=dict(os.environ, PYTHONPATH=str(harness.CLONE / 'tools'))) for _ in range(6)]
+    said = sorted(process.communicate()[0] for process in running)
+    assert said == [b'in\n'] + [b'out\n'] * 5 and not path.exists()
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+def test_packing_needs_little_memory(overlay):
+    for number in range(40):
+        (overlay.directory / str(number)).write_bytes(os.urandom(1 << 20) * 4)
+    code = ('import resource, subprocess, sys\nsubprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n'
+            'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)')
+    command = overlay.fake.root / 'bin' / 'make-squashfs'
+    used = harness.run([sys.executable, '-c', code, command], env=overlay.env).stdout
+    assert int(used) / 1024 < 300
+
+
+# --- with real images -------------------------------------------------------------------------------------------------
+
+@pytest.mark.e2e
+def test_a_day_with_an_overlay(standin, tmp_path):
+    """Section 1 of the design: pip install, make-squashfs && module reload, and writable again."""
+    module = standin('jax')
+    wheels = [library.package(tmp_path, 'small', str(number)) for number in (1, 2)]
+    script = '''
+        seen() { python -c 'import small, sys; print(small.__version__, sys.executable)'; }
+        pip install --quiet --no-index "%s"; seen
+        make-squashfs >"$HOME/said" && module reload; seen
+        rm -r "$USER_SOFTWARE"; module reload; seen
+        list-packages small
+        unmake-squashfs >"$HOME/said" && module reload; seen
+        pip install --quiet --no-index --upgrade "%s"; seen
+        make-squashfs >"$HOME/said" && module reload; seen
+        ls "$CONTAINERROOT"
+    ''' % tuple(wheels)
+    result = module.shell('mkdir -p "$HOME"' + script)
+    python = '/user-software/venv/jax/bin/python'
+    assert result.stdout.split('\n') == [
+        *['1 ' + python] * 3, 'Package  Version  From', 'small    1        overlay', '1 ' + python,
+        *['2 ' + python] * 2, 'overlay.json', 'user-software', 'user-software.squashfs', 'user-software.squashfs.previous', '']
+    assert result.stderr == ''  # defect 15 of the peers: a warning at each command, as it was not bound read-only
+
+
+@pytest.mark.e2e
+def test_a_damaged_squashfs_is_said_and_the_directory_serves(standin, tmp_path):
+    """Defect 3 of the peers: every command in the container failed."""
+    module = standin('jax')
+    module.run('pip', 'install', '--quiet', '--no-index', library.package(tmp_path, 'small', '1'))
+    module.run('make-squashfs')
+    os.truncate(module.overlay / 'user-software.squashfs', 200)
+    result = module.run('python', '-c', 'import small; print(small.__version__)')
+    assert result.stdout == '1\n' and 'warning: jax/1: user-software.squashfs is damaged and not used' in result.stderr
+    loaded = module.shell('python -c "import small; print(small.__version__)"')
+    assert loaded.stdout == '1\n' and 'user-software.squashfs is damaged and not used' in loaded.stderr
+
+
+@pytest.mark.e2e
+def test_an_image_that_vanishes_leaves_nothing_set(standin, images, tmp_path):
+    """Defect 35 of the peers: SIF stayed set where the image had gone before the module was unloaded."""
+    module = library.install(images.sif('busybox'), 'busybox', tmp_path / 'own')
+    result = module.shell('rm -f "$SIF"; module unload %s; '
+                          'echo "<${SIF-}${SIFBUSYBOX-}${APPTAINER_BINDPATH-}>"' % module.name)
+    assert result.output == '<>\n'
