@@ -93,6 +93,10 @@ class ContainerImage(EasyBlock):
 
     def fetch_step(self, *args, **kwargs):
         """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""
+        if not self.easysif:  # fetching is all that eb does here
+            raise EasyBuildError('%s', EasySIFError(
+                os.path.basename(self.cfg.path), 'eb --inject-checksums does not write the digest of an image yet',
+                hint="install it, and write the digest that its easysif.json records: digest = 'sha256:…'"))
         if self.dry_run:
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():

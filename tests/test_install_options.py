@@ -163,3 +163,22 @@ def test_easybuilds_own_parameters_keep_working(eb, shell, prefix, tmp_path, toy
     assert 'mark' in manifest['files']
     printed = shell('module load toy; deep; echo "$TOY_COLOUR $TOY_END $TOY_PATH"; module help toy').output
     assert "below\nit's red yes %s/bin\n" % root in printed and 'Play with it.' in printed
+
+
+def test_a_digest_is_not_injected_yet_and_that_is_said(eb, tmp_path, toy):
+    recipe = toys.recipe(tmp_path, commands=['fine'])
+    before = recipe.read_text()
+    result = eb(recipe, '--inject-checksums', '--sourcepath=%s' % toy.parent, check=False)
+    assert result.status != 0 and 'Traceback' not in result.output
+    assert ('toy-1.0.eb: eb --inject-checksums does not write the digest of an image yet\n'
+            "hint: install it, and write the digest that its easysif.json records: digest = 'sha256:…'"
+            ) in result.output
+    assert recipe.read_text() == before
+
+
+def test_a_module_alone_needs_an_installation(eb, prefix, tmp_path, toy):
+    result = eb(toys.recipe(tmp_path, commands=['fine']), '--module-only', check=False)
+    assert result.status != 0
+    assert ('%s/software/toy/1.0/easysif.json: cannot be read (No such file or directory)\n'
+            'hint: eb --rebuild RECIPE.eb' % prefix) in result.output
+    assert toys.files(prefix) == set()
