@@ -106,13 +106,13 @@ class Venv:
         return run([name, *args], env=env, **options).stdout
 
     def easybuild(self):
-        """Return the path and checksum of every file of EasyBuild in it (dict)."""
+        """Return the path and checksum of every file of EasyBuild in it, without pip's own notes (dict)."""
         site = next(self.directory.glob('lib/python3*/site-packages'))
         files = [path for top in (site, self.directory / 'bin', self.directory / 'easybuild')
                  for path in top.rglob('*') if path.is_file() and path.suffix != '.pyc'
                  and ('easybuild' in str(path.relative_to(self.directory)) or path.name == 'eb')]
         return {str(path.relative_to(self.directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-                if path.name != 'RECORD'}
+                if path.name not in ('RECORD', 'REQUESTED', 'direct_url.json')}
 
 
 @pytest.fixture
