@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stand-in images installed as modules by the library, without EasyBuild: in seconds, in any combination of parameters."""
+"""Stand-in images installed as modules by the library, without EasyBuild: in seconds, with any parameters."""
 
 import dataclasses
 import os

@@ -247,12 +247,6 @@ def jax(standins):
     return standins('jax')
 
 
-@pytest.fixture
-def on_path(jax):
-    """The environment of a shell where only the directory of the wrappers was put on PATH (dict)."""
-    return jax.env(PATH='%s:%s' % (jax.bin, jax.env()['PATH']))
-
-
 @pytest.mark.e2e
 def test_arguments_pass_byte_for_byte(jax):
     words = ARGUMENTS[:-1]  # Apptainer itself replaces what is not UTF-8
