@@ -20,6 +20,7 @@ from easysif.standing import Standing
 from easybuild.framework.easyblock import PACKAGE_STEP, TESTCASES_STEP, EasyBlock
 from easybuild.framework.easyconfig import CUSTOM
 from easybuild.framework.easyconfig.easyconfig import ActiveMNS
+from easybuild.framework.easyconfig.tools import get_paths_for
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
 from easybuild.tools.filetools import adjust_permissions, compute_checksum, mkdir, verify_checksum
@@ -255,6 +256,10 @@ class ContainerImage(EasyBlock):
     def _find_file(self, name):
         path = self.obtain_file(name, no_download=True, warning_only=True)
         if not path or not os.path.isfile(path):
+            # --try-software-version and its kin: the recipe is a copy elsewhere, the file lies beside the original
+            beside = [os.path.join(top, self.name[0].lower(), self.name, name) for top in get_paths_for('easyconfigs')]
+            path = next(filter(os.path.isfile, beside), None)
+        if not path:
             return None
         wanted = None if self.cfg['sources'] else (self.cfg['checksums'] or [None])[0]
         if wanted and not verify_checksum(path, wanted):
