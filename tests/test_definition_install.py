@@ -83,3 +83,9 @@ def test_a_definition_that_fails_says_why_and_keeps_the_log(small):
     assert '\n  last line  this is why\n  log        %s\nhint: less %s' % (log, log) in printed['bad']
     assert 'this is why' in log.read_text()
     assert not (prefix / 'software' / 'bad').exists()
+
+
+def test_another_version_is_tried_with_the_definition_beside_the_original(eb, site_file, tmp_path):
+    result = eb('jax-0.10.2-cpu-singularity.eb', '--try-software-version=0.10.1', '--fetch', check=False,
+                site=site_file(base_images={BASE: str(tmp_path / 'gone')}))
+    assert 'definition file not found' not in result.output and str(tmp_path / 'gone') in result.output

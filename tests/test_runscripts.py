@@ -49,7 +49,7 @@ def fake(tmp_path):
 
 def left(fake):
     """Return what lies beside the overlay: nothing may (set)."""
-    return {path.name for path in fake.mine.iterdir()} - {'user-software'}
+    return {path.name for path in fake.mine.iterdir()} - {'user-software', 'runscripts', 'jax.sif'}
 
 
 def made(tmp_path):
@@ -64,6 +64,8 @@ def test_the_first_of_many_wrappers_makes_the_venv(fake, tmp_path):
     for number, process in enumerate(running):
         assert process.communicate() == (b'ran %d\n' % number, b'')
     assert made(tmp_path) == 1 and (fake.mine / 'user-software/venv/jax').is_dir() and left(fake) == set()
+    assert os.readlink(fake.mine / 'runscripts') == '%s/runscripts' % fake.root
+    assert os.readlink(fake.mine / 'jax.sif') == str(fake.sif)
     harness.run([fake.root / 'bin' / 'python'], env=env)
     assert made(tmp_path) == 1
 
