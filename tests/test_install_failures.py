@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+import uuid
+from pathlib import Path
 
 import pytest
 import yaml
@@ -123,35 +125,34 @@ def stands(eb, prefix, tmp_path, toy):
     return recipe
 
 
-def running(text):
-    """Return the command lines of all processes that name a text (list of str)."""
-    found = []
+def running(marker):
+    """Return the processes that have a text among their arguments or in their environment (dict of id to arguments)."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir('/proc')):
         try:
-            with open('/proc/%s/cmdline' % pid, 'rb') as handle:
-                line = handle.read().replace(b'\0', b' ').decode('utf-8', 'replace')
-        except OSError:
+            arguments, environment = (Path('/proc', pid, name).read_bytes() for name in ('cmdline', 'environ'))
+        except OSError:  # gone, or of somebody else
             continue
-        if text in line and int(pid) != os.getpid():
-            found.append(line)
+        if marker.encode() in arguments + environment:
+            found[int(pid)] = arguments.replace(b'\0', b' ').decode('utf-8', 'replace')
     return found
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_rebuild_leaves_no_trace(stands, prefix, tmp_path, toy, site_file, number):
     before = toys.snapshot(prefix, 'software/.locks')
-    env = dict(harness.eb_environment(prefix, tmp_path / 'home', site_file()), HANGS='yes')
+    marker = 'marker-%s' % uuid.uuid4().hex
+    env = dict(harness.eb_environment(prefix, tmp_path / 'home', site_file()), HANGS=marker)
     process = subprocess.Popen(['eb', stands, '--rebuild', '--sourcepath=%s' % toy.parent], env=env,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    wrapper = str(prefix / 'software' / 'toy' / '1.0' / 'toy.sif')
-    deadline = time.monotonic() + 60
-    while not [line for line in running(wrapper) if 'hangs' in line]:
+    deadline = time.monotonic() + 120
+    while not any('sleep 300' in line for line in running(marker).values()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, number)  # as a terminal and a batch system do
     assert process.wait(timeout=60) != 0
-    while running(str(prefix)):
-        assert time.monotonic() < deadline + 60, running(str(prefix))
+    while running(marker):
+        assert time.monotonic() < deadline, running(marker)
         time.sleep(0.1)
     assert toys.snapshot(prefix, 'software/.locks') == before
 

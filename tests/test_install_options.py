@@ -53,7 +53,6 @@ ENDED = 'COMPLETED: Installation ended successfully'
 OPTIONS = {
     '': 'toy/1.0 is already installed (module found), skipping',
     '-D': ' * [x] ',
-    '-D --rebuild': ' * [R] ',
     '-x --rebuild': '(no ignored errors during dry run)',
     '--fetch --rebuild': STOPPED,
     '--stop=build --rebuild': STOPPED,
@@ -61,7 +60,6 @@ OPTIONS = {
     '--stop=module --rebuild': STOPPED,
     '--sanity-check-only': 'result for command \'python -c "import json"\': OK',
     '--module-only --rebuild': ENDED,
-    '--module-only --force': ENDED,
     '--skip --rebuild': ENDED,
     '--rebuild': ENDED,
     '--force': ENDED,
