@@ -192,16 +192,20 @@ def test_a_read_only_prefix_of_others_gives_an_overlay_of_ones_own(by, fake, tmp
     assert env['CONTAINERROOT'] == '%s/home/.local/share/easysif/overlays/jax/24.10' % tmp_path
     fake.site(overlays='%s/$USER/${PROJECT}/x' % tmp_path)
     assert by(fake)[0]['CONTAINERROOT'] == '%s/home/.local/share/easysif/overlays/jax/24.10' % tmp_path
+    assert by(fake, PROJECT='')[0]['CONTAINERROOT'] == '%s/home/.local/share/easysif/overlays/jax/24.10' % tmp_path
     assert by(fake, PROJECT='p 1')[0]['CONTAINERROOT'] == '%s/u/p 1/x/jax/24.10' % tmp_path
     assert by(fake, EASYSIF_OVERLAYS=tmp_path / 'mine')[0]['CONTAINERROOT'] == '%s/mine/jax/24.10' % tmp_path
 
 
-def test_an_overlay_that_binds_cannot_carry_is_left_out_and_said(by, fake, tmp_path):
+@pytest.mark.parametrize('place', ['%s/a:b', '%s/a,b', 'relative%.0s', './%.0s'])
+def test_an_overlay_that_binds_cannot_carry_is_left_out_and_said(by, fake, tmp_path, monkeypatch, place):
     (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
-    env, said = by(fake, EASYSIF_OVERLAYS=tmp_path / 'a:b')
+    before = sorted(os.listdir(tmp_path))
+    env, said = by(fake, EASYSIF_OVERLAYS=place % tmp_path)
     assert both(env, '_BINDPATH') == '%s/runscripts:/runscripts' % fake.root
-    assert 'there is no place for an overlay, packages cannot be added' in said
-    assert 'hint: export EASYSIF_OVERLAYS=<a directory>' in said
+    assert env['CONTAINERROOT'] == env['USER_SOFTWARE'] == ''
+    assert 'there is no place for an overlay, packages cannot be added\n  path  %s\n' % (place % tmp_path) in said
+    assert 'hint: export EASYSIF_OVERLAYS=/<a directory>' in said and sorted(os.listdir(tmp_path)) == before
 
 
 def test_only_what_this_node_has_is_bound(by, fake, tmp_path):
@@ -234,6 +238,22 @@ def test_the_users_binds_come_first_without_repeats(by, fake, tmp_path):
 def test_the_users_path_inside_stays_in_front(by, fake):
     assert both(by(fake, SINGULARITYENV_PREPEND_PATH='/mine')[0],
                 'ENV_PREPEND_PATH') == '/mine:/runscripts:/user-software/venv/jax/bin'
+
+
+@pytest.mark.parametrize('ours, theirs, path', [('/a', '/b', '/a:/b'), ('/a', '/a', '/a'), ('/a', None, '/a')])
+def test_the_users_paths_inside_are_joined_without_repeats(by, fake, ours, theirs, path):
+    env, _ = by(fake, APPTAINERENV_PREPEND_PATH=ours, SINGULARITYENV_PREPEND_PATH=theirs)
+    assert both(env, 'ENV_PREPEND_PATH') == path + ':/runscripts:/user-software/venv/jax/bin'
+
+
+def test_the_module_of_the_runtime_is_loaded_first_where_the_site_has_one(fake, prefix, tmp_path):
+    runtime = prefix / 'modules' / 'all' / 'runtime' / '1.lua'
+    runtime.parent.mkdir()
+    runtime.write_text('setenv("RUNTIME", "here")\n')
+    fake.site(module_dependency='runtime/1')
+    before, _ = fake.by_module(tmp_path, {}, 'true')
+    assert fake.by_module(tmp_path, {})[0]['RUNTIME'] == 'here'
+    assert users(fake.by_module(tmp_path, {}, 'module load %(module)s; module unload %(module)s')[0]) == users(before)
 
 
 def test_certificates_of_the_site_are_named_unless_user_or_image_names_others(by, prefix, tmp_path):

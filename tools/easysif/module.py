@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from easysif.images.inspect import Conda
-from easysif.plan import (All, Bind, Bindable, BindEach, Choose, Env, Exists, Fail, Family, Filled, HasSize, Inside,
-                          InsideEach, IsDirectory, IsUnset, Local, MakeDirectory, Mine, Not, Note, Push, PushBinds,
-                          Set, Site, ValidSquashfs, Warn, message, text)
+from easysif.plan import (All, Bind, Bindable, BindEach, Choose, DependOn, Env, Exists, Fail, Family, Filled, HasSize,
+                          Inside, InsideEach, IsAbsolute, IsDirectory, IsSame, IsUnset, Local, MakeDirectory, Mine, Not,
+                          Note, Push, PushBinds, Set, Site, ValidSquashfs, Warn, message, text)
 
 #: the switches of both runtimes that bring a GPU's driver into the image, by the need that asks for it
 GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
@@ -133,21 +133,22 @@ def _containerroot(inst):
                             (Filled(text(Env('EASYSIF_OVERLAYS'))), text(Env('EASYSIF_OVERLAYS'))),
                             (Filled(text(Site('overlays'))), text(Site('overlays'))),
                             (Filled(text(Env('HOME'))), text(Env('HOME'), '/.local/share/easysif/overlays')))),
-        Choose('containerroot', ((Filled(text(Local('overlays'))), overlays),)),
+        Choose('containerroot', ((All((IsAbsolute(text(Local('overlays'))), Bindable(text(Local('overlays'))))),
+                                  overlays),)),
     ]
     if not inst.python_env:
         return statements + [Choose('packed', ()), Choose('user_software', ())]
     return statements + [
         Note('the overlay: the squashfs if it is whole, else the directory'),
         Warn(message(inst.module, 'there is no place for an overlay, packages cannot be added',
-                     (('path', text(Local('containerroot'))),), text('export EASYSIF_OVERLAYS=<a directory>')),
-             Not(Bindable(text(Local('containerroot'))))),
+                     (('path', text(Local('overlays'))),), text('export EASYSIF_OVERLAYS=/<a directory>')),
+             Not(Filled(text(Local('containerroot'))))),
         Warn(message(inst.module, 'user-software.squashfs is damaged and not used', (('file', squashfs),),
                      text('mv -- "', squashfs, '" "', squashfs, '.damaged"')),
              All((Exists(squashfs), Not(ValidSquashfs(squashfs))))),
-        Choose('packed', ((All((Bindable(squashfs), ValidSquashfs(squashfs))), squashfs),)),
+        Choose('packed', ((ValidSquashfs(squashfs), squashfs),)),
         MakeDirectory(directory, All((Filled(text(Local('containerroot'))), Not(Exists(squashfs))))),
-        Choose('user_software', ((All((Filled(text(Local('containerroot'))), Bindable(directory))), directory),)),
+        Choose('user_software', ((Filled(text(Local('containerroot'))), directory),)),
     ]
 
 
@@ -181,9 +182,12 @@ def _inside(inst):
     if inst.conda:
         path.append(literal(inst.conda.prefix) + '/bin')
     path = ':'.join(path)
-    both = [Env(prefix + 'PREPEND_PATH') for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')]
+    apptainers, singularitys = [text(Env(prefix + 'PREPEND_PATH')) for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')]
     statements += [
-        Choose('path', tuple((Filled(text(own)), text(own, ':', path)) for own in both), text(path)),
+        Choose('path', ((All((Filled(apptainers), Filled(singularitys), Not(IsSame(apptainers, singularitys)))),
+                         text(apptainers, ':', singularitys, ':', path)),
+                        (Filled(apptainers), text(apptainers, ':', path)),
+                        (Filled(singularitys), text(singularitys, ':', path))), text(path)),
         Inside('PREPEND_PATH', text(Local('path'))),
         Inside('PYTHONNOUSERSITE', text('1')),
     ]
@@ -210,7 +214,8 @@ def _gpu(inst):
 
 def _names(inst):
     return [
-        Note('names of this module alone'),
+        Note('names of this module alone, and the module of the runtime where the site has one'),
+        DependOn(text(Site('module_dependency')), Filled(text(Site('module_dependency')))),
         Set('SIF' + inst.variable, text(Local('sif'))),
         Set('RUNSCRIPTS' + inst.variable, text(Local('root'), '/runscripts')),
     ]

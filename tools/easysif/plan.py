@@ -119,6 +119,21 @@ class Bindable:
 
 
 @dataclass(frozen=True)
+class IsAbsolute:
+    """The path begins at the root directory, so it means the same wherever one is."""
+
+    path: tuple
+
+
+@dataclass(frozen=True)
+class IsSame:
+    """Both texts are equal."""
+
+    first: tuple
+    second: tuple
+
+
+@dataclass(frozen=True)
 class IsUnset:
     """No environment variable of that name is set."""
 
@@ -233,6 +248,14 @@ class Set:
 @dataclass(frozen=True)
 class PushBinds:
     """Give both bind variables one value: what the user had in them, then the binds of this plan."""
+
+
+@dataclass(frozen=True)
+class DependOn:
+    """Load another module first, and unload it again with this one; wrappers need none."""
+
+    module: tuple
+    guard: object
 
 
 @dataclass(frozen=True)

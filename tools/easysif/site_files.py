@@ -14,7 +14,7 @@ from easysif.render import lua_quote, shell_quote
 NOTICE = 'What this site provides to modules and wrappers. Written by: easysif site apply'
 
 #: settings of one text that modules and wrappers read
-SETTINGS = ('image_store', 'overlays', 'ca_certificates')
+SETTINGS = ('image_store', 'overlays', 'ca_certificates', 'module_dependency')
 
 
 def apply(prefix, site):

@@ -11,6 +11,8 @@ local function is_directory(path) return lfs.attributes(path, "mode") == "direct
 local function has_size(path, size) return lfs.attributes(path, "size") == size end
 local function filled(value) return value ~= "" end
 local function bindable(path) return path ~= "" and not path:find("[:,\n]") end
+local function is_absolute(path) return path:sub(1, 1) == "/" end
+local function is_same(first, second) return first == second end
 local function is_unset(name) return os.getenv(name) == nil end
 
 -- "hsqs", and the length in bytes_used, the little-endian 64-bit word at offset 40 of the superblock
@@ -30,7 +32,7 @@ local function mine(path)
     if not file then return false end
     file:close()
     local status = io.open("/proc/self/status")
-    local user = status and status:read("a"):match("Uid:%s*(%d+)")
+    local user = status and status:read("*a"):match("Uid:%s*(%d+)")
     if status then status:close() end
     return user ~= "0" or lfs.attributes(path, "uid") == 0
 end
@@ -54,7 +56,7 @@ local function setting(name)
     value = value:gsub("%$[{]?([%a_][%w_]*)[}]?", function(variable)
         local found = os.getenv(variable)
         if not found and variable == "USER" then found = os.getenv("LOGNAME") or env("HOME"):match("[^/]+$") end
-        complete = complete and found ~= nil
+        complete = complete and found ~= nil and found ~= ""
         return found
     end)
     return complete and value or ""
@@ -86,6 +88,7 @@ local function push(name, value)
     pushed[name] = value
 end
 
+local function depend_on(module) depends_on(module) end
 local function set(name, value) setenv(name, value) end
 
 local function inside(name, value)
