@@ -506,7 +506,7 @@ def test_a_day_with_an_overlay(standin, tmp_path):
     python = '/user-software/venv/jax/bin/python'
     assert result.stdout.split('\n') == [
         *['1 ' + python] * 3, 'Package  Version  From', 'small    1        overlay', '1 ' + python,
-        *['2 ' + python] * 2, 'overlay.json', 'user-software', 'user-software.squashfs',
+        *['2 ' + python] * 2, 'jax.sif', 'overlay.json', 'runscripts', 'user-software', 'user-software.squashfs',
         'user-software.squashfs.previous', '']
     assert result.stderr == ''  # defect 15 of the peers: a warning at each command, as it was not bound read-only
 
