@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from easysif.errors import TOOL, EasySIFError
 
+PATIENCE = 5  #: seconds that a command gets to end by itself when it is stopped
+
 
 @dataclass(frozen=True)
 class Result:
@@ -34,7 +36,7 @@ class Result:
 def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None, binary=False):
     """Run a command to its end and return what it left.
 
-    The command gets a process group of its own, which is ended as a whole on a time-out and on an interrupt,
+    The command gets a session of its own, which is ended as a whole on a time-out and on an interrupt,
     so that no helper process of a container runtime survives its caller.
 
     :param argv: command and arguments (list of str)
@@ -118,7 +120,20 @@ def _text(data):
 
 
 def _end_group(process):
+    """End a command with all that it started.
+
+    By SIGTERM first, on which a container runtime ends the processes that serve its mounts; these are in groups of
+    their own, but all are in the session that the command leads.
+    """
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=PATIENCE)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
         pass
+    finally:
+        for name in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                if os.getsid(int(name)) == process.pid:
+                    os.kill(int(name), signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
