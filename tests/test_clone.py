@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,11 @@ def copy(clone, tmp_path):
     python.symlink_to(sys.executable)
     (copy / '.easysif' / 'python' / 'stamp').touch()
     return copy
+
+
+def files(directory):
+    """Return the files below a directory, each with its text (dict)."""
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob('*') if path.is_file()}
 
 
 def run(command, cwd=None, **env):
@@ -79,12 +85,13 @@ def test_env_sh_chooses_the_site_of_its_prefix_but_not_over_the_users(copy, tmp_
 
 
 @pytest.mark.parametrize('shell', SHELLS)
-@pytest.mark.parametrize('character', [':', ',', '"', '\\', '\n'])
+@pytest.mark.parametrize('character', [':', ',', '"', '\\', '*', '?', '[', '\n'])
 def test_env_sh_refuses_a_prefix_that_cannot_work(copy, shell, character):
     result = source(copy, '', shell, EASYSIF_PREFIX='/tmp/a%sb' % character)
     assert result.returncode != 0
-    assert result.stderr == ('error: env.sh: /tmp/a%sb: a prefix cannot hold : , " \\ or a newline, which binds and '
-                             'modules cannot carry\nhint: set EASYSIF_PREFIX to another directory\n' % character)
+    assert result.stderr == ('error: env.sh: /tmp/a%sb: a prefix cannot hold : , " \\ * ? [ or a newline, which '
+                             'binds, modules or EasyBuild cannot carry\n'
+                             'hint: set EASYSIF_PREFIX to another directory\n' % character)
 
 
 def test_env_sh_says_what_is_missing(copy, tmp_path):
@@ -94,24 +101,159 @@ def test_env_sh_says_what_is_missing(copy, tmp_path):
     elsewhere = run(['dash', '-c', '. "%s"/tools/env.sh' % copy.as_posix().replace('$', '\\$')], tmp_path)
     assert elsewhere.stderr == ('error: env.sh: this shell does not tell where the clone is\n'
                                 'hint: cd to it, then: . tools/env.sh\n')
-    colon = tmp_path / 'a:b'
-    copy.rename(colon)
-    assert source(colon, '').stderr == ("error: env.sh: %s: a clone cannot lie below a directory with ':', which "
-                                        'PYTHONPATH cannot carry\nhint: move the clone\n' % colon)
+    for name in ('a:b', 'a*b', 'a?b', 'a[b]'):
+        copy = copy.rename(tmp_path / name)
+        assert source(copy, '').stderr == ('error: env.sh: %s: a clone cannot lie below a directory with : * ? or [, '
+                                           'which EasyBuild cannot search\nhint: move the clone\n' % copy)
+        quickstart = run([copy / 'tools' / 'quickstart', '--prefix', tmp_path / 'prefix'])
+        assert (quickstart.returncode, quickstart.stderr) == (
+            1, 'error: quickstart: a clone cannot lie below a directory with : * ? or [\n'
+               '  clone             %s\nhint: move the clone\n' % copy)
+
+
+@pytest.mark.parametrize('directory', ['xdg', 'home'])
+def test_eb_leaves_out_the_configuration_of_another_easybuild(copy, tmp_path, directory):
+    """EasyBuild takes what its configuration files say of these over what follows from EASYBUILD_PREFIX."""
+    hostile = {'installpath': '/else', 'installpath-modules': '/else/m', 'installpath-software': '/else/s',
+               'subdir-modules': 'else', 'suffix-modules-path': 'else', 'module-naming-scheme': 'HierarchicalMNS'}
+    path = tmp_path / {'xdg': 'xdg/easybuild.d/a.cfg', 'home': 'home/easybuild/config.cfg'}[directory]
+    path.parent.mkdir(parents=True)
+    path.write_text('[config]\n%s\n' % '\n'.join('%s = %s' % item for item in hostile.items()))
+    env = {'EASYBUILD_%s' % name.upper().replace('-', '_'): value for name, value in hostile.items()}
+    result = source(copy, 'EB_PYTHON=%s eb --show-config' % shlex.quote(sys.executable), **dict(
+        env, XDG_CONFIG_DIRS=str(tmp_path / 'xdg'), XDG_CONFIG_HOME=str(tmp_path / 'home')))
+    assert result.returncode == 0, result.stderr
+    assert re.search(r'^installpath +\(E\) = %s$' % re.escape('%s/.easysif' % copy), result.stdout, re.M)
+    assert not re.search('else|HierarchicalMNS|installpath-', result.stdout)
+
+
+def test_eb_reads_the_configuration_that_its_user_names(copy, tmp_path):
+    (tmp_path / 'mine.cfg').write_text('[config]\nsourcepath = /mine\n')
+    result = source(copy, 'EB_PYTHON=%s eb --configfiles=%s/mine.cfg --show-config' % (
+        shlex.quote(sys.executable), tmp_path))
+    assert re.search(r'^sourcepath +\(F\) = /mine$', result.stdout, re.M), result.stderr
+
+
+def test_eb_does_not_search_the_working_directory_nor_say_so_to_its_children(copy, tmp_path):
+    hooks = tmp_path / 'hooks.py'
+    hooks.write_text('import os, sys\nprint("search", [path for path in sys.path if path in ("", os.getcwd())])\n'
+                     'print("leak", [name for name in os.environ if name.startswith("PYTHON")])\n')
+    result = source(copy, 'cd %s; EB_PYTHON=%s eb --hooks=%s --search none' % (
+        shlex.quote(str(tmp_path)), shlex.quote(sys.executable), hooks))
+    assert "search []\nleak ['PYTHONPATH']\n" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize('arguments, status, message', [
     (['--foo'], 2, "error: quickstart: unknown argument '--foo'\nhint: tools/quickstart --help\n"),
     (['--prefix'], 2, 'error: quickstart: --prefix needs a directory\nhint: tools/quickstart --prefix DIR\n'),
-    (['--prefix', 'a:b'], 1, 'error: quickstart: a prefix cannot hold : , " \\ or a newline\n'
-     '  prefix            a:b\nhint: tools/quickstart --prefix DIR\n')])
+    (['--prefix', 'a:b'], 1, 'error: quickstart: a prefix cannot hold : , " \\ * ? [ or a newline\n'
+     '  prefix            a:b\nhint: tools/quickstart --prefix DIR\n'),
+    (['--prefix', '/dev/null'], 1, 'error: quickstart: this directory is not empty, and EasySIF did not make it\n'
+     '  directory         /dev/null\nhint: name a new or an empty one: tools/quickstart --prefix DIR\n')])
 def test_quickstart_refuses_what_it_cannot_use(clone, arguments, status, message):
     result = run([clone / 'tools' / 'quickstart', *arguments])
     assert (result.returncode, result.stderr) == (status, message)
 
 
+@pytest.mark.parametrize('character', [',', '"', '\\', '*', '?', '[', '\n'])
+def test_quickstart_refuses_a_prefix_that_leads_to_a_directory_it_cannot_use(clone, tmp_path, character):
+    (tmp_path / ('a%sb' % character)).mkdir()
+    (tmp_path / 'link').symlink_to('a%sb' % character)
+    result = run([clone / 'tools' / 'quickstart', '--prefix', 'link/new'], tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith('error: quickstart: a prefix cannot hold : , " \\ * ? [ or a newline\n')
+    assert not os.listdir(tmp_path / ('a%sb' % character))
+
+
+def test_quickstart_says_where_it_can_make_no_prefix(clone):
+    result = run([clone / 'tools' / 'quickstart', '--prefix', '/dev/null/a'])
+    assert (result.returncode, result.stderr.splitlines()[1:]) == (1, [
+        'error: quickstart: no directory for the set-up', '  directory         /dev/null/a',
+        'hint: name a new or an empty one: tools/quickstart --prefix DIR'])
+
+
+def test_quickstart_leaves_a_directory_of_somebody_else_alone(clone, tmp_path):
+    """It would replace these, and its end would remove tmp."""
+    for path in ('tmp/mine', 'python/mine', 'runtime/mine', 'base/debian/mine', 'site.yaml'):
+        (tmp_path / 'its' / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'its' / path).write_text('mine\n')
+    before = files(tmp_path / 'its')
+    result = run([clone / 'tools' / 'quickstart', '--prefix=its'], tmp_path)
+    assert (result.returncode, result.stderr) == (
+        1, 'error: quickstart: this directory is not empty, and EasySIF did not make it\n  directory         %s/its\n'
+           'hint: name a new or an empty one: tools/quickstart --prefix DIR\n' % tmp_path)
+    assert files(tmp_path / 'its') == before
+
+
+@pytest.mark.parametrize('name', ['prefix', "it's"])
+def test_quickstart_removes_its_own_temporary_files_only(copy, tmp_path, name):
+    """Here its first step says where they are, and fails."""
+    step = copy / 'tools' / 'setup' / 'system-parts'
+    step.write_text('#!/bin/sh\ntouch "$TMPDIR/file"\necho "$TMPDIR" >"$EASYSIF_PREFIX/told"\nexit 1\n')
+    prefix = tmp_path / name
+    assert run([copy / 'tools' / 'quickstart', '--prefix', prefix]).returncode == 3
+    (prefix / 'tmp').mkdir()
+    (prefix / 'tmp' / 'mine').touch()
+    again = run([copy / 'tools' / 'quickstart', '--prefix', prefix])
+    assert again.returncode == 3, again.stderr
+    assert [path.name for path in prefix.glob('tmp*')] == ['tmp']
+    assert (prefix / 'tmp' / 'mine').exists()
+    assert not os.path.exists((prefix / 'told').read_text().strip())
+
+
+@pytest.mark.parametrize('part, directory, mine', [
+    ('python-env', 'python', 'lib/mine'), ('apptainer', 'runtime', 'root/mine'), ('base-image', 'base', 'debian/mine')])
+def test_a_part_of_the_set_up_replaces_nothing_but_its_own(clone, tmp_path, part, directory, mine):
+    path = tmp_path / directory / mine
+    path.parent.mkdir(parents=True)
+    path.write_text('mine\n')
+    result = run([clone / 'tools' / 'setup' / part, tmp_path])
+    directory = path.parents[1]
+    assert (result.returncode, result.stderr) == (
+        1, "error: %s: this directory is not empty, and EasySIF did not make it\n  directory         %s\n"
+           "hint: mv '%s' '%s'.old\n" % (part, directory, directory, directory))
+    assert path.read_text() == 'mine\n'
+
+
+def test_what_a_part_made_is_emptied_but_for_its_mark(clone, tmp_path):
+    script = '. "$0"; own x "$1" h; mkdir "$1/.a" && touch "$1/.a/b" "$1/c"; own x "$1" h; empty "$1"; ls -A "$1"'
+    result = run(['bash', '-euc', script, clone / 'tools' / 'setup' / 'common.sh', tmp_path / 'a b'])
+    assert (result.returncode, result.stdout) == (0, '.made-by-easysif\n'), result.stderr
+
+
+def test_a_site_profile_of_somebody_else_is_left_alone(clone, tmp_path):
+    (tmp_path / 'site.yaml').write_text('binds: [/data]\n')
+    result = run([clone / 'tools' / 'setup' / 'base-image', tmp_path])
+    assert (result.returncode, result.stdout) == (
+        0, 'left to %s/site.yaml, which quickstart did not write\n' % tmp_path), result.stderr
+    assert (tmp_path / 'site.yaml').read_text() == 'binds: [/data]\n'
+
+
+def test_the_base_is_made_where_no_path_can_be_taken_for_shell(clone, tmp_path):
+    commands, prefix = tmp_path / 'bin', tmp_path / "it's $(touch evil)"
+    commands.mkdir()
+    (commands / 'mmdebstrap').write_text('#!/bin/sh\necho "$TMPDIR" >%s/told\nexit 1\n' % tmp_path)
+    for name in ('fakechroot', 'fakeroot'):
+        (commands / name).write_text('#!/bin/sh\n')
+    for path in commands.iterdir():
+        path.chmod(0o755)
+    result = run([clone / 'tools' / 'setup' / 'base-image', prefix], PATH='%s:/usr/bin:/bin' % commands)
+    assert result.returncode == 0, result.stderr
+    told = (tmp_path / 'told').read_text().strip()
+    assert re.fullmatch('/tmp/easysif[.][0-9A-Za-z]{6}', told)
+    assert not os.path.exists(told)
+
+
+def test_the_wheel_is_built_by_a_setuptools_that_knows_its_patterns(clone):
+    """Older ones take ** for *, and leave recipes out without a word."""
+    assert '**/*.eb' in (clone / 'setup.cfg').read_text()
+    wanted = re.search('setuptools>=([0-9.]+)', (clone / 'pyproject.toml').read_text()).group(1)
+    assert tuple(map(int, wanted.split('.'))) >= (62, 3)
+
+
 def test_quickstart_does_not_meet_another_one_in_its_prefix(clone, prefix):
     (prefix / 'log').mkdir(parents=True)
+    (prefix / '.made-by-easysif').touch()
     with open(prefix / 'log' / 'lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = run([clone / 'tools' / 'quickstart', '--prefix=%s' % prefix])

@@ -27,12 +27,12 @@ _easysif_env() {
   done
 
   case $prefix in
-    *[:,\"\\]* | *'
-'*) wrong="$prefix: a prefix cannot hold : , \" \\ or a newline, which binds and modules cannot carry"
+    *[:,\"\\*?[]* | *'
+'*) wrong="$prefix: a prefix cannot hold : , \" \\ * ? [ or a newline, which binds, modules or EasyBuild cannot carry"
       hint='set EASYSIF_PREFIX to another directory' ;;
   esac
   case $clone in
-    *:*) wrong="$clone: a clone cannot lie below a directory with ':', which PYTHONPATH cannot carry"
+    *[:*?[]*) wrong="$clone: a clone cannot lie below a directory with : * ? or [, which EasyBuild cannot search"
       hint='move the clone' ;;
   esac
   if [ ! -f "$clone/tools/env.sh" ]; then
@@ -60,6 +60,9 @@ _easysif_env() {
   # A profile that this file set for another prefix is not the user's choice.
   if [ "$EASYSIF_SITE" = "$EASYBUILD_PREFIX/site.yaml" ]; then unset EASYSIF_SITE; fi
   if [ -z "$EASYSIF_SITE" ] && [ -f "$prefix/site.yaml" ]; then export EASYSIF_SITE="$prefix/site.yaml"; fi
+  # The settings of another EasyBuild by which modules would end elsewhere.
+  unset EASYBUILD_CONFIGFILES EASYBUILD_INSTALLPATH EASYBUILD_INSTALLPATH_MODULES EASYBUILD_INSTALLPATH_SOFTWARE \
+    EASYBUILD_SUBDIR_MODULES EASYBUILD_SUBDIR_SOFTWARE EASYBUILD_SUFFIX_MODULES_PATH EASYBUILD_MODULE_NAMING_SCHEME
   export EASYBUILD_PREFIX="$prefix" EASYBUILD_MODULES_TOOL=Lmod
   export EB_PYTHON="$prefix/python/bin/python"
   if [ "$(id -u)" = 0 ]; then

@@ -18,6 +18,29 @@ fail() {
   exit "$exit_code"
 }
 
+# Usage: own WHERE DIRECTORY HINT
+# Make a directory with a mark that says that the set-up may replace what it holds. Where a directory holds something
+# and has no mark, it is somebody else's: end.
+own() {
+  local mark=$2/.made-by-easysif content
+  if [[ -e $2 && ! -e $mark ]] && { ! content=$(ls -A "$2") || [[ $content ]]; }; then
+    fail 1 "$1" 'this directory is not empty, and EasySIF did not make it' directory "$2" hint "$3"
+  fi
+  { mkdir -p "$2" && : >>"$mark"; } || fail 1 "$1" 'no directory for the set-up' directory "$2" hint "$3"
+}
+
+# Usage: own_part WHERE DIRECTORY
+# The same for a directory of a single part.
+own_part() {
+  own "$1" "$2" "mv ${2@Q} ${2@Q}.old"
+}
+
+# Usage: empty DIRECTORY
+# Remove what a directory holds but its mark: should this be interrupted, it is still known as ours.
+empty() {
+  find "$1/" -mindepth 1 -maxdepth 1 ! -name .made-by-easysif -exec rm -rf {} +
+}
+
 # Usage: have COMMAND…
 # Whether all these commands are there.
 have() {
