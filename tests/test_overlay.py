@@ -222,7 +222,7 @@ def test_a_damaged_file_in_the_way_is_said_to_be_damaged(overlay):
     for command in ('make-squashfs', 'unmake-squashfs'):
         result = overlay(command, check=False)
         words = [shlex.quote('%s%s' % (overlay.squashfs, end)) for end in ('', '.damaged')]
-        assert result.status == 1 and result.stderr.endswith(
+        assert result.status == 1 and result.stderr == (
             'error: %s: the squashfs file is damaged: it is no squashfs file\n  file  %s\nhint: mv -- %s %s\n' % (
                 command, overlay.squashfs, *words))
 
@@ -246,6 +246,19 @@ def test_a_directory_that_is_the_same_stays(overlay):
     before = tree(overlay.directory)
     overlay('unmake-squashfs')
     assert tree(overlay.directory) == before and not overlay.squashfs.exists()
+
+
+def test_what_was_kept_before_is_never_lost(overlay):
+    kept = {}
+    for name in ('previous', 'previous-2', 'previous-3'):
+        (overlay.directory / name).write_text(name)
+        overlay('make-squashfs')
+        kept[name] = overlay.squashfs.read_bytes()
+        result = overlay('unmake-squashfs')
+        assert result.stdout.startswith('unpacked; the squashfs file is kept as %s.%s\n' % (overlay.squashfs, name))
+    assert {path.name[len('user-software.squashfs.'):]: path.read_bytes()
+            for path in overlay.root.glob('user-software.squashfs.*')} == kept
+    assert len(set(kept.values())) == 3
 
 
 @pytest.mark.parametrize('change', ['added', 'changed', 'removed', 'record'])
@@ -391,12 +404,16 @@ def test_one_that_is_told_to_end_leaves_nothing(overlay, number, status):
 def test_after_one_that_was_killed_the_next_goes_on(overlay):
     process = started(overlay)
     child = int(open('/proc/%d/task/%d/children' % (process.pid, process.pid)).read().split()[0])
+    while not (overlay.root / ('user-software.squashfs.new-%d' % process.pid)).exists():
+        time.sleep(0.02)
     process.kill()
     process.communicate()
     os.killpg(child, signal.SIGKILL)
     assert {'.pack.lock', 'user-software.squashfs.new-%d' % process.pid} <= set(os.listdir(overlay.root))
     (overlay.root / 'user-software.new-1' / 'half').mkdir(parents=True)
     (overlay.root / 'user-software.new-1' / 'half').chmod(0o555)
+    assert 'another process is at work here' in overlay('make-squashfs', check=False).stderr
+    os.utime(overlay.lock, (time.time() - lock.GONE - 1,) * 2)
     overlay('make-squashfs', SLEEP='0')
     assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs']
 
@@ -415,21 +432,24 @@ def held(tmp_path):
 
 
 @pytest.mark.parametrize('holder, seconds', [('another-host 1 2', 0), ('another-host 1 2', lock.DEAD - 20), ('', 0),
-                                             ('%s 1 %s' % (socket.gethostname(), lock._started(1)), 9999)])
+                                             ('%s 1 %s' % (socket.gethostname(), lock._started(1)), 9999),
+                                             ('%s 1 7' % socket.gethostname(), 0),
+                                             ('%s 1 7' % socket.gethostname(), lock.GONE - 10)])
 def test_a_lock_of_a_living_process_is_respected(held, holder, seconds):
+    """The last two are of one that gives signs of life and is not seen, as in another PID namespace."""
     path = held(holder, seconds)
     with pytest.raises(EasySIFError) as err:
         Lock(str(path), 'x').__enter__()
     pid, host = ('1', holder.split()[0]) if holder else ('?', 'an unknown host')
     assert str(err.value) == ('x: another process is at work here\n  holder  process %s on %s\n  lock    %s\n'
-                              'hint: wait for it; the lock of a dead one is taken over after 120 seconds'
-                              % (pid, host, path))
+                              'hint: wait for it; the lock of a dead one is taken over after %d seconds'
+                              % (pid, host, path, 30 if host == socket.gethostname() else 120))
     assert path.exists() and os.listdir(path.parent).count('lock') == 1
 
 
 @pytest.mark.parametrize('holder, seconds', [('another-host 1 2', lock.DEAD + 20), ('', lock.DEAD + 20),
-                                             ('%s 4194305 7' % socket.gethostname(), 0),
-                                             ('%s %d 7' % (socket.gethostname(), os.getpid()), 0)])
+                                             ('%s 4194305 7' % socket.gethostname(), lock.GONE + 5),
+                                             ('%s %d 7' % (socket.gethostname(), os.getpid()), lock.GONE + 5)])
 def test_a_lock_of_a_dead_process_is_taken_over(held, holder, seconds):
     """The last one has a number that another process has by now."""
     path = held(holder, seconds)
@@ -462,7 +482,7 @@ def test_a_lock_that_cannot_be_made_is_said(tmp_path):
 
 
 def test_many_at_once_take_over_a_dead_lock_one_by_one(held):
-    path = held('%s 4194305 7' % socket.gethostname())
+    path = held('%s 4194305 7' % socket.gethostname(), lock.GONE + 5)
     code = ('import sys, time\nfrom easysif.lock import Lock\nfrom easysif.errors import EasySIFError\n'
             'try:\n    with Lock(sys.argv[1], "x"):\n        print("in", flush=True); time.sleep(3)\n'
             'except EasySIFError:\n    print("out")')

@@ -9,7 +9,8 @@ import threading
 from easysif.errors import EasySIFError
 
 BEAT = 10  #: seconds between the signs of life of a holder
-DEAD = 120  #: seconds without one after which a holder on another host counts as dead
+GONE = 3 * BEAT  #: seconds without one after which a holder on this host whose process is not there counts as dead
+DEAD = 120  #: the same for a holder on another host
 
 
 class Lock:
@@ -69,14 +70,14 @@ class Lock:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _is_alive(self, holder):
-        words = holder.split()
-        if len(words) == 3 and words[0] == socket.gethostname():
-            return _started(words[1]) == words[2]
-        # on another host, or not written yet: by the clock of the file system, which is one for all hosts
+        if _is_here(holder) and _started(holder.split()[1]) == holder.split()[2]:
+            return True
+        # on another host, not written yet, or not to be seen from here, as where /proc hides others or in another PID
+        # namespace: by the clock of the file system, which is one for all hosts
         clock = '%s.clock-%s-%d' % (self.path, socket.gethostname(), os.getpid())
         os.mkdir(clock)
         try:
-            return os.stat(clock).st_mtime - os.stat(self.path).st_mtime < DEAD
+            return os.stat(clock).st_mtime - os.stat(self.path).st_mtime < _patience(holder)
         except FileNotFoundError:
             return False
         finally:
@@ -86,7 +87,8 @@ class Lock:
         host, pid, _ = (holder.split() + ['an unknown host', '?', ''])[:3] if holder else ('an unknown host', '?', '')
         return EasySIFError(self.where, 'another process is at work here',
                             facts=[('holder', 'process %s on %s' % (pid, host)), ('lock', self.path)],
-                            hint='wait for it; the lock of a dead one is taken over after %d seconds' % DEAD)
+                            hint='wait for it; the lock of a dead one is taken over after %d seconds'
+                                 % _patience(holder))
 
     @staticmethod
     def _read(path):
@@ -95,6 +97,14 @@ class Lock:
                 return handle.read()
         except (OSError, ValueError):  # being made or taken away at this moment
             return ''
+
+
+def _is_here(holder):
+    return holder.split()[:1] == [socket.gethostname()] and len(holder.split()) == 3
+
+
+def _patience(holder):
+    return GONE if _is_here(holder) else DEAD
 
 
 def _started(pid):

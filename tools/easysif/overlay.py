@@ -9,6 +9,7 @@ every installation, for users who have no EasySIF; so it imports the standard li
 import argparse
 import glob
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -83,9 +84,15 @@ class Overlay:
                 self._refuse_if_different()
             else:
                 self._extract()
-            aside = self.squashfs + '.previous'
+            aside = self._free(self.squashfs + '.previous')
             os.rename(self.squashfs, aside)
             return aside
+
+    @staticmethod
+    def _free(path):
+        """Return the path, or where something has it already, the first of ``path-2``, ``path-3``… that is free."""
+        numbered = ('%s-%d' % (path, number) for number in itertools.count(2))
+        return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
     def _extract(self):
         beside = '%s.new-%d' % (self.directory, os.getpid())
