@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -25,7 +26,9 @@ RUNTIME = '''#!/bin/sh
 bind=${APPTAINER_BINDPATH%%:/user-software*}
 for last; do :; done
 case "$*" in
-    *make_venv.py*) echo made >>"$HOME/made"; sleep "${SLEEP-0}"; mkdir -p "$bind${last#/user-software}" ;;
+    *make_venv.py*)
+        mkdir -p "$bind${last#/user-software}"; echo made >>"$HOME/made"; /bin/sleep "${SLEEP-0}"
+        echo whole >"$bind${last#/user-software}/is" ;;
     *) echo "ran $last" ;;
 esac
 '''
@@ -77,7 +80,7 @@ def test_a_maker_that_was_killed_is_replaced_at_once(fake, tmp_path):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert left(fake) == {'.venv.lock'}
+    assert left(fake) == {'.venv.lock', '.venv.new-%s-%d' % (socket.gethostname(), process.pid)}
     start = time.monotonic()
     assert harness.run([fake.root / 'bin' / 'python', 'x'], env=fake.env).output == 'ran x\n'
     assert time.monotonic() - start < 5 and made(tmp_path) == 2 and left(fake) == set()
@@ -106,6 +109,70 @@ def test_one_who_makes_it_elsewhere_is_waited_for(fake, tmp_path):
     assert not (tmp_path / 'home' / 'made').exists()
 
 
+def start(fake, **env):
+    """Start a wrapper that makes the venv, wait until it is at it and return the process."""
+    made = os.path.join(fake.env['HOME'], 'made')
+    before = os.path.getsize(made) if os.path.exists(made) else 0
+    process = subprocess.Popen([fake.root / 'bin' / 'python', 'x'], env=dict(fake.env, **env),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not os.path.exists(made) or os.path.getsize(made) == before:
+        time.sleep(0.02)
+    return process
+
+
+@pytest.fixture
+def minutes(fake, tmp_path):
+    """Wrappers whose seconds of waiting are hundredths."""
+    path = tmp_path / 'runtime' / 'sleep'
+    path.write_text('#!/bin/sh\nexec /bin/sleep 0.01\n')
+    path.chmod(0o755)
+
+
+def test_a_slow_maker_keeps_its_lock_and_what_is_there_is_whole(fake, tmp_path, minutes):
+    """One who has waited for a minute makes the venv, too; the other then drops its own."""
+    slow = start(fake, SLEEP='5')
+    venv = fake.mine / 'user-software/venv/jax'
+    assert not venv.exists()
+    holder = (fake.mine / '.venv.lock' / 'holder').read_text()
+    assert holder == '%d %s\n' % (slow.pid, socket.gethostname())
+    assert harness.run([fake.root / 'bin' / 'python', 'x'], env=fake.env).output == 'ran x\n'
+    assert os.listdir(venv) == ['is'] and slow.poll() is None
+    assert (fake.mine / '.venv.lock' / 'holder').read_text() == holder
+    (venv / 'of the first').touch()
+    assert slow.communicate(timeout=30) == (b'ran x\n', b'')
+    assert sorted(os.listdir(venv)) == ['is', 'of the first'] and made(tmp_path) == 2 and left(fake) == set()
+
+
+def test_the_lock_of_a_dead_one_elsewhere_is_waited_for_a_minute(fake, tmp_path, minutes):
+    lock = fake.mine / '.venv.lock'
+    lock.mkdir()
+    (lock / 'holder').write_text('1 another-host\n')
+    assert harness.run([fake.root / 'bin' / 'python', 'x'], env=fake.env).output == 'ran x\n'
+    assert made(tmp_path) == 1 and os.listdir(lock) == ['holder'] and left(fake) == {'.venv.lock'}
+
+
+def test_what_dead_makers_of_this_host_left_goes_with_the_next(fake, tmp_path):
+    gone = subprocess.Popen(['true'])
+    gone.wait()
+    here = socket.gethostname()
+    for name in ('%s-%d' % (here, gone.pid), '%s-%d.%d' % (here, os.getpid(), gone.pid), '%s-1' % here,
+                 '%s-%d' % (here, os.getpid()), '%s-2-%d' % (here, gone.pid), 'another-host-%d' % gone.pid):
+        (fake.mine / ('.venv.new-%s' % name) / 'half').mkdir(parents=True)
+    assert harness.run([fake.root / 'bin' / 'python', 'x'], env=fake.env).output == 'ran x\n'
+    assert left(fake) == {'.venv.new-%s-1' % here, '.venv.new-%s-%d' % (here, os.getpid()),
+                          '.venv.new-%s-2-%d' % (here, gone.pid), '.venv.new-another-host-%d' % gone.pid}
+
+
+def test_a_maker_whose_directory_was_taken_away_publishes_nothing(fake):
+    """It lives unseen, as in another PID namespace, and a maker that took it for dead is at the same venv."""
+    slow = start(fake, SLEEP='1')
+    new = fake.mine / ('.venv.new-%s-%d' % (socket.gethostname(), slow.pid))
+    new.rename(fake.mine / 'aside')
+    said = slow.communicate(timeout=30)
+    assert said[0] == b'ran x\n' and b'the venv for your packages could not be made' in said[1]
+    assert not (fake.mine / 'user-software/venv/jax').exists()
+
+
 def test_a_venv_that_cannot_be_made_is_said_and_the_command_runs(fake):
     (fake.mine / 'user-software').chmod(0o755)
     (fake.mine / 'user-software' / 'venv').write_text('in the way')
@@ -121,7 +188,7 @@ def test_where_the_lock_cannot_be_made_nobody_waits(fake):
         result = harness.run([fake.root / 'bin' / 'python', 'x'], env=fake.env, timeout=10)
     finally:
         fake.mine.chmod(0o755)
-    assert result.stdout == 'ran x\n' and 'reason  cannot make %s/.venv.lock' % fake.mine in result.stderr
+    assert result.stdout == 'ran x\n' and 'reason  cannot make %s/.venv.new-' % fake.mine in result.stderr
 
 
 def test_an_overlay_that_one_may_only_read_is_left_alone(fake, tmp_path):

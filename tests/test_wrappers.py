@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 import harness
+import standins as library
 from easysif.module import Command
 from test_module import Fake, users
 
@@ -234,6 +235,42 @@ def test_binds_that_are_not_there_are_left_out_when_it_runs(fake, runtime, tmp_p
     fake.site(binds=('%s/gone' % tmp_path,))
     out = harness.run([fake.root / 'easysif' / 'wrapper', 'print-environment'], env=environment(tmp_path))
     assert '%s/gone' % tmp_path not in out.stdout
+
+
+def by_wrapper(fake, tmp_path, **changes):
+    """Return the environment that a wrapper makes (dict)."""
+    return fake.by_wrapper(tmp_path / 'home', changes)[0]
+
+
+@pytest.mark.parametrize('changed', ['SINGULARITYENV_MINE', 'APPTAINERENV_MINE'])
+def test_what_the_user_changes_after_loading_is_what_the_image_sees(tmp_path, changed):
+    """Under either name: Apptainer prefers the one, Singularity knows only the other."""
+    fake = make(tmp_path, 'p', container_env={'MINE': 'ours', 'OTHER': 'ours'})
+    env, _ = fake.by_module(tmp_path / 'home', {'N': changed, 'W': fake.root / 'easysif' / 'wrapper'},
+                            'module load %(module)s; export "$N=user"; "$W" print-environment | tr "\\n" "\\0"; exit')
+    other, = {'SINGULARITYENV_MINE', 'APPTAINERENV_MINE'} - {changed}
+    assert env[changed] == 'user' and other not in env
+    assert env['SINGULARITYENV_OTHER'] == env['APPTAINERENV_OTHER'] == 'ours'
+
+
+def test_values_are_evaluated_as_they_were_escaped_for(fake, tmp_path):
+    env = by_wrapper(fake, tmp_path, APPTAINER_NO_EVAL='1', SINGULARITY_NO_EVAL='1')
+    assert not {'APPTAINER_NO_EVAL', 'SINGULARITY_NO_EVAL'} & set(env)
+
+
+TEMPLATES = [('$X/o', {'X': '/x'}, '/x/o'), ('/a/${X}b/$X', {'X': 'x'}, '/a/xb/x'), ('/a/$X/$Y', {'X': 'x'}, ''),
+             ('/a/$X', {'X': ''}, ''), ('/a/$X', {}, ''), ('/a/$USER', {'USER': 'u', 'LOGNAME': 'l'}, '/a/u'),
+             ('/a/$USER', {'USER': None, 'LOGNAME': 'l'}, '/a/l'), ('/a/$USER', {'USER': None}, '/a/home')]
+
+
+@pytest.mark.parametrize('template, env, place', TEMPLATES)
+def test_the_sites_place_of_overlays_is_whole_or_none(fake, tmp_path, template, env, place):
+    """For the module and for the wrapper."""
+    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.site(overlays=template)
+    place = place or '%s/home/.local/share/easysif/overlays' % tmp_path
+    for found, _ in (fake.by_module(tmp_path / 'home', env), fake.by_wrapper(tmp_path / 'home', env)):
+        assert found['CONTAINERROOT'] == place + '/jax/24.10'
 
 
 # --- with real images ---------------------------------------------------------------------------------------------
@@ -489,6 +526,16 @@ def test_an_image_with_one_program_and_no_shell_runs_it(standins):
                                               'hint: use its commands from the host\n')
     result = static.run('list-packages', check=False)
     assert result.status == 1 and 'the image has no Python, so there are no packages to list' in result.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize('no_eval', [None, '1'])
+def test_values_of_the_recipe_arrive_as_they_are(images, tmp_path, no_eval):
+    value = 'a$HOME\\b`id` $(id)"c'
+    module = library.install(images.sif('busybox'), 'busybox', tmp_path / 'own', commands=['sh'],
+                             container_env={'VALUE': value})
+    env = module.env(APPTAINER_NO_EVAL=no_eval, SINGULARITY_NO_EVAL=no_eval)
+    assert module.run('sh', '-c', 'printf %s "$VALUE"', env=env).output == value
 
 
 @pytest.mark.e2e
