@@ -2,6 +2,7 @@
 """Fixtures of all tests. Every test runs in a directory of its own, with a home of its own and a clean environment."""
 
 import os
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,6 +15,10 @@ from slurm import Slurm
 
 # The framework's `eb` runs from the clone by PYTHONPATH; tests that call the library do likewise.
 sys.path[:0] = [str(harness.CLONE), str(harness.CLONE / 'tools')]
+
+# Started in the background or under nohup, we inherit signals that are ignored, and so would what we start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
