@@ -16,7 +16,7 @@ from slurm import Slurm
 # The framework's `eb` runs from the clone by PYTHONPATH; tests that call the library do likewise.
 sys.path[:0] = [str(harness.CLONE), str(harness.CLONE / 'tools')]
 
-# Started in the background or under nohup, we inherit signals that are ignored, and so would what we start and interrupt.
+# Started in the background or under nohup, we inherit signals that are ignored, and so would what the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
