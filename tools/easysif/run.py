@@ -47,10 +47,14 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
     :param check: raise when it does not exit with 0 (bool)
     :param stdin: text for its standard input (str), nothing where None
     :param binary: leave its standard output as bytes (bool)
-    :raises EasySIFError: the command is not there, or failed while ``check`` is true
+    :raises EasySIFError: the command is not there, or failed while ``check`` is true; the log cannot be written
     """
     argv = [str(arg) for arg in argv]
-    sink = open(log, 'ab') if log else subprocess.PIPE
+    try:
+        sink = open(log, 'ab') if log else subprocess.PIPE
+    except OSError as err:
+        raise EasySIFError(log, 'cannot be written (%s)' % err.strerror,
+                           hint='ls -ld %s' % shlex.quote(os.path.dirname(os.path.abspath(log)))) from err
     try:
         process = subprocess.Popen(argv, env=env, cwd=cwd, stdout=sink, stderr=subprocess.STDOUT if log else sink,
                                    stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
