@@ -83,11 +83,13 @@ class ContainerImage(EasyBlock):
         try:
             super().run_step(step, step_methods)
             if step == self.last_step and not self.dry_run:
-                self.easysif.finish()
+                self._warn(self.easysif.finish())
                 self.standing.remove()
         except BaseException as err:
-            self.easysif.undo()
-            self.standing.bring_back()
+            try:
+                self.easysif.undo()
+            finally:
+                self.standing.bring_back()
             if isinstance(err, EasySIFError):
                 raise EasyBuildError('%s', err) from err
             raise
@@ -103,9 +105,7 @@ class ContainerImage(EasyBlock):
         elif not self._keeps_installation():
             print_msg('fetching %s' % self.cfg['image'], log=self.log, silent=self.silent)
             super().make_builddir()
-            note = self.easysif.fetch(self._places())
-            if note:
-                print_warning(note, log=self.log, silent=self.silent)
+            self._warn(self.easysif.fetch(self._places()))
         super().fetch_step(*args, **kwargs)
 
     def make_builddir(self):
@@ -169,9 +169,13 @@ class ContainerImage(EasyBlock):
         result = run_shell_cmd(command, fail_on_error=False, hidden=True)
         if result.exit_code == 0:
             return {'command': command, 'result': 'passed'}
-        print_warning('test skipped: it failed and this machine has no %s: %s\nrun it where there is one: '
-                      'easysif test %s' % (need, command, self.easysif.module), log=self.log, silent=self.silent)
+        self._warn('test skipped: it failed and this machine has no %s: %s\nrun it where there is one: '
+                   'easysif test %s' % (need, command, self.easysif.module))
         return {'command': command, 'result': 'skipped', 'needs': need}
+
+    def _warn(self, note):
+        if note:
+            print_warning(note, log=self.log, silent=self.silent)
 
     def sanity_check_rpath(self, *args, **kwargs):
         """Libraries inside an image are not ours to judge."""
@@ -227,10 +231,13 @@ class ContainerImage(EasyBlock):
         written, lines = read(self.cfg.path)
         # with templates as they are written: EasyBuild cannot resolve all of them now, and its message fills a page
         values = {key: self.cfg.get_ref(key) if key in self.cfg else value for key, value in written.items()}
-        if 'tweaked_easyconfigs' in self.cfg.path and values.pop('digest', None):
-            print_warning('%s: the digest belongs to the version as written and is dropped' % where, log=self.log,
-                          silent=self.silent)
-            self.cfg['digest'] = None
+        if 'tweaked_easyconfigs' in self.cfg.path:
+            image, at, _ = str(values.get('image')).partition('@sha256:')
+            if values.pop('digest', None) or at:
+                self._warn('%s: the digest belongs to the version as written and is dropped' % where)
+                self.cfg['digest'] = None
+            if at:
+                self.cfg['image'] = values['image'] = image
         return validate(values, where, lines, self.cfg.path)
 
     def _keeps_installation(self):
@@ -250,8 +257,8 @@ class ContainerImage(EasyBlock):
             previous = (self.installdir, read_manifest(self.installdir))
         except EasySIFError:
             previous = None
-        return Places(find_file=self._find_file, searched=source_paths() + ['beside the recipe'],
-                      downloads=downloads, work=work, previous=previous)
+        return Places(find_file=self._find_file, verify=self._verify, searched=source_paths() + ['beside the recipe'],
+                      downloads=downloads, work=work, log=os.path.join(self.builddir, 'build.log'), previous=previous)
 
     def _find_file(self, name):
         path = self.obtain_file(name, no_download=True, warning_only=True)
@@ -259,14 +266,14 @@ class ContainerImage(EasyBlock):
             # --try-software-version and its kin: the recipe is a copy elsewhere, the file lies beside the original
             beside = [os.path.join(top, self.name[0].lower(), self.name, name) for top in get_paths_for('easyconfigs')]
             path = next(filter(os.path.isfile, beside), None)
-        if not path:
-            return None
+        return path
+
+    def _verify(self, path):
         wanted = None if self.cfg['sources'] else (self.cfg['checksums'] or [None])[0]
         if wanted and not verify_checksum(path, wanted):
             raise EasySIFError(os.path.basename(self.cfg.path), 'checksums do not match %s' % path,
                                facts=[('recipe', wanted), ('found', compute_checksum(path, 'sha256'))],
                                hint='review the file; if it is right, write the sha256 found into checksums')
-        return path
 
     def _usage(self):
         names = ', '.join(self.cfg['commands']) or 'none of its own'

@@ -84,6 +84,7 @@ def install(sif, name, prefix, version='1', settings=None, **parameters):
     work.inspect()
     work.put([])
     work.make_overlay()
+    assert work.finish() is None
     path = prefix / 'modules' / 'all' / (module + '.lua')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('local root = "%s"\nprepend_path("PATH", root .. "/bin")\n%s' % (work.root, work.module_text()))

@@ -50,6 +50,8 @@ CASES = {
     'wrong-checksum': (dict(image='toy.def', checksums=[DIGEST[7:]]), [
         '{eb}: checksums do not match {dir}/toy.def\n  recipe  ' + DIGEST[7:] + '\n  found   {definition}\n'
         'hint: review the file']),
+    'wrong-checksum-of-store': (dict(image='stored.sif', checksums=[DIGEST[7:]]), [
+        '{eb}: checksums do not match {dir}/store/stored.sif\n  recipe  ' + DIGEST[7:] + '\n  found   ']),
     'digest-of-definition': (dict(image='toy.def', digest=DIGEST), [
         '{eb}:9: digest does not go with a definition file']),
     'no-python': (dict(python_env='toy'), [
@@ -82,6 +84,8 @@ def printed(directory, toy, registry):
     (directory / 'html.sif').write_text('<!DOCTYPE html><title>please log in</title>\n')
     (directory / 'truncated.sif').write_bytes(toy.read_bytes()[:500000])
     (directory / 'toy.def').write_text('Bootstrap: docker\nFrom: docker.io/stand-in/busybox:1\n')
+    (directory / 'store').mkdir()
+    (directory / 'store' / 'stored.sif').symlink_to(toy)
     settings = dict(harness.site_settings(registry), image_store=str(directory / 'store'))
     (directory / 'site.yaml').write_text(yaml.safe_dump(settings))
     recipes = [toys.recipe(directory, name, **values) for name, (values, _) in CASES.items()]
@@ -106,8 +110,8 @@ def test_bad_input_is_told_and_makes_nothing(printed, directory, toy, name):
     assert [path for path in prefix.rglob('*') if name.replace('-', '') in path.name.replace('-', '')] == []
 
 
-def test_what_failed_leaves_no_file_but_what_the_site_provides(printed, directory):
-    assert toys.files(directory / 'prefix') == {'easysif/site.lua', 'easysif/site.sh', 'easysif/prefix.json'}
+def test_what_failed_leaves_no_file(printed, directory):
+    assert toys.files(directory / 'prefix') == set()
     assert toys.files(directory / 'sources') == set()
 
 

@@ -4,6 +4,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -103,8 +104,8 @@ def test_a_fresh_installation_that_fails_leaves_nothing(fresh, module):
     assert state == {'overlay': None, 'root': None, 'all': (None, False), 'tools': (None, False), 'beside': []}
 
 
-def test_failures_leave_no_temporary_file(fresh):
-    assert fresh[1] == {'easysif/site.lua', 'easysif/site.sh', 'easysif/prefix.json'}
+def test_failures_leave_no_file(fresh):
+    assert fresh[1] == set()
 
 
 @pytest.mark.parametrize('module', MODULES)
@@ -167,6 +168,18 @@ def test_an_interrupted_rebuild_leaves_no_trace(stands, prefix, tmp_path, toy, s
         assert time.monotonic() < deadline, (running(marker), in_sessions(sessions))
         time.sleep(0.1)
     assert toys.snapshot(prefix, 'software/.locks') == before
+
+
+def test_a_failed_rebuild_is_undone_also_where_images_are_fetched_to_another_file_system(stands, eb, prefix, tmp_path):
+    before = toys.snapshot(prefix, 'build/toy')
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as sources:
+        assert os.stat(sources).st_dev != os.stat(prefix).st_dev
+        toys.recipe(tmp_path, image='docker://docker.io/stand-in/busybox:1', commands=['cat'],
+                    sanity_check_commands=['cat /not-there'])
+        result = eb(stands, '--rebuild', '--sourcepath=%s' % sources, check=False)
+        assert result.status != 0 and 'cat /not-there failed' in result.output
+        assert toys.files(sources) == set()
+    assert toys.snapshot(prefix, 'build/toy') == before  # the log of the build is kept
 
 
 @pytest.mark.parametrize('then', ['fails', 'succeeds'])

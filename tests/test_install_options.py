@@ -147,6 +147,13 @@ def test_under_another_version_the_digest_is_dropped_and_that_is_said(eb, prefix
     assert 'digest does not match the image' in eb(recipe, '--sourcepath=%s' % store, check=False).output
 
 
+def test_under_another_version_the_digest_within_the_reference_is_dropped_too(eb, tmp_path):
+    recipe = toys.recipe(tmp_path, image='docker://127.0.0.1:1/toy:%%(version)s@sha256:%s' % ('0' * 64))
+    result = eb(recipe, '--try-software-version=2.0', check=False)
+    assert 'WARNING: toy-2.0.eb: the digest belongs to the version as written and is dropped' in result.output
+    assert "toy-2.0.eb: image 'docker://127.0.0.1:1/toy:2.0' is not to be had\n" in result.output
+
+
 def test_easybuilds_own_parameters_keep_working(eb, shell, prefix, tmp_path, toy):
     toys.recipe(tmp_path, 'base', commands={'deep': 'fine below'})
     recipe = toys.recipe(tmp_path, commands=['fine'], dependencies=[('base', '1.0')],

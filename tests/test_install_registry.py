@@ -113,7 +113,8 @@ def test_one_copy_of_the_image_is_left_and_it_is_for_reading_only(story):
 
 
 def test_fetch_keeps_the_image_for_the_installation(story):
-    assert story.fetched - story.sources == {'l/late/late-1.0.sif', 'l/late/late-1.0.sif.json'}
+    image = 'l/late/late-1.0-%s.sif' % story.digest[7:19]
+    assert story.fetched - story.sources == {image, image + '.json'}
     assert not (story.prefix / 'build' / 'late').exists()
 
 
@@ -140,7 +141,8 @@ def test_what_is_nowhere_fails_without_the_registry(story):
 
 def test_an_image_is_not_fetched_again_where_only_a_test_failed(story):
     assert 'ls /not-there failed' in story.online['fails']
-    assert story.sources == {'f/fails/fails-1.0.sif', 'f/fails/fails-1.0.sif.json'}
+    image = 'f/fails/fails-1.0-%s.sif' % story.digest[7:19]
+    assert story.sources == {image, image + '.json'}
     assert 'COMPLETED: ' in story.second_try, story.second_try
     assert toys.files(story.prefix / 'sources') == set()
 

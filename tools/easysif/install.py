@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 from easysif import manifest, render, runtime, site_files, wrappers
@@ -43,7 +44,7 @@ class Install:
     def __init__(self, recipe, site, prefix, root, module):
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = None
-        self.target = self.made_overlay = None
+        self.target = self.marker = self.made_overlay = None
 
     def check(self, writes=True):
         """Find out what would fail later, before anything is made.
@@ -122,7 +123,6 @@ class Install:
             'tests': [{'command': command, 'result': 'skipped'} for command in tests],
         }
         self.write_files()
-        site_files.apply(self.prefix, self.site)
 
     def resume(self):
         """Take what was installed as it is: for a new module file without a new image.
@@ -149,14 +149,21 @@ class Install:
     def make_overlay(self):
         """Make the directory for the user's own packages in the prefix, with its virtual environment.
 
-        What is there already is left as it is.
+        What is there already is left as it is. In a prefix of others there is nothing to make: for what they installed
+        everybody has an overlay of their own.
+
+        :raises EasySIFError: it cannot be made
         """
         if not self.installation.environment:
             return
+        self.marker = site_files.mark(self.prefix)
         containerroot = self._containerroot()
-        if not os.path.isdir(containerroot):
+        is_new = not os.path.isdir(containerroot)
+        if not self._uses(containerroot):
+            return
+        if is_new:
             self.made_overlay = containerroot
-            os.makedirs(containerroot)
+            os.makedirs(containerroot, exist_ok=True)
         if not self.recipe.python_env:
             return
         if not os.path.lexists(os.path.join(containerroot, 'user-software.squashfs')):
@@ -167,25 +174,52 @@ class Install:
             raise self._failure(result, 'the virtual environment of the overlay could not be made')
 
     def undo(self):
-        """Take back what was made outside of the installation directory; what was fetched is kept for the next try."""
+        """Take back what was made outside of the installation directory; what was fetched is kept for the next try.
+
+        Nothing that goes wrong with it is an error: there is one already, and more to bring back after this.
+        """
         if self.obtained and self.obtained.own and self.target and os.path.isfile(self.target):
             fetched = self.obtained.path
             if os.path.isdir(os.path.dirname(fetched)) and not os.path.exists(fetched):
-                os.rename(self.target, fetched)
+                try:
+                    os.rename(self.target, fetched)
+                except OSError:  # another file system: it is fetched again
+                    self.obtained.forget()
+        overlays = os.path.join(self.prefix, 'overlays')
         if self.made_overlay:
-            remove_tree(self.made_overlay)
-            for directory in (os.path.dirname(self.made_overlay), os.path.join(self.prefix, 'overlays')):
-                if not os.listdir(directory):
-                    os.rmdir(directory)
+            for remove, path in ((remove_tree, self.made_overlay), (os.rmdir, os.path.dirname(self.made_overlay)),
+                                 (os.rmdir, overlays)):
+                with suppress(OSError):  # gone already, or with something of others in it
+                    remove(path)
             self.made_overlay = None
+        if self.marker and not os.path.isdir(overlays):
+            with suppress(OSError):
+                directory = os.path.dirname(self.marker)
+                if os.listdir(directory) == [os.path.basename(self.marker)]:  # nobody else has finished meanwhile
+                    remove_tree(directory)
+            self.marker = None
 
     def finish(self):
-        """The installation stands: link it from the user's directory, and forget where the image was fetched to."""
+        """The installation stands: tell the prefix what the site provides, and link it from the user's directory.
+
+        Return what could not be done (str), None if all was: what is installed works without it.
+        """
         if self.obtained:
             self.obtained.forget()
-        if not self.installation.environment:
-            return
+        try:
+            site_files.apply(self.prefix, self.site)
+            if self.installation.environment and self._uses(self._containerroot()):
+                self._link()
+        except OSError as err:
+            return str(EasySIFError(self.recipe.where, 'no links to image and runscripts could be made (%s)'
+                                    % err.strerror, hint='ls -la %s' % shlex.quote(self._containerroot())))
+        except EasySIFError as err:
+            return str(err)
+        return None
+
+    def _link(self):
         containerroot = self._containerroot()
+        os.makedirs(containerroot, exist_ok=True)
         links = {name: os.path.join(self.root, name) for name in ('runscripts', self.installation.sif_name)}
         for name in os.listdir(containerroot):
             path = os.path.join(containerroot, name)
@@ -197,6 +231,17 @@ class Install:
 
     def _containerroot(self):
         return os.path.join(self.prefix, 'overlays', self.module)
+
+    def _uses(self, containerroot):
+        """Tell whether a directory is the one that the installed module uses for us, as only its own plan knows (bool).
+
+        :raises EasySIFError: its plan fails
+        """
+        result = run([os.path.join(self.root, 'easysif', 'wrapper'), 'print-environment'],
+                     env=self.runtime.environment(), check=False, binary=True)
+        if result.status:
+            raise self._failure(result, 'the wrappers of the module do not work')
+        return os.fsencode('CONTAINERROOT=' + containerroot) in result.stdout.split(b'\n')
 
     def check_start(self):
         """Start every command of the recipe inside the image.

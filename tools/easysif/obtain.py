@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Gets the image of a recipe as a SIF file, verified, from wherever it comes; installs nothing."""
 
+import glob
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from easysif import files
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import build, registry, sif
+from easysif.images.place import sha256_of
 from easysif.images.reference import DEFINITION, DOCKER, parse
+from easysif.lock import Lock
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class Obtained:
     note: Optional[str] = None
 
     def forget(self):
-        """It is installed: remove what was kept beside it until then."""
-        if self.own and os.path.exists(_record(self.path)):
-            os.unlink(_record(self.path))
+        """It is no longer where it was fetched to: remove the record that was kept beside it until then."""
+        if self.own:
+            with suppress(OSError):  # a record without an image means nothing
+                os.unlink(_record(self.path))
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,20 @@ class Places:
     """Where an image is looked for and made.
 
     :param find_file: finds a file by name where EasyBuild looks for sources (callable: str -> str or None)
-    :param searched: where that is, for messages (list of str)
+    :param verify: holds a file against the recipe's ``checksums``, and raises if it is another (callable)
+    :param searched: where files are looked for, for messages (list of str)
     :param downloads: directory in which a fetched image is kept until it is installed (str)
-    :param work: directory for temporary files and logs (str)
+    :param work: directory for temporary files, which others may use, too (str)
+    :param log: file that takes the output of a build (str)
     :param previous: the installation that stands there now, as (root, manifest), or None
     """
 
     find_file: object
+    verify: object
     searched: list
     downloads: str
     work: str
+    log: str
     previous: Optional[tuple] = None
 
 
@@ -77,10 +86,12 @@ def _from_file(reference, recipe, site, runtime, places):
     found = stored if stored and os.path.isfile(stored) else places.find_file(reference.path)
     origin = {'reference': reference.text, 'digest': recipe.digest}
     if found:
+        places.verify(found)
         return Obtained(found, expected=recipe.digest, origin=origin)
     previous = _previous(places, lambda image: image['reference'] == reference.text
                          and recipe.digest in (None, 'sha256:' + image['sha256']))
     if previous:
+        places.verify(previous.path)
         return previous
     searched = [site.image_store] if site.image_store else []
     raise EasySIFError(recipe.where, 'image file not found: %s' % reference.path,
@@ -89,7 +100,6 @@ def _from_file(reference, recipe, site, runtime, places):
 
 
 def _from_registry(reference, recipe, site, runtime, places):
-    target = _target(recipe, places)
     try:
         resolved = registry.resolve(reference, site.registry_mirrors, recipe.where, digest=recipe.digest,
                                     ca_certificates=site.ca_certificates)
@@ -98,7 +108,7 @@ def _from_registry(reference, recipe, site, runtime, places):
         def asked_for(image):
             return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest'))
 
-        known = _fetched(target, asked_for) or _previous(places, asked_for)
+        known = _newest_fetched(recipe, places, asked_for) or _previous(places, asked_for)
         if err.exit_code != TOOL or not known:
             raise
         return replace(known, note='%s\nthe image that is here already is taken: %s' % (err, known.origin['digest']))
@@ -106,6 +116,7 @@ def _from_registry(reference, recipe, site, runtime, places):
     def same(image):
         return image.get('manifest_digest') == resolved.manifest_digest
 
+    target = _target(recipe, places, resolved.manifest_digest)
     known = _fetched(target, same) or _previous(places, same)
     if known:
         return known
@@ -113,11 +124,10 @@ def _from_registry(reference, recipe, site, runtime, places):
               'source': resolved.source}
 
     def make(part):
-        build.from_registry(resolved, part, runtime, site, places.work, os.path.join(places.work, 'build.log'),
-                            recipe.where)
+        build.from_registry(resolved, part, runtime, site, places.work, places.log, recipe.where)
         return origin
 
-    return _make(target, make)
+    return _make(target, same, make, recipe.where)
 
 
 def _from_definition(reference, recipe, site, runtime, places):
@@ -126,52 +136,79 @@ def _from_definition(reference, recipe, site, runtime, places):
         raise EasySIFError(recipe.where, 'definition file not found: %s' % reference.path,
                            facts=[('searched', ', '.join(places.searched))],
                            hint='put it beside the recipe, or add its directory with --sourcepath')
-    target = _target(recipe, places)
+    places.verify(definition)
     values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
     with open(definition, 'rb') as handle:
         written = hashlib.sha256(handle.read()).hexdigest()
 
     def make(part):
-        facts = build.from_definition(definition, part, values, runtime, site, places.work,
-                                      os.path.join(places.work, 'build.log'), recipe.where)
+        facts = build.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where)
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
     # not the installed one: to rebuild from a definition is to get what its packages are now
-    return _fetched(target, lambda image: image.get('definition_sha256') == written) or _make(target, make)
+    return _make(_target(recipe, places, written), lambda image: image.get('definition_sha256') == written, make,
+                 recipe.where)
 
 
-def _target(recipe, places):
-    return os.path.join(places.downloads, '%s-%s.sif' % (recipe.name, recipe.full_version))
+def _target(recipe, places, digest):
+    """Return where a fetched image is kept (str): another file for each digest, as several may share the directory."""
+    return os.path.join(places.downloads, '%s-%s-%s.sif' % (recipe.name, recipe.full_version,
+                                                            digest.rpartition(':')[2][:12]))
 
 
 def _record(target):
     return target + '.json'
 
 
-def _make(target, make):
-    """Make an image, and the record of its origin beside it, which is there only if the image is complete."""
+def _make(target, fits, make, where):
+    """Make an image, and the record of its origin beside it, which is there only if the image is complete.
+
+    One of several processes that share the directory makes it; what another one has made since is taken.
+    """
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    part = '%s.part-%d' % (target, os.getpid())
-    try:
-        origin = make(part)
-        if os.path.exists(_record(target)):
-            os.unlink(_record(target))
-        os.rename(part, target)
-    finally:
-        if os.path.lexists(part):
-            os.unlink(part)
-    files.write(_record(target), json.dumps(origin, indent=2, sort_keys=True) + '\n')
-    return Obtained(target, own=True, origin=origin)
+    with Lock(target + '.lock', where):
+        known = _fetched(target, fits)
+        if known:
+            return known
+        part = '%s.part-%d' % (target, os.getpid())
+        try:
+            origin = make(part)
+            sha256 = _sync(part)
+            if os.path.exists(_record(target)):
+                os.unlink(_record(target))
+            os.rename(part, target)
+        finally:
+            if os.path.lexists(part):
+                os.unlink(part)
+        files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
+    return Obtained(target, own=True, expected=sha256, origin=origin)
+
+
+def _sync(path):
+    """Bring a file to the disk, and return its sha256 (str)."""
+    with open(path, 'rb') as handle:
+        os.fsync(handle.fileno())
+    return sha256_of(path)
 
 
 def _fetched(target, fits):
-    """Return an image that was fetched and not installed yet, if it is there and fits (Obtained or None)."""
+    """Return an image that was fetched and not installed yet, if it is there, whole and fits (Obtained or None)."""
     try:
         with open(_record(target), encoding='utf-8') as handle:
             origin = json.load(handle)
+        sha256 = origin.pop('sha256', None)
+        if not fits(origin) or sha256_of(target) != sha256:
+            return None
     except (OSError, ValueError):
         return None
-    return Obtained(target, own=True, origin=origin) if os.path.isfile(target) and fits(origin) else None
+    return Obtained(target, own=True, expected=sha256, origin=origin)
+
+
+def _newest_fetched(recipe, places, fits):
+    """Return of all images that were fetched for a recipe the newest that fits (Obtained or None)."""
+    beginning = glob.escape(_target(recipe, places, '')[:-len('.sif')])
+    targets = sorted(glob.glob(beginning + '[0-9a-f]' * 12 + '.sif'), key=os.path.getmtime, reverse=True)
+    return next(filter(None, (_fetched(target, fits) for target in targets)), None)
 
 
 def _previous(places, fits):

@@ -24,12 +24,17 @@ def apply(prefix, site):
     :param site: the resolved site (Site)
     :raises EasySIFError: a file cannot be written
     """
-    # Whoever may write this file uses the overlays of this prefix; it is made once, so it keeps its owner.
-    changed = []
+    marker = mark(prefix)
+    return ([marker] if marker else []) + write(os.path.join(prefix, 'easysif'), site)
+
+
+def mark(prefix):
+    """Make ``prefix.json`` and return its path (str), None where it was there.
+
+    Whoever may write this file uses the overlays of this prefix; it is made once, so it keeps its owner.
+    """
     marker = os.path.join(prefix, 'easysif', 'prefix.json')
-    if not os.path.exists(marker) and files.write(marker, '{"schema": 1}\n'):
-        changed.append(marker)
-    return changed + write(os.path.join(prefix, 'easysif'), site)
+    return marker if not os.path.exists(marker) and files.write(marker, '{"schema": 1}\n') else None
 
 
 def write(directory, site):

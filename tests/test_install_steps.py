@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What an installation makes outside of its directory: made where the module uses it, and taken back."""
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import standins
+import toys
+from easysif.errors import EasySIFError
+from easysif.install import Install
+from easysif.obtain import Obtained
+from easysif.run import run
+from easysif.site import resolve
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A function that gives an environment module whose wrapper says where its overlay is (Install)."""
+    def make(containerroot=None, python_env=None):
+        prefix = tmp_path / 'prefix'
+        root = prefix / 'software' / 'toy' / '1.0'
+        (root / 'easysif').mkdir(parents=True)
+        wrapper = root / 'easysif' / 'wrapper'
+        wrapper.write_text("#!/bin/sh\n[ ! -e '%s/broken' ] || { echo 'no plan' >&2; exit 1; }\nCONTAINERROOT='%s'\n"
+                           'export CONTAINERROOT\nexec env\n'
+                           % (tmp_path, containerroot or prefix / 'overlays' / 'toy' / '1.0'))
+        wrapper.chmod(0o755)
+        work = Install(SimpleNamespace(python_env=python_env, where='toy-1.0.eb'), resolve({}).site, str(prefix),
+                       str(root), 'toy/1.0')
+        work.runtime = SimpleNamespace(environment=lambda: dict(os.environ))
+        work.installation = SimpleNamespace(environment=True, sif_name='toy.sif')
+        return work
+    return make
+
+
+@pytest.fixture
+def elsewhere():
+    """A directory on another file system than the tests' (Path)."""
+    path = Path('/dev/shm/easysif-test-%d' % os.getpid())
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+def fetched(work, directory):
+    """Let an image be installed that was fetched to a directory."""
+    work.obtained = Obtained(str(directory / 'toy.sif'), own=True)
+    work.target = os.path.join(work.root, 'toy.sif')
+    Path(work.target).write_text('image')
+    (directory / 'toy.sif.json').write_text('{}')
+
+
+def test_a_failure_brings_the_image_back_to_where_it_was_fetched(installed, tmp_path):
+    work = installed()
+    fetched(work, tmp_path)
+    work.undo()
+    assert (tmp_path / 'toy.sif').read_text() == 'image' and (tmp_path / 'toy.sif.json').exists()
+
+
+def test_an_image_of_another_file_system_is_fetched_again(installed, elsewhere):
+    work = installed()
+    assert os.stat(work.root).st_dev != elsewhere.stat().st_dev
+    fetched(work, elsewhere)
+    work.undo()
+    assert toys.files(elsewhere) == set() and Path(work.target).read_text() == 'image'
+
+
+def test_a_failure_takes_the_overlay_and_the_marker_of_the_prefix_back(installed, tmp_path):
+    work = installed()
+    work.make_overlay()
+    assert toys.files(tmp_path / 'prefix') == {'easysif/prefix.json', 'software/toy/1.0/easysif/wrapper'}
+    assert (tmp_path / 'prefix' / 'overlays' / 'toy' / '1.0').is_dir()
+    work.undo()
+    assert sorted(os.listdir(tmp_path / 'prefix')) == ['software']
+
+
+@pytest.mark.parametrize('gone', ['overlays', 'overlays/toy', 'overlays/toy/1.0', 'easysif'])
+def test_nothing_to_take_back_is_no_error(installed, tmp_path, gone):
+    work = installed()
+    work.make_overlay()
+    shutil.rmtree(tmp_path / 'prefix' / gone)
+    work.undo()
+    assert toys.files(tmp_path / 'prefix') == {'software/toy/1.0/easysif/wrapper'}
+
+
+def test_what_others_made_meanwhile_stays(installed, tmp_path):
+    work = installed()
+    work.make_overlay()
+    for name in ('overlays/toy/2.0', 'easysif/site.sh'):
+        (tmp_path / 'prefix' / name).mkdir()
+    work.undo()
+    assert (tmp_path / 'prefix' / 'overlays' / 'toy' / '2.0').is_dir()
+    assert sorted(os.listdir(tmp_path / 'prefix' / 'easysif')) == ['prefix.json', 'site.sh']
+
+
+def test_an_overlay_that_was_there_stays(installed, tmp_path):
+    work = installed()
+    overlay = tmp_path / 'prefix' / 'overlays' / 'toy' / '1.0'
+    overlay.mkdir(parents=True)
+    work.make_overlay()
+    work.undo()
+    assert overlay.is_dir()
+
+
+def test_no_overlay_is_made_where_the_module_uses_another_one(installed, tmp_path):
+    work = installed(containerroot=tmp_path / 'mine' / 'toy' / '1.0', python_env='toy')
+    work.make_overlay()
+    assert work.finish() is None
+    assert sorted(os.listdir(tmp_path / 'prefix')) == ['easysif', 'software'] and not (tmp_path / 'mine').exists()
+
+
+def test_a_plan_that_fails_is_told(installed, tmp_path):
+    work = installed()
+    (tmp_path / 'broken').touch()
+    with pytest.raises(EasySIFError) as caught:
+        work.make_overlay()
+    assert str(caught.value) == ('toy-1.0.eb: the wrappers of the module do not work\n'
+                                 '  command    %s/easysif/wrapper print-environment\n'
+                                 '  exit code  1\n  last line  no plan' % work.root)
+    assert work.finish() == str(caught.value)
+
+
+def test_the_site_is_told_to_the_prefix_when_the_installation_stands(installed, tmp_path):
+    work = installed()
+    work.make_overlay()
+    assert os.listdir(tmp_path / 'prefix' / 'easysif') == ['prefix.json']
+    assert work.finish() is None
+    assert sorted(os.listdir(tmp_path / 'prefix' / 'easysif')) == ['prefix.json', 'site.lua', 'site.sh']
+
+
+def test_links_come_back_with_the_overlay(installed, tmp_path):
+    work = installed()
+    work.finish()
+    shutil.rmtree(tmp_path / 'prefix' / 'overlays')
+    assert work.finish() is None
+    overlay = tmp_path / 'prefix' / 'overlays' / 'toy' / '1.0'
+    assert {path.name: os.readlink(path) for path in overlay.iterdir()} == {
+        'toy.sif': work.root + '/toy.sif', 'runscripts': work.root + '/runscripts'}
+
+
+def test_links_that_cannot_be_made_are_a_warning(installed, tmp_path):
+    work = installed()
+    (tmp_path / 'prefix' / 'overlays').touch()
+    assert work.finish() == ('toy-1.0.eb: no links to image and runscripts could be made (Not a directory)\n'
+                             'hint: ls -la %s/overlays/toy/1.0' % (tmp_path / 'prefix'))
+
+
+def test_site_files_that_cannot_be_written_are_a_warning(installed, tmp_path):
+    work = installed()
+    (tmp_path / 'prefix' / 'easysif').mkdir()
+    (tmp_path / 'prefix' / 'easysif' / 'site.lua').mkdir()
+    assert '/prefix/easysif/site.lua: cannot be written (' in work.finish()
+
+
+@pytest.mark.e2e
+def test_in_a_prefix_of_others_no_overlay_is_made(images, tmp_path, monkeypatch):
+    prefix = tmp_path / 'prefix'
+    (prefix / 'easysif').mkdir(parents=True)
+    (prefix / 'easysif' / 'prefix.json').write_text('{}')
+    (prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    standins.install(images.sif('busybox'), 'busybox', prefix)
+    assert not (prefix / 'overlays').exists()
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    log = tmp_path / 'of others' / 'build.log'
+    with pytest.raises(EasySIFError) as caught:
+        run(['true'], log=str(log))
+    assert str(caught.value) == ("%s: cannot be written (No such file or directory)\nhint: ls -ld '%s'"
+                                 % (log, log.parent))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An image that was fetched or built is tied to its digest, and to its bytes until it is installed."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+import toys
+from easysif import obtain as module
+from easysif.errors import TOOL, EasySIFError
+from easysif.lock import Lock
+from easysif.obtain import Places, obtain
+from easysif.recipe import validate
+
+FIRST, SECOND = ('sha256:' + digit * 64 for digit in 'ab')
+REFERENCE = 'docker://docker.io/x/toy:1'
+SITE = SimpleNamespace(image_store=None, registry_mirrors={}, ca_certificates=None)
+
+
+def recipe(image=REFERENCE, **values):
+    return validate(dict({'easyblock': 'ContainerImage', 'name': 'toy', 'version': '1.0', 'image': image,
+                          'homepage': 'https://example.com', 'description': 'A toy', 'moduleclass': 'tools',
+                          'toolchain': {'name': 'system', 'version': 'system'}}, **values), 'toy-1.0.eb')
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A registry that has `digest` and a runtime that makes `content` of it: counts what is `made`, or is `gone`."""
+    world = SimpleNamespace(digest=FIRST, content='image', made=0, gone=False, verified=[], logs=[])
+
+    def resolve(*_, **__):
+        if world.gone:
+            raise EasySIFError('toy-1.0.eb', 'image is not to be had', exit_code=TOOL)
+        return SimpleNamespace(digest=world.digest, manifest_digest=world.digest, source='docker.io')
+
+    def make(_, part, *others):
+        world.made += 1
+        world.logs.append(others[-2])
+        with open(part, 'w') as handle:
+            handle.write(world.content)
+        return {'base': None}
+
+    monkeypatch.setattr(module.registry, 'resolve', resolve)
+    monkeypatch.setattr(module.build, 'from_registry', make)
+    monkeypatch.setattr(module.build, 'from_definition', make)
+    monkeypatch.setattr(module.sif, 'read', lambda *_: None)
+    monkeypatch.setattr(module.sif, 'check_architecture', lambda *_: None)
+    world.places = Places(find_file=lambda name: str(tmp_path / name), verify=world.verified.append, searched=[],
+                          downloads=str(tmp_path / 'down[l]oads'), work=str(tmp_path / 'tmp'),
+                          log=str(tmp_path / 'private' / 'build.log'))
+    world.obtain = lambda image=REFERENCE, site=SITE, **values: obtain(recipe(image, **values), site, None,
+                                                                       world.places)
+    return world
+
+
+def test_a_fetched_image_has_its_digest_in_its_name_and_its_sha256_in_its_record(world):
+    got = world.obtain()
+    assert os.path.basename(got.path) == 'toy-1.0-aaaaaaaaaaaa.sif'
+    with open(got.path + '.json') as handle:
+        record = json.load(handle)
+    assert record == {'reference': REFERENCE, 'digest': FIRST, 'manifest_digest': FIRST, 'source': 'docker.io',
+                      'sha256': toys.sha256(got.path)}
+    assert got.own and got.expected == record.pop('sha256') and got.origin == record
+    again = world.obtain()
+    assert (again, world.made) == (got, 1)
+    assert sorted(os.listdir(world.places.downloads)) == ['toy-1.0-aaaaaaaaaaaa.sif', 'toy-1.0-aaaaaaaaaaaa.sif.json']
+
+
+def test_images_of_one_name_and_several_digests_do_not_meet(world):
+    first = world.obtain()
+    world.digest, world.content = SECOND, 'another'
+    second = world.obtain()
+    assert first.path != second.path
+    assert (toys.sha256(first.path), toys.sha256(second.path)) == (first.expected, second.expected)
+
+
+def test_a_fetched_image_whose_bytes_are_not_the_recorded_ones_is_made_again(world):
+    got = world.obtain()
+    with open(got.path, 'w') as handle:
+        handle.write('torn')
+    assert (world.obtain(), world.made) == (got, 2)
+    assert toys.sha256(got.path) == got.expected
+
+
+def test_a_fetched_image_is_on_disk_before_it_has_its_name(world, monkeypatch):
+    done = []
+    for name, rest in (('fsync', os.fsync), ('rename', os.rename)):
+        monkeypatch.setattr(os, name, lambda *args, name=name, call=rest: done.append((name, args)) or call(*args))
+    target = world.obtain().path
+    names = [name for name, args in done if name == 'fsync' or args[-1] == target]
+    assert names[:2] == ['fsync', 'rename']
+
+
+def test_only_one_process_makes_an_image(world):
+    os.makedirs(world.places.downloads)
+    target = os.path.join(world.places.downloads, 'toy-1.0-aaaaaaaaaaaa.sif')
+    with Lock(target + '.lock', 'another'), pytest.raises(EasySIFError) as caught:
+        world.obtain()
+    assert str(caught.value).startswith('toy-1.0.eb: another process is at work here\n') and not world.made
+
+
+def test_what_another_process_has_made_meanwhile_is_taken(world, monkeypatch):
+    got = world.obtain()
+    kept = os.path.join(os.path.dirname(world.places.downloads), 'kept')
+    os.rename(world.places.downloads, kept)
+
+    class Slow(Lock):
+        def __enter__(self):
+            for name in os.listdir(kept):
+                os.rename(os.path.join(kept, name), os.path.join(world.places.downloads, name))
+            return super().__enter__()
+
+    monkeypatch.setattr(module, 'Lock', Slow)
+    assert (world.obtain(), world.made) == (got, 1)
+
+
+def test_without_the_registry_the_newest_fetched_image_that_fits_is_taken(world):
+    first = world.obtain()
+    world.digest = SECOND
+    second = world.obtain()
+    os.utime(first.path, (1, 1))
+    world.gone = True
+    assert world.obtain().path == second.path
+    assert world.obtain(digest=FIRST).path == first.path
+    with pytest.raises(EasySIFError, match='not to be had'):
+        world.obtain(image=REFERENCE + '2')
+
+
+def test_an_installed_image_leaves_no_record(world):
+    got = world.obtain()
+    got.forget()
+    got.forget()
+    assert os.listdir(world.places.downloads) == [os.path.basename(got.path)]
+
+
+def test_definitions_of_one_name_do_not_meet_and_are_verified(world, tmp_path):
+    paths = []
+    for text in ('one', 'two'):
+        (tmp_path / 'toy.def').write_text(text)
+        paths.append(world.obtain(image='toy.def').path)
+        assert '-%s.sif' % toys.sha256(tmp_path / 'toy.def')[:12] in paths[-1]
+    assert world.verified == [str(tmp_path / 'toy.def')] * 2 and len(set(paths)) == 2
+
+
+@pytest.mark.parametrize('image', [REFERENCE, 'toy.def'])
+def test_the_log_of_a_build_is_not_where_others_build(world, tmp_path, image):
+    (tmp_path / 'toy.def').touch()
+    world.obtain(image=image)
+    assert world.logs == [str(tmp_path / 'private' / 'build.log')]
+
+
+def test_files_are_verified_wherever_they_are_found(world, tmp_path):
+    store = tmp_path / 'store'
+    store.mkdir()
+    (store / 'stored.sif').touch()
+    site = SimpleNamespace(image_store=str(store))
+    for name, found in (('stored.sif', store / 'stored.sif'), ('found.sif', tmp_path / 'found.sif')):
+        assert world.obtain(image=name, site=site).path == str(found) == world.verified[-1]
+
+
+def test_the_installed_image_is_verified_where_it_is_all_there_is(world, tmp_path):
+    (tmp_path / 'toy.sif').touch()
+    image = {'reference': 'toy.sif', 'file': 'toy.sif', 'sha256': '0' * 64}
+    world.places = Places(find_file=lambda name: None, verify=world.verified.append, searched=[], downloads='',
+                          work='', log='', previous=(str(tmp_path), {'image': image}))
+    assert world.obtain(image='toy.sif').path == str(tmp_path / 'toy.sif') == world.verified[-1]
