@@ -85,12 +85,12 @@ def test_env_sh_chooses_the_site_of_its_prefix_but_not_over_the_users(copy, tmp_
 
 
 @pytest.mark.parametrize('shell', SHELLS)
-@pytest.mark.parametrize('character', [':', ',', '"', '\\', '*', '?', '[', '%', '\n'])
+@pytest.mark.parametrize('character', [':', ',', '"', '\\', '*', '?', '[', '%', '#', '{{', '\n', '\t'])
 def test_env_sh_refuses_a_prefix_that_cannot_work(copy, shell, character):
     result = source(copy, '', shell, EASYSIF_PREFIX='/tmp/a%sb' % character)
     assert result.returncode != 0
-    assert result.stderr == ('error: env.sh: /tmp/a%sb: a prefix cannot hold : , " \\ * ? [ %% or a newline, which '
-                             'binds, modules or EasyBuild cannot carry\n'
+    assert result.stderr == ('error: env.sh: /tmp/a%sb: a prefix cannot hold : , " \\ # %% * ? [ {{ or '
+                             'control characters, which some tool cannot carry\n'
                              'hint: set EASYSIF_PREFIX to another directory\n' % character)
 
 
@@ -146,7 +146,7 @@ def test_eb_does_not_search_the_working_directory_nor_say_so_to_its_children(cop
 @pytest.mark.parametrize('arguments, status, message', [
     (['--foo'], 2, "error: quickstart: unknown argument '--foo'\nhint: tools/quickstart --help\n"),
     (['--prefix'], 2, 'error: quickstart: --prefix needs a directory\nhint: tools/quickstart --prefix DIR\n'),
-    (['--prefix', 'a:b'], 1, 'error: quickstart: a prefix cannot hold : , " \\ * ? [ % or a newline\n'
+    (['--prefix', 'a:b'], 1, 'error: quickstart: a prefix cannot hold : , " \\ # % * ? [ {{ or control characters\n'
      '  prefix            a:b\nhint: tools/quickstart --prefix DIR\n'),
     (['--prefix', '/dev/null'], 1, 'error: quickstart: this directory is not empty, and EasySIF did not make it\n'
      '  directory         /dev/null\nhint: name a new or an empty one: tools/quickstart --prefix DIR\n')])
@@ -155,13 +155,14 @@ def test_quickstart_refuses_what_it_cannot_use(clone, arguments, status, message
     assert (result.returncode, result.stderr) == (status, message)
 
 
-@pytest.mark.parametrize('character', [',', '"', '\\', '*', '?', '[', '%', '\n'])
+@pytest.mark.parametrize('character', [',', '"', '\\', '*', '?', '[', '%', '#', '{{', '\n', '\t'])
 def test_quickstart_refuses_a_prefix_that_leads_to_a_directory_it_cannot_use(clone, tmp_path, character):
     (tmp_path / ('a%sb' % character)).mkdir()
     (tmp_path / 'link').symlink_to('a%sb' % character)
     result = run([clone / 'tools' / 'quickstart', '--prefix', 'link/new'], tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith('error: quickstart: a prefix cannot hold : , " \\ * ? [ % or a newline\n')
+    assert result.stderr.startswith('error: quickstart: a prefix cannot hold : , " \\ # % * ? [ {{ or control '
+                                    'characters\n')
     assert not os.listdir(tmp_path / ('a%sb' % character))
 
 

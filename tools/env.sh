@@ -27,8 +27,8 @@ _easysif_env() {
   done
 
   case $prefix in
-    *[:,\"\\*?[%]* | *'
-'*) wrong="$prefix: a prefix cannot hold : , \" \\ * ? [ % or a newline, which binds, modules or EasyBuild cannot carry"
+    *[:,\"\\#%*?[[:cntrl:]]* | *'{{'*)
+      wrong="$prefix: a prefix cannot hold : , \" \\ # % * ? [ {{ or control characters, which some tool cannot carry"
       hint='set EASYSIF_PREFIX to another directory' ;;
   esac
   case $clone in
