@@ -27,8 +27,8 @@ _easysif_env() {
   done
 
   case $prefix in
-    *[:,\"\\#%*?[[:cntrl:]]* | *'{{'*)
-      wrong="$prefix: a prefix cannot hold : , \" \\ # % * ? [ {{ or control characters, which some tool cannot carry"
+    *[:,\;\&\|\<\>\(\)\'\"\`\\#%*?[[:cntrl:]]* | *'{{'*)
+      wrong="$prefix: a prefix cannot hold : , ; & | < > ( ) ' \" \` \\ # % * ? [ {{ or control characters"
       hint='set EASYSIF_PREFIX to another directory' ;;
   esac
   case $clone in
