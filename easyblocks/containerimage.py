@@ -198,6 +198,8 @@ class ContainerImage(EasyBlock):
 
     def permissions_step(self):
         """The image is for reading only, whatever else is writable."""
+        if not self.dry_run:
+            self.easysif.end_tests()
         super().permissions_step()
         if self.dry_run:
             return

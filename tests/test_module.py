@@ -281,6 +281,15 @@ def test_values_at_install_serve_where_the_site_file_cannot_be_read(by, fake):
     assert both(by(fake)[0], 'ENV_A') == 'x'
 
 
+def test_an_installation_that_is_being_tested_reads_its_own_site_files(by, fake):
+    fake.site(container_env={'A': 'old'})
+    site = dataclasses.replace(resolve().site, container_env={'A': 'new'}, ca_certificates='')
+    site_files.write(str(fake.root / 'easysif'), site)
+    assert both(by(fake)[0], 'ENV_A') == 'old'
+    (fake.root / 'easysif' / 'untested').write_text('')
+    assert both(by(fake)[0], 'ENV_A') == 'new'
+
+
 def test_one_site_apply_mends_what_is_installed(by, fake):
     fake.site(container_env={'A': 'x'})
     changed = dataclasses.replace(resolve().site, container_env={'A': 'y'}, ca_certificates='')

@@ -104,7 +104,8 @@ def test_a_docker_image_becomes_a_sif(images, tmp_path, measure, claim):
     times = measure(3, ours=([env['EB_PYTHON'], '-c', PULL, reference, ours, work], env, fresh),
                     pull=(['apptainer', 'pull', theirs, reference], pull, lambda: ours.rename(kept)))
     claim('a docker image becomes a SIF', '%.1f s' % times['ours'].seconds,
-          'apptainer pull, %.1f s' % times['pull'].seconds, times['pull'].seconds / times['ours'].seconds, 3, most=False)
+          'apptainer pull, %.1f s' % times['pull'].seconds,
+          times['pull'].seconds / times['ours'].seconds, 3, most=False)
     sizes = [path.stat().st_size for path in (kept, theirs)]
     claim('its size', '%.0f MB' % (sizes[0] / 1e6), 'apptainer pull, %.0f MB' % (sizes[1] / 1e6),
           sizes[0] / sizes[1], 1)

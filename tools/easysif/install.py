@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 
-from easysif import manifest, render, runtime, site_files, wrappers
+from easysif import files, manifest, render, runtime, site_files, wrappers
 from easysif.errors import TOOL, EasySIFError
 from easysif.images.inspect import Conda, look_inside
 from easysif.images.place import place
@@ -123,6 +123,8 @@ class Install:
             'tests': [{'command': command, 'result': 'skipped'} for command in tests],
         }
         self.write_files()
+        # while it is tested it reads its own site files: those of the prefix may say what the site was before
+        files.write(self._untested(), '')
 
     def resume(self):
         """Take what was installed as it is: for a new module file without a new image.
@@ -143,7 +145,7 @@ class Install:
         """Write ``easysif.json``, with the results of the recipe's tests where they are known (list of dict)."""
         if tests is not None:
             self.manifest['tests'] = tests
-        self.manifest['files'] = sorted(set(manifest.listed_files(self.root)) | {manifest.NAME})
+        self.manifest['files'] = sorted({*manifest.listed_files(self.root), manifest.NAME} - {'easysif/untested'})
         manifest.write(self.root, self.manifest)
 
     def make_overlay(self):
@@ -198,6 +200,14 @@ class Install:
                 if os.listdir(directory) == [os.path.basename(self.marker)]:  # nobody else has finished meanwhile
                     remove_tree(directory)
             self.marker = None
+
+    def end_tests(self):
+        """The installation was tested; from now on it reads the site files of the prefix."""
+        if os.path.exists(self._untested()):
+            os.unlink(self._untested())
+
+    def _untested(self):
+        return os.path.join(self.root, 'easysif', 'untested')
 
     def finish(self):
         """The installation stands: tell the prefix what the site provides, and link it from the user's directory.

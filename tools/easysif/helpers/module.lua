@@ -37,9 +37,12 @@ local function mine(path)
     return user ~= "0" or lfs.attributes(path, "uid") == 0
 end
 
--- The site file is data that `easysif site apply` wrote; the installation's own copy serves where it cannot be read.
+-- The site file is data that `easysif site apply` wrote; the installation's own copy serves where it cannot be read,
+-- and while the installation is tested, before the prefix learns what the site says now.
 local function read_site(prefix, root)
-    for _, path in ipairs({ prefix .. "/easysif/site.lua", root .. "/easysif/site.lua" }) do
+    local own = root .. "/easysif/site.lua"
+    for _, path in ipairs({ prefix .. "/easysif/site.lua", own }) do
+        if exists(root .. "/easysif/untested") then path = own end
         local chunk = loadfile(path)
         local fine, values = pcall(chunk or function() end)
         if fine and type(values) == "table" then
