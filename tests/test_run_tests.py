@@ -31,16 +31,19 @@ def test_no_test_runs_as_root():
     assert os.getuid() and pwd.getpwuid(os.getuid()).pw_name != 'root'
 
 
+@pytest.mark.e2e
 def test_its_last_line_is_the_summary_of_pytest(run_tests):
     last = run_tests('--fast', *ONE).stdout.strip().splitlines()[-1]
     assert ' 1 passed' in last and 'failed' not in last
 
 
+@pytest.mark.e2e
 def test_its_exit_status_is_that_of_pytest(run_tests):
     assert run_tests('--fast', '-k', 'no_test_has_this_name', ONE[0], check=False).status == 5
     assert run_tests('--fast', '--no-such-option', check=False).status == 4
 
 
+@pytest.mark.e2e
 def test_it_tells_how_long_each_part_took(run_tests):
     printed = run_tests('--fast', *ONE).stdout
     for part in ('system parts', 'Python environment', 'container runtime', 'tests'):
