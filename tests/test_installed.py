@@ -11,6 +11,7 @@ import toys
 from easysif import installed, manifest
 from easysif.errors import INPUT, TOOL, EasySIFError
 from easysif.install import Install
+from easysif.site import resolve
 from easysif.standing import Standing, remove_tree
 
 RECORD = {'schema': 1, 'module': 'toy/1', 'recipe': 'toy-1.eb', 'site': 'default',
@@ -191,10 +192,11 @@ def test_a_tree_with_read_only_directories_is_removed_and_links_are_not_followed
 def work(prefix):
     """An installation at the moment when its overlay is made (Install); its wrapper cannot make a venv."""
     recipe = SimpleNamespace(where='toy-1.eb', python_env='toy')
-    work = Install(recipe, None, str(prefix), str(prefix / 'software' / 'toy' / '1'), 'toy/1')
+    work = Install(recipe, resolve({}).site, str(prefix), str(prefix / 'software' / 'toy' / '1'), 'toy/1')
     wrapper = prefix / 'software' / 'toy' / '1' / 'easysif' / 'wrapper'
     wrapper.parent.mkdir(parents=True)
-    wrapper.write_text('#!/bin/sh\necho "no space for $1" >&2\nexit 1\n')
+    wrapper.write_text('#!/bin/sh\n[ "$1" = print-environment ] || { echo "no space for $1" >&2; exit 1; }\n'
+                       "echo 'CONTAINERROOT=%s'\n" % (prefix / 'overlays' / 'toy' / '1'))
     wrapper.chmod(0o755)
     work.runtime = SimpleNamespace(environment=lambda: dict(os.environ))
     work.installation = SimpleNamespace(environment=True, sif_name='toy.sif')
