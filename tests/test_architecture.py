@@ -175,9 +175,8 @@ def test_no_recipe_knows_a_site():
             assert not [site for site in sites if re.search(r'\b%s\b' % re.escape(site), path.read_text(), re.I)]
 
 
-# Not in what is copied into each installation: that is read there, as part of a module.
-@pytest.mark.parametrize('path', [path for path in FILES if (path.suffix == '.py' or shell_of(path))
-                                  and 'helpers' not in path.parts], ids=lambda path: str(path.relative_to(CLONE)))
+@pytest.mark.parametrize('path', [path for path in FILES if path.suffix == '.py' or shell_of(path)],
+                         ids=lambda path: str(path.relative_to(CLONE)))
 def test_the_licence_is_named_at_the_top(path):
     assert 'SPDX-License-Identifier: GPL-2.0-only' in ''.join(path.read_text().splitlines(True)[:3])
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 -- What the statements of an EasySIF module mean under Lmod. It starts no process and reads a few files:
 -- the site file of the prefix and what the guards ask for.
 
