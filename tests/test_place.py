@@ -133,8 +133,7 @@ def test_moving_a_link_moves_what_it_stands_for(source, target, tmp_path):
 
 def test_a_move_onto_a_real_other_file_system(source):
     shared = '/dev/shm'
-    if os.stat(shared).st_dev == source.stat().st_dev:
-        pytest.skip('all is one file system here')
+    assert os.stat(shared).st_dev != source.stat().st_dev, 'TMPDIR must lie elsewhere than %s' % shared
     target = os.path.join(shared, 'easysif-test-%d.sif' % os.getpid())
     digest = sha256(source)
     try:
@@ -240,8 +239,6 @@ def test_a_directory_that_is_not_there(source, target):
 
 
 def test_a_directory_that_may_not_be_written(source, target):
-    if os.geteuid() == 0:
-        pytest.skip('root may write everywhere')
     target.parent.chmod(0o555)
     try:
         assert 'image cannot be put into %s (Permission denied)' % target.parent in str(error(source, target))
