@@ -14,6 +14,7 @@ import pytest
 import harness
 import toys
 from easysif import schema
+from easysif.manifest import contents
 from standins import package
 
 pytestmark = pytest.mark.e2e
@@ -44,8 +45,10 @@ def test_a_recipe_is_installed_through_the_mirror_of_its_registry(installed, sha
 def test_what_is_installed_is_recorded(installed, module):
     root, manifest = toys.installation(installed, module)
     assert schema.problems('manifest', manifest, json.dumps) == []
-    assert set(manifest['files']) == {path for path in toys.files(root) if not path.startswith('easybuild/')}
     image = root / manifest['image']['file']
+    assert set(manifest['files']) == {path for path in toys.files(root) if not path.startswith('easybuild/')
+                                      } - {image.name, 'easysif.json'}
+    assert manifest['files'] == contents(str(root), image.name)
     assert (manifest['image']['sha256'], manifest['image']['size']) == (toys.sha256(image), image.stat().st_size)
     assert manifest['runtime']['name'] == 'apptainer' and re.match(r'1\.\d+\.\d+$', manifest['runtime']['version'])
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is installed in a prefix: found by name, its record read, put aside and brought back."""
 
-import json
 import os
 from types import SimpleNamespace
 
@@ -14,19 +13,13 @@ from easysif.install import Install
 from easysif.site import resolve
 from easysif.standing import Standing, remove_tree
 
-RECORD = {'schema': 1, 'module': 'toy/1', 'recipe': 'toy-1.eb', 'site': 'default',
-          'runtime': {'name': 'apptainer', 'version': '1.4.5'},
-          'image': {'reference': 'toy.sif', 'file': 'toy.sif', 'sha256': '0' * 64, 'size': 1, 'architecture': 'amd64'},
-          'inside': {'shell': None, 'env': {}, 'commands': {}, 'conda': None, 'python': None},
-          'tests': [{'command': 'toy', 'result': 'passed'}], 'files': []}
-
 
 @pytest.fixture
 def add(prefix):
     """A function that puts an installation into the prefix, by its module's name (Path)."""
     def call(module):
         root = prefix / 'software' / module
-        manifest.write(str(root), dict(RECORD, module=module))
+        manifest.write(str(root), toys.record(module=module))
         return root
     return call
 
@@ -72,21 +65,6 @@ def test_the_prefix_is_the_one_of_easybuild(prefix, monkeypatch):
         '%s: there are no installed modules\nhint: name the prefix with --prefix DIR' % prefix)
     prefix.mkdir()
     assert installed.default_prefix() == str(prefix)
-
-
-def test_a_record_that_cannot_be_used_is_told(add):
-    root = add('jax/1')
-    path = root / 'easysif.json'
-    assert manifest.read(str(root))['module'] == 'jax/1'
-    path.write_text(json.dumps(dict(RECORD, files='all')))
-    assert told(manifest.read, str(root)) == (
-        "%s: files must be a list of paths below the installation, not the text 'all'\n"
-        'hint: eb --rebuild RECIPE.eb' % path)
-    path.write_text('{')
-    assert told(manifest.read, str(root)).startswith('%s: is damaged (Expecting property name' % path)
-    path.unlink()
-    assert told(manifest.read, str(root)) == (
-        '%s: cannot be read (No such file or directory)\nhint: eb --rebuild RECIPE.eb' % path)
 
 
 @pytest.fixture

@@ -66,6 +66,17 @@ def installation(prefix, module='toy/1.0'):
     return root, json.loads((root / 'easysif.json').read_text())
 
 
+def record(**values):
+    """Return what ``easysif.json`` of a made-up installation ``toy/1`` says (dict), but for the given values."""
+    return dict({'schema': 2, 'module': 'toy/1', 'recipe': 'toy-1.eb', 'site': 'default',
+                 'runtime': {'name': 'apptainer', 'version': '1.4.5'},
+                 'image': {'reference': 'toy.sif', 'file': 'toy.sif', 'sha256': '0' * 64, 'size': 1,
+                           'architecture': 'amd64'},
+                 'inside': {'shell': None, 'env': {}, 'commands': {}, 'conda': None, 'python': None},
+                 'tests': [{'command': 'toy', 'result': 'passed'}], 'files': {}, 'modulefile': None,
+                 'parameters': None}, **values)
+
+
 def snapshot(directory, *without):
     """Return all that is below a directory, links as they are: path -> mode, size, link or hash (dict).
 

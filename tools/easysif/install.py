@@ -119,7 +119,7 @@ class Install:
         self.manifest = {
             'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
             'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},
-            'image': image, 'inside': self.facts, 'files': [],
+            'image': image, 'inside': self.facts, 'files': {}, 'modulefile': None, 'parameters': None,
             'tests': [{'command': command, 'result': 'skipped'} for command in tests],
         }
         self.write_files()
@@ -145,7 +145,7 @@ class Install:
         """Write ``easysif.json``, with the results of the recipe's tests where they are known (list of dict)."""
         if tests is not None:
             self.manifest['tests'] = tests
-        self.manifest['files'] = sorted({*manifest.listed_files(self.root), manifest.NAME} - {'easysif/untested'})
+        self.manifest['files'] = manifest.contents(self.root, self.manifest['image']['file'])
         manifest.write(self.root, self.manifest)
 
     def make_overlay(self):

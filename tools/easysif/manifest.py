@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``easysif.json`` in an installation: what was installed, and every file that we wrote. No dates, no user names."""
+"""``easysif.json`` in an installation: what was installed, and every file that we wrote. No dates, no user names.
 
+``files`` maps the path of each file below the installation to what it is: ``sha256:<hex>`` of a file, ``link:<target>``
+of a symbolic link, None where it is not known. The image is not among them, it has a sha256 of its own.
+"""
+
+import hashlib
 import json
 import os
 
@@ -8,7 +13,9 @@ from easysif import files, schema
 from easysif.errors import EasySIFError
 
 NAME = 'easysif.json'
-SCHEMA = 1  #: version of the form of the file; older ones are read
+UNTESTED = 'easysif/untested'  #: is there while an installation is tested
+SCHEMA = 2  #: version of the form of the file; older ones are read
+EASYBUILDS = 'easybuild'  #: the directory in an installation that EasyBuild writes
 
 
 def write(root, manifest):
@@ -22,10 +29,10 @@ def write(root, manifest):
 
 
 def read(root):
-    """Return the manifest of an installation (dict).
+    """Return the manifest of an installation (dict), always in the newest form.
 
     :param root: installation directory (str)
-    :raises EasySIFError: it is not there, or is not what the schema describes
+    :raises EasySIFError: it is not there, is not what the schema describes, or a newer EasySIF wrote it
     """
     path = os.path.join(root, NAME)
     try:
@@ -33,19 +40,73 @@ def read(root):
             manifest = json.load(handle)
     except OSError as err:
         raise EasySIFError(path, 'cannot be read (%s)' % err.strerror, hint='eb --rebuild RECIPE.eb') from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise EasySIFError(path, 'is damaged (%s)' % err, hint='eb --rebuild RECIPE.eb') from err
+    form = manifest.get('schema') if isinstance(manifest, dict) else None
+    if isinstance(form, int) and form > SCHEMA:
+        raise EasySIFError(path, 'was written by a newer EasySIF',
+                           facts=[('form', form), ('known', '1 to %d' % SCHEMA)],
+                           hint='pip install --upgrade easysif, or source tools/env.sh of a newer clone')
+    if form == 1:
+        manifest = _from_form_1(manifest)
     problems = schema.problems('manifest', manifest)
     if problems:
         raise EasySIFError(path, problems[0].what, hint='eb --rebuild RECIPE.eb')
+    for name in (NAME, UNTESTED, manifest['image']['file']):  # form 1 lists them
+        manifest['files'].pop(name, None)
     return manifest
 
 
-def listed_files(root):
-    """Return the paths of all files and links in an installation, but for EasyBuild's own (sorted list of str)."""
-    found = []
-    for parent, directories, names in os.walk(root):
-        if parent == root and 'easybuild' in directories:
-            directories.remove('easybuild')
-        found += [os.path.relpath(os.path.join(parent, name), root) for name in names]
-    return sorted(found)
+def contents(root, image):
+    """Return what ``files`` of a manifest is for an installation as it stands (dict of str).
+
+    Directories count by what is in them. What cannot be read, and what is no file and no link, is None.
+
+    :param root: installation directory (str)
+    :param image: file name of the image in it (str)
+    """
+    without = {NAME, UNTESTED, EASYBUILDS, image}
+    return {path: content(os.path.join(root, path)) for path in paths(root) if path not in without}
+
+
+def paths(root, below=''):
+    """Yield the paths of all files and links in an installation, relative to it, but for what EasyBuild wrote (str).
+
+    :param root: installation directory (str)
+    :param below: a directory in it (str)
+    """
+    try:
+        with os.scandir(os.path.join(root, below)) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError:  # not there, or not for us: nothing is known of what it holds
+        return
+    for entry in entries:
+        path = os.path.join(below, entry.name)
+        if not entry.is_dir(follow_symlinks=False):
+            yield path
+        elif path != EASYBUILDS:
+            yield from paths(root, path)
+
+
+def content(path):
+    """Return what a file or link is, as ``files`` of a manifest has it (str), None where that cannot be told."""
+    try:
+        if os.path.islink(path):
+            return 'link:' + os.readlink(path)
+        if os.path.isfile(path):  # opening a pipe would wait for its other end
+            with open(path, 'rb') as handle:
+                digest = hashlib.sha256()
+                for piece in iter(lambda: handle.read(1 << 20), b''):
+                    digest.update(piece)
+            return 'sha256:' + digest.hexdigest()
+    except OSError:
+        pass
+    return None
+
+
+def _from_form_1(manifest):
+    """Return a manifest of form 1, which listed paths only, in the newest form; what it does not say is None."""
+    listed = manifest.get('files')
+    if isinstance(listed, list) and all(isinstance(path, str) for path in listed):
+        listed = dict.fromkeys(listed)
+    return dict(manifest, schema=SCHEMA, files=listed, modulefile=None, parameters=None)
