@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from easysif import resources, run, runtime
 from easysif.data import helper
 from easysif.errors import INPUT, TOOL, EasySIFError
-from easysif.images import build, registry
+from easysif.images import build, registry, sif
 from easysif.images.reference import parse
 from helpers_registry import PASSWORD, USER, LoopbackRegistry, call, tiny_layout, tiny_rootfs
 
@@ -109,6 +110,57 @@ def test_an_image_of_a_registry_becomes_a_sif_that_runs_packed_as_the_site_says(
     assert inside(apptainer, place.target, '/bin/sh', '-c', 'echo it runs') == 'it runs\n'
     assert 'Compression zstd\n\tcompression-level 3\nBlock size 65536\n' in superblock(place.target)
     assert 'Build complete' in open(place.log).read()
+
+
+def test_it_holds_what_the_runtime_itself_would_make_of_it(tmp_path, loopback, site, fetch, apptainer, place):
+    """Every file with its owner, mode, size and link, also in directories that nobody may write to."""
+    rootfs = Path(tiny_rootfs(tmp_path / 'rootfs'))
+    for name, mode in (('closed', 0o500), ('sticky', 0o1777), ('group', 0o2755)):
+        (rootfs / name).mkdir()
+        (rootfs / name / 'file with\ttab').write_text(name)
+        os.link(rootfs / name / 'file with\ttab', rootfs / name / 'hard')
+        (rootfs / name / 'link').symlink_to('../gone')
+        os.chmod(rootfs / name, mode)
+    os.chmod(rootfs / 'closed', 0o700)
+    layout = tiny_layout(tmp_path / 'layout', str(rootfs), config=['--config.label', 'org.example.says=it is'])
+    loopback.push(layout, 'x/modes:1')
+    fetch('x/modes:1')
+    theirs = str(tmp_path / 'theirs.sif')
+    run.run([apptainer.path, 'build', '--disable-cache', '--no-https', theirs,
+             'docker://%s/x/modes:1' % loopback.host], env=apptainer.environment())
+    listings = []
+    for path in (place.target, theirs):
+        offset = str(sif.read(path, 'x.eb').partition_offset)
+        lines = run.run(['unsquashfs', '-lln', '-o', offset, path]).stdout.splitlines()
+        # without date and time, and what says when and whence it was made
+        listings.append(sorted(re.sub(r' \d{4}-\d\d-\d\d \d\d:\d\d ', ' ', line) for line in lines
+                               if not re.search(r'/\.singularity\.d/(labels\.json|Singularity)$', line)))
+    assert listings[0] == listings[1] and any('/closed/hard' in line for line in listings[0])
+    assert sif.read(place.target, 'x.eb').architecture == sif.read(theirs, 'x.eb').architecture == sif.architecture()
+    shown = [run.run([apptainer.path, 'inspect', '--json', path], env=apptainer.environment()).stdout
+             for path in (place.target, theirs)]
+    labels = [json.loads(text)['data']['attributes']['labels'] for text in shown]
+    assert labels[0].keys() == labels[1].keys() and labels[0]['org.example.says'] == 'it is'
+
+
+@pytest.mark.parametrize('told, hint', [
+    ('echo Write failed because No space left on device; echo FATAL ERROR: Failed to write; exit 1',
+     'export EASYSIF_TMP_DIR=<a directory with more room>'),
+    ('ulimit -f 16; trap "" XFSZ; exec "$@"', 'less %(log)s'),
+])
+def test_a_disk_that_is_full_while_an_image_is_packed_is_told(fetch, place, monkeypatch, told, hint):
+    real = run.run
+
+    def limited(argv, **options):
+        return real(['sh', '-c', told, 'sh', *argv] if argv[0].endswith('mksquashfs') else argv, **options)
+
+    monkeypatch.setattr(build, 'run', limited)
+    with pytest.raises(EasySIFError) as caught:
+        fetch()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "x.eb: image 'up.invalid/x/tiny:1' could not be made into a SIF file"
+    assert lines[-1] == 'hint: ' + hint % {'log': place.log}
+    assert place.left() == [] and not os.path.exists(place.target)
 
 
 def test_nothing_is_left_behind_neither_beside_nor_in_the_home(fetch, place):

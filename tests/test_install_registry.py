@@ -6,7 +6,7 @@ import yaml
 
 import harness
 import toys
-from easysif.images import registry
+from easysif.images import sif
 from helpers_registry import INDEX, MANIFEST, LoopbackRegistry, digest_of, tiny_layout, tiny_rootfs
 
 pytestmark = pytest.mark.e2e
@@ -24,7 +24,7 @@ class Story:
             running.push(layout, 'x/tiny:1')
             running.push(other, 'x/tiny:other')
             index = {'schemaVersion': 2, 'mediaType': INDEX, 'manifests': [
-                self.entry(running, 'x/tiny:other', 's390x'), self.entry(running, 'x/tiny:1', registry.architecture())]}
+                self.entry(running, 'x/tiny:other', 's390x'), self.entry(running, 'x/tiny:1', sif.architecture())]}
             self.digest, self.index = running.digest('x/tiny:1'), running.put('x/tiny:many', index, INDEX)
             self.mirror = running.url
             self.site.write_text(yaml.safe_dump({'registry_mirrors': {'docker.io': [running.url]}}))

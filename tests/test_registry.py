@@ -15,12 +15,12 @@ from contextlib import contextmanager
 import pytest
 
 from easysif.errors import INPUT, TOOL, EasySIFError
-from easysif.images import client, registry
+from easysif.images import client, registry, sif
 from easysif.images.reference import parse
 from helpers_registry import (INDEX, MANIFEST, PASSWORD, USER, LoopbackRegistry, digest_of, tiny_layout,
                               tiny_rootfs)
 
-HERE = registry.architecture()
+HERE = sif.architecture()
 OTHER = 'riscv64' if HERE != 'riscv64' else 'arm64'
 SECRET = 'hunter2-planted'
 CONFIG = json.dumps({'architecture': HERE, 'os': 'linux'}).encode()

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from easysif.data import helper
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import credentials, definition, registry
+from easysif.images.sif import architecture_code
 from easysif.resources import mksquashfs_options
 from easysif.run import describe, run
 from easysif.runtime import bind
@@ -25,6 +26,7 @@ FORWARDED = re.compile(r'(PIP_INDEX_URL|PIP_EXTRA_INDEX_URL|PIP_TRUSTED_HOST|(ht
                        re.IGNORECASE)
 CERTIFICATES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')
 NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]|\+ ')  # not what went wrong in %post
+FULL = re.compile('no space left on device|disk quota exceeded', re.IGNORECASE)
 LOGINS = ('DOCKER_USERNAME', 'DOCKER_PASSWORD')
 
 
@@ -40,11 +42,25 @@ def from_registry(resolved, target, runtime, site, tmp_dir, log, where=None):
     :param where: the recipe, for messages (str), the image's name where None
     :raises EasySIFError: the runtime failed
     """
-    with _workspace(tmp_dir, target, log, where or resolved.name) as work:
+    where = where or resolved.name
+    with _workspace(tmp_dir, target, log, where) as work:
         env = _environment(runtime, work, {(resolved.source, resolved.mirror)})
-        argv = _argv(runtime, env, work, site, resolved.plain_http, where or resolved.name)
-        _build(argv + [os.path.abspath(target), resolved.uri], env, None, log, where or resolved.name,
-               "image '%s'" % resolved.name)
+        pack = _packer(env, where)
+        target, tree, packed = os.path.abspath(target), os.path.join(work, 'image'), os.path.join(work, 'packed')
+
+        def step(argv, made):
+            _step(argv, made, env, None, log, where, "image '%s'" % resolved.name)
+
+        step([runtime.path, 'build', '--disable-cache', *(['--no-https'] if resolved.plain_http else []), '--sandbox',
+              tree, resolved.uri], tree)
+        # as the runtime itself packs, but for the site's options: in an image made by a user everything is root's
+        step([pack, tree, packed, '-noappend', '-no-recovery', '-no-progress',
+              *([] if os.geteuid() == 0 else ['-all-root']), *mksquashfs_options(site.squashfs)], packed)
+        # now, or the disk is busy with what goes anyway when the image is synced; this is what makes it fast
+        _remove(tree, log)
+        step([runtime.path, 'sif', 'new', target], target)
+        step([runtime.path, 'sif', 'add', '--datatype', '4', '--parttype', '2', '--partfs', '1', '--partarch',
+              architecture_code(resolved.architecture), '--groupid', '1', target, packed], target)
 
 
 def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where):
@@ -73,8 +89,8 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
         path = os.path.join(work, 'definition.def')
         with open(path, 'w', encoding='utf-8', errors='surrogateescape', newline='') as handle:
             handle.write(derived.text)
-        _build(argv + [os.path.abspath(target), path], env, os.path.dirname(os.path.abspath(definition_path)), log,
-               where, "definition '%s'" % os.path.basename(definition_path))
+        _step(argv + [os.path.abspath(target), path], target, env, os.path.dirname(os.path.abspath(definition_path)),
+              log, where, "definition '%s'" % os.path.basename(definition_path))
     return {'base': derived.base.reference, 'base_source': derived.base.source, 'base_digest': derived.base.digest,
             'definition': derived.text}
 
@@ -133,12 +149,21 @@ def _inside(site, work):
     return inside
 
 
-def _argv(runtime, env, work, site, plain_http, where):
-    """Return the command up to its target and source (list of str), which may add to ``env``."""
+def _packer(env, where):
+    """Return the path of mksquashfs (str).
+
+    :raises EasySIFError: it is not there
+    """
     mksquashfs = shutil.which('mksquashfs', path='%s:/usr/sbin:/sbin' % env.get('PATH', os.defpath))
     if not mksquashfs:
         raise EasySIFError(where, 'mksquashfs is not on PATH, and no SIF file is made without it', exit_code=TOOL,
                            hint='apt-get install squashfs-tools, or have your site install it')
+    return mksquashfs
+
+
+def _argv(runtime, env, work, site, plain_http, where):
+    """Return the command up to its target and source (list of str), which may add to ``env``."""
+    mksquashfs = _packer(env, where)
     argv, options = [runtime.path, 'build', '--disable-cache'], ' '.join(mksquashfs_options(site.squashfs))
     if '--mksquashfs-args' in run([runtime.path, 'build', '--help'], env=env, timeout=60).stdout:
         argv += ['--mksquashfs-args', options]
@@ -151,36 +176,34 @@ def _argv(runtime, env, work, site, plain_http, where):
     return argv + (['--no-https'] if plain_http else [])
 
 
-def _build(argv, env, cwd, log, where, subject):
-    """Run a build to its end.
+def _step(argv, made, env, cwd, log, where, subject):
+    """Run a command of a build to its end.
 
+    :param made: the file or directory that it makes (str)
     :raises EasySIFError: it failed; with the reason that the runtime gives and what was printed last before it
     """
     begin = os.path.getsize(log) if os.path.exists(log) else 0
     result = run(argv, env=env, cwd=cwd, log=log, check=False)
-    if result.status == 0 and os.path.exists(argv[-2]):
+    if result.status == 0 and os.path.exists(made):
         return
-    reason, last = _reason(log, begin)
+    lines = _lines(log, begin)
+    # the runtime pads its words ("ERROR:   "), which tells its lines from those of pip and others
+    reason = next((line[9:] for line in lines if line.startswith(('FATAL:   ', 'ERROR:   '))), '')
+    last = next((line for line in reversed(lines) if line and not NOISE.match(line)), '')
     facts = [('command', shlex.join(result.argv)), ('exit code', describe(result.status)), ('reason', reason),
              ('last line', last), ('log', log)]
-    full = re.search('no space left on device|disk quota exceeded', reason + last, re.IGNORECASE)
+    full = any(FULL.search(line) for line in lines[-10:])
     raise EasySIFError(where, '%s could not be made into a SIF file' % subject, exit_code=TOOL,
                        facts=[(label, value) for label, value in facts if value],
                        hint='export EASYSIF_TMP_DIR=<a directory with more room>' if full
                        else 'less %s' % shlex.quote(log))
 
 
-def _reason(log, begin):
-    """Return what the runtime gives as reason, and the last line of others before it (str, str), '' if none.
-
-    The runtime pads its words (``ERROR:   ``), which tells its lines from those of pip and others.
-    """
+def _lines(log, begin):
+    """Return the last lines of a log that were written after a position in it (list of str)."""
     with open(log, 'rb') as handle:
         handle.seek(max(begin, os.path.getsize(log) - (1 << 16)))
-        lines = [line.strip() for line in handle.read().decode('utf-8', 'replace').splitlines()]
-    reasons = [line[9:] for line in lines if line.startswith(('FATAL:   ', 'ERROR:   '))]
-    others = [line for line in lines if line and not NOISE.match(line)]
-    return reasons[0] if reasons else '', others[-1] if others else ''
+        return [line.strip() for line in handle.read().decode('utf-8', 'replace').splitlines()]
 
 
 def _remove(path, log):

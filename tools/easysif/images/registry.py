@@ -7,7 +7,6 @@ digests itself is not believed.
 
 import hashlib
 import os
-import platform
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,13 +14,11 @@ from easysif.errors import TOOL, EasySIFError
 from easysif.images.client import Client, NoAnswer
 from easysif.images.credentials import read_json
 from easysif.images.reference import DOCKER, DOCKER_HUB, is_digest
+from easysif.images.sif import architecture
 
 INDEXES = ('application/vnd.oci.image.index.v1+json', 'application/vnd.docker.distribution.manifest.list.v2+json')
 MANIFESTS = ('application/vnd.oci.image.manifest.v1+json', 'application/vnd.docker.distribution.manifest.v2+json')
 IMAGES = ('application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json')
-
-#: What Go, and so every registry, calls the machines that Python names otherwise.
-ARCHITECTURES = {'x86_64': 'amd64', 'aarch64': 'arm64', 'i686': '386', 'armv7l': 'arm'}
 
 
 @dataclass(frozen=True)
@@ -95,11 +92,6 @@ def check_certificates(path, where):
     if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
         raise EasySIFError(where, 'the certificates of the site cannot be read', facts=[('file', path)],
                            hint='correct ca_certificates in the site file, or export EASYSIF_CA_CERTIFICATES=/path')
-
-
-def architecture():
-    """Return Go's name for the architecture of this machine (str)."""
-    return ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def _wanted(reference, digest, where):

@@ -77,14 +77,30 @@ def check_architecture(sif, where, machine=None):
     :param machine: this machine's, as ``uname -m`` says it (str)
     :raises EasySIFError: it is of another one
     """
-    machine = machine or platform.machine()
-    ours = MACHINES.get(machine, machine)
+    ours = architecture(machine)
     if sif.architecture in (ours, 'unknown') or (ours, sif.architecture) == ('amd64', '386'):
         return
     raise EasySIFError(where, 'image is made for other processors than those of this machine',
                        facts=[('image', '%s  (%s)' % (sif.architecture, sif.path)), ('machine', ours)],
                        hint='name an image for %s in the recipe, or install on a machine with %s'
                             % (ours, sif.architecture))
+
+
+def architecture(machine=None):
+    """Return Go's name for the architecture of a machine (str).
+
+    :param machine: as ``uname -m`` says it (str), this one where None
+    """
+    machine = machine or platform.machine()
+    return MACHINES.get(machine, machine)
+
+
+def architecture_code(name):
+    """Return the number by which ``apptainer sif add --partarch`` knows an architecture (str, ``0`` for unknown).
+
+    :param name: as Go names it (str)
+    """
+    return next((str(int(code)) for code, known in ARCHITECTURES.items() if known == name), '0')
 
 
 def _read(handle, path, where):
