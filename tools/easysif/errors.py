@@ -4,9 +4,31 @@
 This module imports nothing of ours, so that everything can import it.
 """
 
+import re
+
 INPUT = 1  #: exit code for what the user gave: a recipe, a site file, a path
 USAGE = 2  #: exit code for a command line that cannot be understood
 TOOL = 3  #: exit code for a tool or a network that failed
+
+LONGEST = 2000  #: characters of one part of a message; more nobody reads
+MOST = 50       #: problems that are printed at once
+
+#: what a terminal obeys instead of showing it: control characters, and those that turn the direction of writing
+_OBEYED = re.compile('[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+
+
+def escaped(text):
+    """Return a text as it can be printed: on one line, with ``\\x1b`` for what a terminal would obey (str)."""
+    return _OBEYED.sub(lambda match: ascii(match.group())[1:-1], str(text))
+
+
+def shortened(text, longest=LONGEST):
+    """Return a text without the middle of it where it is longer than some number of characters (str)."""
+    text = str(text)
+    if len(text) <= longest:
+        return text
+    end = longest // 4
+    return '%s … (%d characters) … %s' % (text[:longest - end], len(text), text[-end:])
 
 
 class EasySIFError(Exception):
@@ -28,22 +50,30 @@ class EasySIFError(Exception):
         super().__init__(self.message())
 
     def message(self):
-        """Return the text: ``where: what``, aligned facts, ``hint: …`` (str)."""
-        lines = ['%s: %s' % (self.where, self.what)]
+        """Return the text: ``where: what``, aligned facts, ``hint: …`` (str).
+
+        What it quotes may be of any length and hold anything; further lines of a fact are indented.
+        """
+        where, what, hint = (escaped(shortened(part or '')) for part in (self.where, self.what, self.hint))
+        lines = ['%s: %s' % (where, what)]
         width = max([len(label) for label, _ in self.facts], default=0)
-        lines += ['  %-*s  %s' % (width, label, value) for label, value in self.facts]
+        for label, value in self.facts:
+            first, *others = [escaped(line) for line in shortened(value).split('\n')]
+            lines += ['  %-*s  %s' % (width, label, first)] + [' ' * (width + 4) + line for line in others]
         if self.hint:
-            lines.append('hint: %s' % self.hint)
+            lines.append('hint: %s' % hint)
         return '\n'.join(lines)
 
 
 class SeveralErrors(EasySIFError):
-    """Several problems found at once, each printed whole.
+    """Several problems found at once, each printed whole, unless there are very many.
 
     :param errors: the problems (list of EasySIFError, not empty)
     """
 
     def __init__(self, errors):
         self.errors = list(errors)
-        Exception.__init__(self, '\nerror: '.join(str(err) for err in self.errors))
+        left = len(self.errors) - MOST
+        more = ['and %d more' % left] if left > 0 else []
+        Exception.__init__(self, '\nerror: '.join([str(err) for err in self.errors[:MOST]] + more))
         self.exit_code = max(err.exit_code for err in self.errors)
