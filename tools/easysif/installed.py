@@ -2,18 +2,39 @@
 """Finds what is installed in a prefix."""
 
 import os
+import shlex
 
 from easysif import manifest, schema
 from easysif.errors import EasySIFError
+from easysif.run import failure, run
+
+#: by any of these an installation is ours, whatever else has gone from it
+OURS = (manifest.NAME, 'easysif/wrapper', 'easysif/module.sh')
+
+#: what stands in every module file of ours
+MARK = b'EasySIF module'
+
+#: what a loaded module tells its successors; the wrapper that is asked must not believe it
+LOADED = ('CONTAINERROOT', 'USER_SOFTWARE', 'EASYSIF_SET', 'EASYSIF_KEPT', 'EASYSIF_ADDED')
+
+
+def easybuild_prefix():
+    """Return the prefix that EasyBuild would use, as far as its environment says (str), whether it is there or not."""
+    return os.path.abspath(os.environ.get('EASYBUILD_INSTALLPATH') or os.environ.get('EASYBUILD_PREFIX')
+                           or os.path.expanduser('~/.local/easybuild'))
+
+
+def option(prefix):
+    """Return what a command has to be given for a prefix: `` --prefix DIR``, '' for EasyBuild's own (str)."""
+    return '' if prefix == easybuild_prefix() else ' --prefix %s' % shlex.quote(prefix)
 
 
 def default_prefix():
-    """Return the prefix that EasyBuild would use, as far as its environment says (str).
+    """Return the prefix that EasyBuild would use (str).
 
     :raises EasySIFError: nothing is installed there
     """
-    prefix = (os.environ.get('EASYBUILD_INSTALLPATH') or os.environ.get('EASYBUILD_PREFIX')
-              or os.path.expanduser('~/.local/easybuild'))
+    prefix = easybuild_prefix()
     if not os.path.isdir(prefix):
         raise EasySIFError(prefix, 'there are no installed modules', hint='name the prefix with --prefix DIR')
     return prefix
@@ -22,16 +43,23 @@ def default_prefix():
 def modules(prefix):
     """Return our installations in a prefix: module name -> installation directory (dict, sorted).
 
+    Damaged ones are among them, and those of which only the module file is left; half-made ones and those on their
+    way out are not: their names begin with a dot, or end in ``.old`` or ``.removed``.
+
     :param prefix: EasyBuild's install path (str)
     """
-    software = os.path.join(prefix, 'software')
+    software, files = os.path.join(prefix, 'software'), os.path.join(prefix, 'modules', 'all')
     found = {}
-    for name in _entries(software):
-        for version in _entries(os.path.join(software, name)):
-            root = os.path.join(software, name, version)
-            if os.path.isfile(os.path.join(root, manifest.NAME)) and not version.endswith(('.old', '.removed')):
-                found['%s/%s' % (name, version)] = root
-    return found
+    for module in _two_levels(software):
+        root = os.path.join(software, module)
+        if any(os.path.lexists(os.path.join(root, path)) for path in OURS):
+            found[module] = root
+    for module, extension in map(os.path.splitext, _two_levels(files)):
+        root = os.path.join(software, module)
+        if extension == '.lua' and module not in found and not os.path.isdir(os.path.join(root, manifest.EASYBUILDS)):
+            if _is_marked(os.path.join(files, module + extension)):
+                found[module] = root
+    return dict(sorted(found.items()))
 
 
 def find(prefix, module):
@@ -54,8 +82,54 @@ def find(prefix, module):
                        hint="did you mean '%s'?" % near if near else 'eb --search %s' % module)
 
 
+def overlay(root):
+    """Return the user's directory for a module, whether it is there or not (str), '' where it has no overlay.
+
+    The installation is asked, only its own plan knows.
+
+    :param root: installation directory (str)
+    :raises EasySIFError: it does not answer
+    """
+    result = _ask(root, 'print-overlay')
+    if result.status == 0:
+        return os.fsdecode(result.stdout.rstrip(b'\n'))
+    values = environment(root)  # wrappers made before there was that word
+    return values.get('CONTAINERROOT', '') if values.get('USER_SOFTWARE') else ''
+
+
+def environment(root):
+    """Return the environment in which the wrappers of an installation run their commands (dict of str).
+
+    :param root: installation directory (str)
+    :raises EasySIFError: the wrappers do not work, as where the image is gone
+    """
+    result = _ask(root, 'print-environment')
+    if result.status:
+        raise failure(result, what='the wrappers of the module do not work')
+    return dict(line.partition('=')[::2] for line in os.fsdecode(result.stdout).split('\n') if '=' in line)
+
+
+def _ask(root, question):
+    env = {name: value for name, value in os.environ.items() if name not in LOADED}
+    return run(['/bin/sh', os.path.join(root, 'easysif', 'wrapper'), question], env=env, check=False, binary=True,
+               timeout=60)
+
+
+def _two_levels(directory):
+    return [os.path.join(name, version) for name in _entries(directory) for version in
+            _entries(os.path.join(directory, name)) if not version.endswith(('.old', '.removed'))]
+
+
 def _entries(directory):
     try:
-        return sorted(os.listdir(directory))
+        return sorted(name for name in os.listdir(directory) if not name.startswith('.'))
     except OSError:
         return []
+
+
+def _is_marked(path):
+    try:
+        with open(path, 'rb') as handle:
+            return MARK in handle.read(1 << 20)
+    except OSError:
+        return False

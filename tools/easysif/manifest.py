@@ -8,6 +8,7 @@ of a symbolic link, None where it is not known. The image is not among them, it 
 import hashlib
 import json
 import os
+import stat
 
 from easysif import files, schema
 from easysif.errors import EasySIFError
@@ -65,43 +66,54 @@ def contents(root, image):
     :param root: installation directory (str)
     :param image: file name of the image in it (str)
     """
-    without = {NAME, UNTESTED, EASYBUILDS, image}
-    return {path: content(os.path.join(root, path)) for path in paths(root) if path not in without}
+    found = {}
+    for path, entry in walk(root):
+        if path not in (NAME, UNTESTED, image) and not entry.is_dir(follow_symlinks=False):
+            try:
+                found[path] = content(entry.path)
+            except OSError:
+                found[path] = None
+    return found
 
 
-def paths(root, below=''):
-    """Yield the paths of all files and links in an installation, relative to it, but for what EasyBuild wrote (str).
+def walk(root, below='', without=(EASYBUILDS,), onerror=None):
+    """Yield all that is in an installation, in the order of names: path relative to it (str) and os.DirEntry.
 
     :param root: installation directory (str)
     :param below: a directory in it (str)
+    :param without: directories that are left out with all that is in them (sequence of str)
+    :param onerror: takes the OSError of a directory that cannot be read; without it such a one counts as empty
     """
     try:
         with os.scandir(os.path.join(root, below)) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError:  # not there, or not for us: nothing is known of what it holds
+    except OSError as err:
+        if onerror:
+            onerror(err)
         return
     for entry in entries:
         path = os.path.join(below, entry.name)
-        if not entry.is_dir(follow_symlinks=False):
-            yield path
-        elif path != EASYBUILDS:
-            yield from paths(root, path)
+        if path not in without:
+            yield path, entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk(root, path, without, onerror)
 
 
 def content(path):
-    """Return what a file or link is, as ``files`` of a manifest has it (str), None where that cannot be told."""
-    try:
-        if os.path.islink(path):
-            return 'link:' + os.readlink(path)
-        if os.path.isfile(path):  # opening a pipe would wait for its other end
-            with open(path, 'rb') as handle:
-                digest = hashlib.sha256()
-                for piece in iter(lambda: handle.read(1 << 20), b''):
-                    digest.update(piece)
-            return 'sha256:' + digest.hexdigest()
-    except OSError:
-        pass
-    return None
+    """Return what a file or link is, as ``files`` of a manifest has it (str), None for anything else.
+
+    :raises OSError: it is not there or cannot be read
+    """
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        return 'link:' + os.readlink(path)
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
+        return None
+    digest = hashlib.sha256()
+    with open(path, 'rb') as handle:
+        for piece in iter(lambda: handle.read(1 << 20), b''):
+            digest.update(piece)
+    return 'sha256:' + digest.hexdigest()
 
 
 def _from_form_1(manifest):

@@ -11,10 +11,10 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import check, config, site, test
+from easysif.cli import check, config, list, show, site, test, verify
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (check, config, site, test)
+GROUPS = (list, show, verify, check, config, site, test)
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +40,8 @@ def main(argv=None):
     """
     argv = sys.argv[1:] if argv is None else argv
     debug = '--debug' in argv
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors='backslashreplace')  # a name may hold anything, and the locale of a job be plain
     try:
         args = _parser().parse_args(argv)
         code = args.run(args) or 0

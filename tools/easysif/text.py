@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Texts for a terminal: sizes, tables that fit, and names of others that cannot play tricks."""
+
+import unicodedata
+
+from easysif.errors import escaped
+
+LEAST = 24  #: columns that the flexible part of a table gets before others are left out for it
+
+
+def human(size):
+    """Return a number of bytes as people read it: ``85.9 MiB`` (str)."""
+    for unit in ('bytes', 'KiB', 'MiB', 'GiB'):
+        if size < 1024:
+            break
+        size /= 1024
+    else:
+        unit = 'TiB'
+    return '%d bytes' % size if unit == 'bytes' else '%.1f %s' % (size, unit)
+
+
+def width(text):
+    """Return how many columns of a terminal a text takes (int)."""
+    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in 'WF' else 1
+               for char in text)
+
+
+def shorten(text, limit):
+    """Return a text that takes so many columns at most, with its middle left out (str)."""
+    if width(text) <= limit:
+        return text
+    head, tail = text, text
+    while head and width(head) > limit // 2:
+        head = head[:-1]
+    while tail and width(tail) > limit - 1 - width(head):
+        tail = tail[1:]
+    return head + '…' + tail
+
+
+def table(rows, flexible, limit=None, dispensable=()):
+    """Return the lines of a table that takes so many columns at most (list of str).
+
+    :param rows: rows of the same cells, name -> text, the first of them the heads (list of dict)
+    :param flexible: the column that is shortened first; at last the first one is as well (str)
+    :param limit: columns of the terminal (int), None for no limit
+    :param dispensable: columns that are left out where there is no space, in this order (sequence of str)
+    """
+    rows = [{name: escaped(cell) for name, cell in row.items()} for row in rows]
+    widths = {name: max(width(row[name]) for row in rows) for name in rows[0]}
+    if limit is not None:
+        for name in dispensable:
+            if _total(dict(widths, **{flexible: min(widths[flexible], LEAST)})) <= limit:
+                break
+            del widths[name]
+        for name in (flexible, next(iter(widths))):
+            widths[name] = max(min(widths[name], widths[name] + limit - _total(widths)), 1)
+    lines = []
+    for row in rows:
+        cells = [shorten(row[name], space) for name, space in widths.items()]
+        lines.append('  '.join(cell + ' ' * (space - width(cell)) for cell, space in zip(cells, widths.values())))
+    return [line.rstrip() for line in lines]
+
+
+def _total(widths):
+    return sum(widths.values()) + 2 * (len(widths) - 1)
