@@ -173,7 +173,7 @@ def test_a_base_of_the_site_whose_path_no_definition_can_hold_is_refused(definit
     site.base_images = {'docker://debian:12': str(base)}
     assert refusal(definition('Bootstrap: docker\nFrom: debian:12\n'), site) == (
         "x.eb: the site's base image for 'docker://debian:12' has a path that no definition can hold\n  path  %s\n"
-        'hint: move it to a path without # {{ \\ and control characters' % base)
+        'hint: move it to a path without # {{ \\ and control characters' % str(base).replace('\t', '\\t'))
 
 
 def test_a_base_that_is_nowhere_names_recipe_and_definition(definition, site):

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from easybuild.framework.easyconfig import templates as theirs
 from easybuild.framework.easyconfig.constants import EASYCONFIG_CONSTANTS
 from easybuild.framework.easyconfig.default import DEFAULT_CONFIG
 from easybuild.tools.filetools import convert_name
 
-from easysif import recipe, schema
+from easysif import recipe, schema, templates
 from easysif.errors import EasySIFError
 
 JAX = """\
@@ -122,10 +123,11 @@ def test_lines_of_keys_are_known(write):
     ('%(version_major)s|%(version_minor)s|%(version_patch)s', '1|21|3'),
     ('%(version_major_minor)s|%(version_minor_patch)s|%(version_major_minor_patch)s', '1.21|21.3|1.21.3'),
     ('100% %d %%(name)s %(name)', '100% %d %(name)s %(name)'),
+    ('%%%(name)s %%%%(name)s %%%%%(x)d %%(nosuch)s', '%SAMtools %%(name)s %%%%%(x)d %(nosuch)s'),
 ])
 def test_templates_are_easybuilds(text, expected):
     values = {'name': 'SAMtools', 'version': '1.21.3', 'versionsuffix': '-x'}
-    assert recipe.resolve(text, values) == expected
+    assert templates.resolve(text, values) == expected
 
 
 _THEIR_TEMPLATES = """
@@ -144,16 +146,51 @@ def test_templates_give_what_easybuild_gives(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, TMPDIR=str(tmp_path)),
                           stdout=subprocess.PIPE, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
-    assert recipe.templates(values) == {key: theirs[key] for key in recipe.templates(values)}
+    assert templates.templates(values) == {key: theirs[key] for key in templates.templates(values)}
 
 
 def test_an_unknown_template_is_an_error():
     with pytest.raises(EasySIFError) as raised:
-        recipe.resolve('jax:%(versoin)s', {'name': 'jax', 'version': '24'})
+        templates.resolve('jax:%(versoin)s', {'name': 'jax', 'version': '24'})
     assert str(raised.value) == """\
 'jax:%(versoin)s': has the unknown template '%(versoin)s'
   known  name, namelower, nameletter, nameletterlower, version, versionsuffix, version_major
 hint: did you mean '%(version)s'?"""
+
+
+def test_templates_that_easybuild_knows_later_are_known():
+    documented = {name for names in (theirs.TEMPLATE_NAMES_EASYCONFIG, theirs.TEMPLATE_NAMES_CONFIG,
+                                     theirs.TEMPLATE_NAMES_EASYBLOCK_RUN_STEP, theirs.TEMPLATE_NAMES_DYNAMIC,
+                                     theirs.ALTERNATIVE_EASYCONFIG_TEMPLATES) for name in names}
+    documented |= {prefix + kind for prefix in theirs.TEMPLATE_SOFTWARE_VERSIONS.values()
+                   for kind in ('ver', 'majver', 'minver', 'shortver')}
+    values = {'name': 'x', 'version': '1.2.3'}
+    for name in documented:
+        templates.resolved(['%%(%s)s' % name], values, later=True)
+    with pytest.raises(templates.Unknown):
+        templates.resolved(['%(nosuch)s'], values, later=True)
+
+
+@pytest.mark.parametrize('change, expected', [
+    ({'of NumPy': 'of %(NumPy)s'}, ":8: description has the unknown template '%(NumPy)s'"),
+    ({'import jax': 'import %(nme)s'}, ":17: sanity_check_commands has the unknown template '%(nme)s'"),
+    ({"moduleclass = 'ai'": "modextravars = {'A': {'value': '%(nosuch)s'}}"},
+     ":19: modextravars has the unknown template '%(nosuch)s'"),
+    ({"'python', 'pip'": "'%(py)s'"}, ":15: commands has the unknown template '%(py)s'"),
+])
+def test_a_template_that_nobody_knows_is_an_error_wherever_it_stands(write, change, expected):
+    assert message(write(change)).startswith(WHERE + expected + '\n  known  name, namelower, ')
+
+
+def test_templates_in_the_keys_of_a_mapping_are_resolved_too(write):
+    path = write({"['python', 'pip']": "{'%(name)s-run': 'python'}"})
+    assert recipe.load(path).commands == {'jax-run': ('python',)}
+
+
+def test_a_long_version_is_not_multiplied(write):
+    path = write({"'24.10'": "'%s'" % ('9' * 10 ** 6), 'jax:%(version)s': 'jax:' + '%(version)s' * 10 ** 5})
+    assert message(path).startswith(WHERE + ':4: version must have 64 characters at the most, not 1000000\n'
+                                    'error: %s:12: image must have 4096 bytes at the most, not 25600' % WHERE)
 
 
 def test_templates_of_the_installation_stay_in_easybuilds_parameters(write):
@@ -224,12 +261,31 @@ hint: did you mean '%(version)s'?"""),
      ":15: commands.python must be a command inside the image, not ' '"),
     ({"['python', 'pip']": "{'python': 'python \"'}"},
      ":15: commands.python must be a command inside the image, not \"python \"\" (no closing quotation)"),
+    ({"['python', 'pip']": "['a]==b']"},
+     ":15: commands[0] must not hold ']==', which EasyBuild's modules cannot carry: 'a]==b'"),
+    ({"['python', 'pip']": "['%%(name)s']"},
+     ":15: commands[0] must not hold '%(', which EasyBuild's modules cannot carry: '%(name)s'"),
+    ({"['python', 'pip']": "['%s']" % ('ü' * 128)}, ":15: commands[0] must have 255 bytes at the most, not 256"),
     ({"['python', 'pip']": "['make-squashfs']"},
      ":15: commands[0] must not be 'make-squashfs', which every module has of its own"),
     ({"['python -c \"import jax\"']": "'pip list'"},
      ":17: sanity_check_commands must be a list of commands, not the text 'pip list'\n"
      "hint: write sanity_check_commands = ['pip list']"),
     ({"https://docs.jax.dev": "jax"}, ":7: homepage must be a web address, not the text 'jax'"),
+    ({"https://docs.jax.dev": "https://a b"}, ":7: homepage must be a web address, not the text 'https://a b'"),
+    ({"https://docs.jax.dev": "https://a]=="},
+     ":7: homepage must not hold ']==', which EasyBuild's modules cannot carry: 'https://a]=='"),
+    ({"of NumPy": "]==] of"}, ":8: description must not hold ']==', which EasyBuild's modules cannot carry: "
+     "'Composable transformations ]==] of programs'"),
+    ({"of NumPy": "[==["}, ":8: description must not hold '[==[', which EasyBuild's modules cannot carry: "
+     "'Composable transformations [==[ programs'"),
+    ({"of NumPy": "\\x1b[31m"}, ":8: description must be without control characters, not "
+     "'Composable transformations \\x1b[31m programs'"),
+    ({"of NumPy": "x" * 16384}, ":8: description must have 16384 bytes at the most, not 16420"),
+    ({"'ContainerImage'": "'../Image'"}, ":1: easyblock must be the name of an easyblock, not the text '../Image'\n"
+     "hint: write easyblock = 'ContainerImage'"),
+    ({"SYSTEM": "{'name': 'system', 'version': '../..'}"},
+     ":10: toolchain.version must be text of letters and digits, not the text '../..'"),
 ])
 def test_what_does_not_fit_is_named_with_its_line(write, change, expected):
     assert message(write(change)) == WHERE + expected
@@ -257,6 +313,35 @@ def test_what_does_not_fit_is_named_with_its_line(write, change, expected):
      "hint: put it in quotes"),
     ("container_env = {'A': 1}", "container_env.A must be text, not the number 1\nhint: put it in quotes"),
     ("container_env = {'A': 'x\\ny'}", "container_env.A must be one line without control characters, not 'x\\ny'"),
+    ("container_env = {'A': '%s'}" % ('x' * 5000), 'container_env.A must have 4096 bytes at the most, not 5000'),
+    ("modextravars = {'X': 'a\\\\nb'}",
+     "modextravars.X must not hold '\\', which EasyBuild's modules cannot carry: 'a\\nb'"),
+    ("modextravars = {'X': 'a\\nb'}", "modextravars.X must be one line without control characters, not 'a\\nb'"),
+    ("modextravars = {'X': {'value': 'os.getenv(\"HOME\")'}}", "modextravars.X.value must not hold 'os.getenv(\"', "
+     "which EasyBuild's modules cannot carry: 'os.getenv(\"HOME\")'"),
+    ("modextravars = {'X': 'a .. b'}",
+     "modextravars.X must not hold ' .. ', which EasyBuild's modules cannot carry: 'a .. b'"),
+    ("modextravars = {'X': './a'}",
+     "modextravars.X must not begin or end in a blank or a full stop, which EasyBuild takes away: './a'"),
+    ("modextravars = {'X': 'it\\'s \"x\"'}", "modextravars.X must not have quotes of both kinds, which EasyBuild's "
+     "modules cannot carry: it's \"x\""),
+    ("modextravars = {'X\", \"1\") f(\"': '1'}",
+     "a key of modextravars must be the name of a variable, not the text 'X\", \"1\") f(\"'"),
+    ("modextravars = {'X'}", "modextravars must be a mapping of variables to texts, not the value {'X'}\n"
+     "hint: write modextravars = {'JAX_ENABLE_X64': '1'}"),
+    ("modextravars = {'X': {'pushenv': True}}", "modextravars.X.value is missing"),
+    ("modextrapaths = {'X': {'paths': ['a\\\\'], 'delimiter': '\"'}}",
+     "modextrapaths.X.paths[0] must not hold '\\', which EasyBuild's modules cannot carry: 'a\\'\n"
+     "error: jax-24.10-singularity.eb:20: modextrapaths.X.delimiter must be one character, not the text '\"'"),
+    ("modextrapaths = {'X': ['a', 'b\\\\']}",
+     "modextrapaths.X[1] must not hold '\\', which EasyBuild's modules cannot carry: 'b\\'"),
+    ("modaliases = {'a b': 'x'}", "a key of modaliases must be the name of a command, not the text 'a b'"),
+    ("modaltsoftname = '../x'", "modaltsoftname must be text of letters, digits and . _ + -, not the text '../x'"),
+    ("moddependpaths = 'a\\\\'", "moddependpaths must not hold '\\', which EasyBuild's modules cannot carry: 'a\\'"),
+    ("group = ('x', 'no \"entry\"')", "group[1] must be text without quotes, not the text 'no \"entry\"'"),
+    ("usage = ']==]'", "usage must not hold ']==', which EasyBuild's modules cannot carry: ']==]'"),
+    ("whatis = ['x', ']==]']", "whatis[1] must not hold ']==', which EasyBuild's modules cannot carry: ']==]'"),
+    ("site_contacts = 'x\\x00'", "site_contacts must be without control characters, not 'x\\x00'"),
     ("digest = 'sha256:1'", "digest must be sha256: and 64 hexadecimal digits, not the text 'sha256:1'"),
     ("digest = b'1'", "digest must be sha256: and 64 hexadecimal digits, not the value b'1'"),
 ])
@@ -289,6 +374,8 @@ def test_what_does_not_fit_in_further_parameters(write, line, expected):
      ":13: a recipe is data: an assignment to several names does not belong into it\n"
      "hint: write only lines of the form key = value"),
     ({"needs = ['nvidia-gpu']": "name = 'JAX'"}, ":13: name is set twice, first in line 3"),
+    ({"'24.10'": "{'x': [-0x%s]}" % ('f' * 5000)},
+     ":4: version has a number of more than 256 bits\nhint: put it in quotes if it is a text"),
 ])
 def test_a_recipe_is_data(write, change, expected):
     assert message(write(change)) == WHERE + expected
@@ -303,6 +390,24 @@ def test_what_python_cannot_read_is_an_error_in_its_words(write, change):
 
 def test_a_recipe_that_nests_without_end_is_an_error(write):
     assert re.match(re.escape(WHERE) + r'(:1|:20)?: not a valid recipe: ', message(write(more='x = ' + '-' * 99999)))
+
+
+@pytest.mark.parametrize('value', ['[%s]' % ', '.join(["'x', 1"] * 50000), "'%s'" % ('x' * 10 ** 6)])
+@pytest.mark.parametrize('key', ['needs', 'nosuch'])
+def test_what_is_very_large_is_told_at_once_and_in_few_words(write, key, value):
+    text = message(write({"needs = ['nvidia-gpu']": '%s = %s' % (key, value)}))
+    assert text.startswith('%s:13: ' % WHERE) and key in text and len(text) < 20000
+
+
+def test_a_recipe_without_end_is_an_error(tmp_path):
+    path = tmp_path / 'x.eb'
+    path.symlink_to('/dev/zero')
+    assert message(str(path)) == 'x.eb: is no recipe: it is larger than 4194304 bytes'
+    path.unlink()
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)  # who may write something one day
+    assert message(str(path)) == 'x.eb: is no recipe: it is a named pipe'
+    os.close(writer)
 
 
 def test_bytes_that_are_no_text_are_an_error(tmp_path):

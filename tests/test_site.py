@@ -197,7 +197,21 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
      ":1: not valid YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:x'"),
     ('a: 1\n---\nb: 2', ':2: not valid YAML: but found another document'),
     ('? [a]\n: b', ':1: not valid YAML: found unhashable key'),
-    ('runtime: 2024-13-01', ': not valid YAML: month must be in 1..12'),
+    ('runtime: auto\ntmp_dir: 2024-13-01', ":2: not valid YAML: 'tmp_dir' is no timestamp: '2024-13-01'"),
+    ('squashfs: {level: !!bool x}', ":1: not valid YAML: 'squashfs.level' is no bool: 'x'"),
+    ('tmp_dir: !!timestamp x', ":1: not valid YAML: 'tmp_dir' is no timestamp: 'x'"),
+    ('tmp_dir: !!int', ":1: not valid YAML: 'tmp_dir' is no int: ''"),
+    ('tmp_dir: 1%s.5' % (':59' * 40), ":1: 'tmp_dir' is a number of 123 characters\n"
+     'hint: put it in quotes if it is a text'),
+    ('squashfs:\n  level: 0x' + 'f' * 5000,
+     ":2: 'squashfs.level' is a number of 5002 characters\nhint: put it in quotes if it is a text"),
+    ('tmp_dir: "/\\U00110000"', ': not valid YAML: chr() arg not in range(0x110000)'),
+    ('container_env: {<<: {A: x}, B: 1}', ':1: container_env.B must be text, not the number 1\nhint: put it in quotes'),
+    ('binds: [%s]' % ', '.join(['/x'] * 10000),
+     ': holds more than 10000 values, aliases counted as what they stand for'),
+    ('a: &a [1, 2, 3]\n' + ''.join('%s: &%s [*%s, *%s, *%s]\n' % (two, two, one, one, one) for one, two in
+                                   zip('abcdefghij', 'bcdefghijk')),
+     ': holds more than 10000 values, aliases counted as what they stand for'),
     (b'runtime: \xff', ": not valid YAML: unacceptable character #x00ff: invalid start byte"),
     (b'runtime: \0', ': not valid YAML: unacceptable character #x0000: special characters are not allowed'),
     ('runtime: auto\nbinds: []\nruntime: auto',
@@ -242,10 +256,24 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('binds:\n- /x\n- y', ":3: binds[1] must be an absolute path, not 'y'"),
     ('binds: ["/a,b"]', ":1: binds[0] must not hold ',', which separates the parts of a bind: '/a,b'"),
     ('binds: ["/a:/b:ro:c"]', ":1: binds[0] must be source[:destination[:options]], not '/a:/b:ro:c'"),
+    ('binds: ["/a^b"]', ":1: binds[0] must not hold '^', which the container runtimes take for a separator: '/a^b'"),
+    ('binds: ["/a\\\\:/b"]', ":1: binds[0] must not end in a blank or a backslash, which the container runtimes take "
+     "away: '/a\\'"),
+    ('binds: ["/a:/b "]', ":1: binds[0] must not end in a blank or a backslash, which the container runtimes take "
+     "away: '/b '"),
+    ('binds: ["/a:/b:ro,exec"]',
+     ":1: binds[0] must have options out of ro, rw, image-src=/path and id=number, not 'exec'"),
     ('binds: ["/a\\nb"]', ":1: binds[0] must be one line without control characters, not '/a\\nb'"),
     ('binds: [/a, /a]', ":1: binds names '/a' twice\nhint: write binds: [/scratch]"),
     ('container_env: {A: 3}', ":1: container_env.A must be text, not the number 3\nhint: put it in quotes"),
     ('container_env: {A B: x}', ":1: a key of container_env must be the name of a variable, not the text 'A B'"),
+    ('container_env: {A: "%s"}' % ('x' * 4097), ':1: container_env.A must have 4096 bytes at the most, not 4097'),
+    ('container_env: {A: "%s", B: "%s", C: "%s"}' % (('x' * 4000,) * 3),
+     ':1: container_env must not hold more than 10000 bytes, as every process of the user gets them, not 12003\n'
+     'hint: write container_env: {OMP_NUM_THREADS: 1}'),
+    ('container_env: {%s: x}' % ('A' * 256),
+     ':1: a key of container_env must have 255 characters at the most, not 256'),
+    ('container_env: {A: "\\x9b"}', ":1: container_env.A must be one line without control characters, not '\\x9b'"),
     ('container_env: {A: "x\\ny"}', ":1: container_env.A must be one line without control characters, not 'x\\ny'"),
     ('provides: [amd-gpu]', ":1: provides must be a mapping of needs to what provides them, not the list ['amd-gpu']\n"
      "hint: write provides: {nvidia-gpu: {}}"),
@@ -294,6 +322,10 @@ def test_what_is_left_empty_and_what_is_repeated_by_alias_fits(resolve, write, t
 def test_a_file_that_nests_without_end_is_an_error(write):
     path = write('[' * 5000)
     assert message(site.read, path) == '%s: not valid YAML: nested too deeply' % path
+
+
+def test_a_file_without_end_is_an_error(resolve):
+    assert message(resolve, EASYSIF_SITE='/dev/zero') == '/dev/zero: is larger than 4194304 bytes'
 
 
 def test_an_alias_inside_itself_is_an_error(write):

@@ -10,7 +10,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from easysif import recipe, schema, site
+from easysif import recipe, schema, site, templates
 from easysif.data import DIRECTORY
 from easysif.errors import EasySIFError, SeveralErrors
 
@@ -217,7 +217,7 @@ def definition_is_there(draft):
     image = draft.text('image')
     if draft.ours and image.endswith('.def') and '/' not in image:
         try:
-            image = recipe.resolve(image, draft.values)
+            image = templates.resolve(image, draft.values)
         except EasySIFError:
             return  # the schema's rule tells of it
         if not os.path.isfile(os.path.join(os.path.dirname(draft.path), image)):

@@ -6,13 +6,13 @@ It knows neither sites nor images; the library and the easyblock work with the R
 
 import ast
 import os
-import re
 import shlex
 import warnings
 from dataclasses import dataclass
 
 from easysif import schema
 from easysif.errors import EasySIFError, SeveralErrors
+from easysif.templates import Unknown, resolved, templates
 
 #: EasyBuild's names for values that recipes use; any other name is an error
 CONSTANTS = {'SYSTEM': {'name': 'system', 'version': 'system'}, 'EXTERNAL_MODULE': 'EXTERNAL_MODULE'}
@@ -20,10 +20,11 @@ CONSTANTS = {'SYSTEM': {'name': 'system', 'version': 'system'}, 'EXTERNAL_MODULE
 #: our parameters, in the order of DESIGN section 4; every template in them has to be known
 OURS = ('image', 'digest', 'needs', 'python_env', 'conda_env', 'commands', 'container_env', 'binds')
 
-#: EasyBuild's parameters in which templates that are known only at install may stand (``%(installdir)s``)
+#: EasyBuild's parameters that are read here
 _THEIRS = ('homepage', 'description', 'sanity_check_commands')
 
-_TEMPLATE = re.compile(r'(%?)%\((\w+)\)s')
+LARGEST = 4 << 20  #: bytes that a recipe may have
+_MOST_BITS = 256   #: of a number: one of thousands of digits cannot even be printed
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,13 @@ def validate(values, where, lines=None, path=None):
 
     known = schema.load('recipe')['properties']
     given = {key: value for key, value in values.items() if key not in known or value not in (None, '', [], (), {})}
-    for key in [key for key in OURS + _THEIRS if key in given]:
+    complete = {}
+    for key in given:
         try:
-            given[key] = _resolved(given[key], given, key in OURS)
-        except _UnknownTemplate as err:
+            complete[key] = resolved(given[key], given, later=key not in OURS)
+        except Unknown as err:
             wrong(key, '%s has %s' % (key, err), facts=[('known', ', '.join(templates(given)))], hint=err.hint)
+    given.update((key, complete[key]) for key in OURS + _THEIRS if key in complete)
     for problem in schema.problems('recipe', given, lambda key, value: '%s = %r' % (key, value)):
         wrong(problem.path[0] if problem.path else None, problem.what, hint=problem.hint,
               # of all words only ours: EasyBuild's are many
@@ -164,75 +167,21 @@ def validate(values, where, lines=None, path=None):
         sanity_check_commands=tuple(given.get('sanity_check_commands', ())))
 
 
-def templates(values):
-    """Return EasyBuild's templates that follow from name and version (dict).
-
-    :param values: with name, version and versionsuffix (dict); a part of the version that is not there is no template
-    """
-    name, version = str(values.get('name', '')), str(values.get('version', ''))
-    parts = version.split('.')
-    known = {'name': name, 'namelower': name.lower(), 'nameletter': name[:1], 'nameletterlower': name[:1].lower(),
-             'version': version, 'versionsuffix': str(values.get('versionsuffix', '')), 'version_major': parts[0]}
-    if len(parts) > 1:
-        known.update(version_minor=parts[1], version_major_minor='.'.join(parts[:2]))
-    if len(parts) > 2:
-        known.update(version_patch=parts[2], version_minor_patch='.'.join(parts[1:3]),
-                     version_major_minor_patch='.'.join(parts[:3]))
-    return known
-
-
-def resolve(text, values):
-    """Return a text with EasyBuild's templates for name and version put in (str); ``%%(name)s`` stays ``%(name)s``.
-
-    :param values: name, version and versionsuffix (dict)
-    :raises EasySIFError: it has a template that is not known
-    """
-    try:
-        return _resolved(text, values, True)
-    except _UnknownTemplate as err:
-        raise EasySIFError(schema.quote(text), 'has %s' % err, hint=err.hint,
-                           facts=[('known', ', '.join(templates(values)))]) from err
-
-
-class _UnknownTemplate(Exception):
-    def __init__(self, name, known):
-        super().__init__("the unknown template '%%(%s)s'" % name)
-        near = schema.closest(name, known)
-        self.hint = "did you mean '%%(%s)s'?" % near if near else None
-
-
 class _NotData(Exception):
     def __init__(self, node, what, hint):
         super().__init__(what)
         self.node, self.hint = node, hint
 
 
-def _resolved(value, values, strict):
-    """Return a value with the templates in its texts resolved; unknown ones stay where this is not strict."""
-    if isinstance(value, dict):
-        return {key: _resolved(item, values, strict) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_resolved(item, values, strict) for item in value]
-    if not isinstance(value, str) or '%(' not in value:
-        return value
-    known = templates(values)
-
-    def put_in(match):
-        escaped, name = match.groups()
-        if escaped:
-            return match.group()[1:]
-        if name not in known and strict:
-            raise _UnknownTemplate(name, known)
-        return known.get(name, match.group())
-    return _TEMPLATE.sub(put_in, value)
-
-
 def _statements(path, where):
     try:
-        with open(path, 'rb') as handle:
-            data = handle.read()
+        with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
+            data = handle.read(LARGEST + 1)
     except OSError as err:
         raise EasySIFError(path, 'cannot be read (%s)' % err.strerror) from err
+    if data is None or len(data) > LARGEST:
+        raise EasySIFError(where, 'is no recipe: it is %s' % (
+            'a named pipe' if data is None else 'larger than %d bytes' % LARGEST))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error')  # an escape that Python only warns of becomes an error one day
@@ -256,6 +205,9 @@ def _value(node):
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
+    for number in ast.walk(node):
+        if isinstance(getattr(number, 'value', None), int) and number.value.bit_length() > _MOST_BITS:
+            raise _NotData(number, 'has a number of more than %d bits' % _MOST_BITS, 'put it in quotes if it is a text')
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError) as err:

@@ -12,15 +12,20 @@ import re
 import reprlib
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from easysif.data import DIRECTORY
+from easysif.errors import shortened
 from easysif.formats import FORMATS
 
 SCHEMAS = os.path.join(DIRECTORY, 'schemas')
+
+MOST = 200     #: problems that are looked for; in what holds more, the rest is found when these are gone
+LONGEST = 200  #: characters of a value that a message quotes
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,16 @@ def load(name):
 
 
 def problems(name, values, write='{0}: {1!r}'.format):
-    """Return everything in which values differ from a schema (list of Problem, without repeats).
+    """Return everything in which values differ from a schema (list of Problem, without repeats), up to MOST.
 
     :param name: the schema (str)
     :param values: what to look at
     :param write: how a key with a value is written in this kind of file (function of str and object -> str)
     """
     found = {}
-    for err in _validator(name).iter_errors(values):
-        for problem in _problems_of(err, write):
-            found.setdefault((problem.path, problem.what), problem)
+    every = (problem for err in _validator(name).iter_errors(values) for problem in _problems_of(err, write))
+    for problem in islice(every, MOST):
+        found.setdefault((problem.path, problem.what), problem)
     return list(found.values())
 
 
@@ -79,8 +84,8 @@ def describe(value):
 
 
 def quote(value):
-    """Return a value in quotes, on one line (str)."""
-    text = str(value)
+    """Return a value in quotes, on one line, without the middle of a long one (str)."""
+    text = shortened(value, LONGEST)
     return "'%s'" % text if text.isprintable() else ascii(text)
 
 
@@ -99,13 +104,14 @@ def _validator(name):
     types = Draft202012Validator.TYPE_CHECKER.redefine_many({
         'array': lambda _, value: isinstance(value, (list, tuple)),
         'integer': lambda _, value: isinstance(value, int) and not isinstance(value, bool)})
-    ours = extend(Draft202012Validator, {'pattern': _pattern}, type_checker=types)
+    ours = extend(Draft202012Validator, {'pattern': _pattern, 'type': _type, 'uniqueItems': _unique_items,
+                                         'maxLength': _max_length}, type_checker=types)
     return ours(load(name), format_checker=formats)
 
 
 def _for_texts(check):
     def checked(value):
-        if isinstance(value, str):
+        if isinstance(value, dict if check is FORMATS['environment'] else str):
             check(value)
         return True
     return checked
@@ -114,7 +120,31 @@ def _for_texts(check):
 def _pattern(validator, pattern, instance, schema):
     # Python's $ also matches before a newline at the end, that of JSON Schema does not
     if validator.is_type(instance, 'string') and not re.search(re.sub(r'\$$', r'\\Z', pattern), instance):
-        yield ValidationError('%r does not match %r' % (instance, pattern))
+        yield ValidationError('does not match %r' % pattern)
+
+
+# The library's own words quote the value whole, and its comparison of all items with all takes hours where they
+# are many and of several types.
+
+def _type(validator, types, instance, schema):
+    types = [types] if isinstance(types, str) else types
+    if not any(validator.is_type(instance, one) for one in types):
+        yield ValidationError('not of type %s' % ' or '.join(types))
+
+
+def _unique_items(validator, unique, instance, schema):
+    if validator.is_type(instance, 'array'):
+        seen = set()
+        for item in instance:
+            if isinstance(item, str) and item in seen:
+                yield ValidationError(item)
+                return
+            seen.add(item if isinstance(item, str) else None)
+
+
+def _max_length(validator, longest, instance, schema):
+    if validator.is_type(instance, 'string') and len(instance) > longest:
+        yield ValidationError('must have %d characters at the most, not %d' % (longest, len(instance)))
 
 
 def _problems_of(err, write):
@@ -143,15 +173,17 @@ def _rule(err):
     if err.validator == 'format':
         return str(err.cause)
     if err.validator == 'uniqueItems':
-        twice = [item for at, item in enumerate(err.instance) if item in err.instance[:at]]
-        return 'names %s twice' % quote(twice[0])
+        return 'names %s twice' % quote(err.message)
+    if err.validator == 'maxLength':
+        return err.message
     if 'description' not in err.schema:
         return 'is not what the schema says (%s)' % err.message
     return 'must be %s, not %s' % (err.schema['description'], describe(err.instance))
 
 
 def _hint(err, path, write):
-    if len(path) == 1 and err.validator == 'type' and isinstance(err.instance, str) and 'array' in err.schema['type']:
+    a_list = err.validator == 'type' and 'array' in err.schema['type']
+    if len(path) == 1 and a_list and isinstance(err.instance, str) and len(err.instance) <= LONGEST:
         return 'write %s' % write(path[0], [err.instance])
     if err.validator == 'type' and 'string' in err.schema['type'] and isinstance(err.instance, (bool, int, float)):
         return 'put it in quotes'
