@@ -32,19 +32,32 @@ def module_or_recipe(name, prefix):
 
 def _neither(name, known, prefix):
     recipes = search.names()
-    word = os.path.basename(name) if name.endswith('.eb') else name.replace('/', '-')
-    begin = [one for one in recipes if one.lower().startswith(word.lower().partition('.eb')[0])]
-    near = [one for one in [schema.closest(name, [*known, *(module.split('/')[0] for module in known)]),
-                            schema.closest(word, recipes)] if one]
-    meant = (begin or near)[0] if begin or near else None
-    if len(begin) > MOST:
-        begin[MOST:] = ['and %d more' % (len(begin) - MOST)]
+    stem = os.path.basename(name)[:-len('.eb')] if name.endswith('.eb') else name.replace('/', '-')
+    near, word = _beginning_like(stem, recipes), stem + '.eb'
+    first = next((one for one in near if one.lower().startswith(stem.lower())), None)
+    meant = (schema.closest(name, [*known, *(module.split('/')[0] for module in known)])
+             or first or schema.closest(word, near) or next(iter(near), None) or schema.closest(word, recipes))
     return EasySIFError(
         name, 'is neither an installed module nor a recipe',
-        facts=[('prefix', prefix), ('installed', ', '.join(list(known)[:MOST]) + (', …' if len(known) > MOST else '')
-                                    or 'nothing'),
-               ('recipes', ', '.join(begin) or 'none of that name')],
+        facts=[('prefix', prefix), ('installed', _few(list(known)) or 'nothing'),
+               ('recipes', _few(near) or 'none of that name')],
         hint='easysif show %s' % meant if meant else 'easysif list; eb --search %s' % shlex.quote(name))
+
+
+def _beginning_like(word, recipes):
+    """Return the recipes that begin with a word, or with as much of it as any does, up to a dash (list of str)."""
+    begin = word.lower()
+    while begin:
+        found = [one for one in recipes if one.lower().startswith(begin)]
+        if found:
+            return found
+        begin = begin.rstrip('-').rpartition('-')[0]
+        begin = begin and begin + '-'
+    return []
+
+
+def _few(names):
+    return ', '.join(names[:MOST] + (['and %d more' % (len(names) - MOST)] if len(names) > MOST else []))
 
 
 def describe_recipe(path, prefix):

@@ -158,6 +158,7 @@ def _files(report, record):
             _compare(report, path, recorded)
         elif path in GUARDED and entry.is_symlink():
             report.wrong(entry.path, '%s is a link, not a directory' % path)
+            left = {name: what for name, what in left.items() if not name.startswith(path + os.sep)}
         elif not entry.is_dir(follow_symlinks=False) and path not in own:
             _extra(report, path, entry.path)
     for path in left:
