@@ -197,7 +197,7 @@ def test_a_read_only_prefix_of_others_gives_an_overlay_of_ones_own(by, fake, tmp
     assert by(fake, EASYSIF_OVERLAYS=tmp_path / 'mine')[0]['CONTAINERROOT'] == '%s/mine/jax/24.10' % tmp_path
 
 
-@pytest.mark.parametrize('place', ['%s/a:b', '%s/a,b', 'relative%.0s', './%.0s'])
+@pytest.mark.parametrize('place', ['%s/a:b', '%s/a,b', '%s/a^b', 'relative%.0s', './%.0s'])
 def test_an_overlay_that_binds_cannot_carry_is_left_out_and_said(by, fake, tmp_path, monkeypatch, place):
     (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
     before = sorted(os.listdir(tmp_path))
@@ -426,6 +426,57 @@ def test_any_text_reaches_the_environment_as_it_is(prefix, tmp_path, value):
     fake = Fake(prefix, container_env={'VALUE': value}, eb_python=value or 'x')
     for env, _ in (fake.by_module(tmp_path, {}), fake.by_wrapper(tmp_path, {})):
         assert both(env, 'ENV_VALUE') == literal(value) and env['EB_PYTHON'] == (value or 'x')
+
+
+@pytest.mark.parametrize('name', ['WITH_CONDA', 'EB_PYTHON', 'APPTAINERENV_V', 'APPTAINERENV_PREPEND_PATH',
+                                  'SINGULARITY_BINDPATH', 'HOME', 'TMPDIR'])
+def test_a_line_after_the_first_of_what_the_user_has_is_never_executed(prefix, tmp_path, name):
+    """Lmod cannot hand it on: the variable stays as it is, at load, at unload, and the others are as ever."""
+    fake = Fake(prefix, container_env={'V': 'x', 'W': 'y'})
+    env = {name: '/a\ntouch<%s/evil' % tmp_path}
+    before, _ = fake.by_module(tmp_path / 'home', env, 'true')
+    loaded, said = fake.by_module(tmp_path / 'home', env)
+    after, said_later = fake.by_module(tmp_path / 'home', env, 'module load %(module)s; module unload %(module)s')
+    assert said == said_later == '' and users(after) == users(before)
+    assert loaded[name] == env[name] and both(loaded, 'ENV_W') == 'y' and loaded['SIF'] == str(fake.sif)
+    assert not (tmp_path / 'evil').exists()
+
+
+def test_a_line_after_the_first_of_what_the_image_has_is_never_executed(prefix, tmp_path):
+    """It does not come that far, but if it did."""
+    conda = Conda('/opt/a\ntouch<evil', 'a\ntouch<evil', '/opt')
+    fake = Fake(prefix, conda=conda, image_env={'WITH_CONDA': 'a\ntouch<evil'})
+    env, said = fake.by_module(tmp_path / 'home', {})
+    assert said == '' and env['SIF'] == str(fake.sif) and 'WITH_CONDA' not in env
+    assert both(env, 'ENV_CONDA_PREFIX') is both(env, 'ENV_PREPEND_PATH') is None
+
+
+def test_a_very_long_command_of_the_image_is_left_inside(by, prefix):
+    env, _ = by(Fake(prefix, image_env={'WITH_CONDA': '. x' * 2000}))
+    assert 'WITH_CONDA' not in env and env['WITH_VENV'] == '. /runscripts/init-venv'
+
+
+@pytest.mark.parametrize('name', ['X_BINDPATH', 'BINDPATH', 'SET', '_'])
+def test_a_variable_may_be_called_like_one_of_ours(prefix, tmp_path, name):
+    """A wrapper beside a module that sets it takes it back, as it does all others."""
+    fake, _ = Fake(prefix), Fake(prefix, module='other/1', variable='OTHER', container_env={name: 'v'})
+    loaded, _ = fake.by_module(tmp_path, {}, 'module load other')
+    assert both(loaded, 'ENV_' + name) == 'v'
+    script = 'module load other; "$W" print-environment | tr "\\n" "\\0"; exit'
+    beside, _ = fake.by_module(tmp_path, {'W': fake.root / 'easysif' / 'wrapper'}, script)
+    assert both(beside, 'ENV_' + name) is None
+
+
+def test_a_brace_that_belongs_to_no_variable_stays(by, fake, tmp_path):
+    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.site(overlays='%s/{$USER}/${USER}}/$USER}x' % tmp_path)
+    assert by(fake)[0]['CONTAINERROOT'] == '%s/{u}/u}/u}x/jax/24.10' % tmp_path
+
+
+@pytest.mark.parametrize('name', ['a:b', 'a,b', 'a^b', 'a\nb', 'a\\', 'a ', 'a\t'])
+def test_a_temporary_directory_that_binds_cannot_carry_is_left_out(by, fake, tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert both(by(fake, TMPDIR=tmp_path / name)[0], '_BINDPATH') == fake.binds()
 
 
 def test_activation_is_nothing_where_there_is_nothing_to_activate():

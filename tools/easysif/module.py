@@ -16,6 +16,9 @@ GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
 #: variables by which pip, OpenSSL and requests find the certificates that this site trusts
 CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
 
+#: characters of a command to activate an environment, which every process of the user gets several times
+LONGEST = 4096
+
 OVERLAY = '/user-software'
 RUNSCRIPTS = '/runscripts'
 
@@ -232,7 +235,7 @@ def _generic_names(inst):
         Push('USER_SOFTWARE', text(Local('user_software'))),
     ]
     for name, command in zip(names, activation(inst)):
-        if '\n' not in command:  # Lmod truncates such a value, and the shell executes the rest
+        if '\n' not in command and len(command) <= LONGEST:  # what the image itself has is of any kind
             statements += [Push(name, text(command)), Inside(name, text(literal(command)))]
     return statements + [
         Note('EasyBuild keeps its Python although this module wraps python3'),

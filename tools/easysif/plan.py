@@ -113,7 +113,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class Bindable:
-    """The path is not empty and holds nothing that a bind list cannot carry (``:``, ``,``, a newline)."""
+    """The path is not empty and holds nothing that a bind list cannot carry: as ``formats.bind_path`` says."""
 
     path: tuple
 

@@ -11,7 +11,7 @@ local function exists(path) return path ~= "" and lfs.attributes(path, "mode") ~
 local function is_directory(path) return lfs.attributes(path, "mode") == "directory" end
 local function has_size(path, size) return lfs.attributes(path, "size") == size end
 local function filled(value) return value ~= "" end
-local function bindable(path) return path ~= "" and not path:find("[:,\n]") end
+local function bindable(path) return path ~= "" and not path:find("[:,^\n]") and not path:find("[\\%s]$") end
 local function is_absolute(path) return path:sub(1, 1) == "/" end
 local function is_same(first, second) return first == second end
 local function is_unset(name) return os.getenv(name) == nil end
@@ -57,11 +57,11 @@ end
 local function setting(name)
     local value, complete = (site.settings or {})[name] or "", true
     if name ~= "overlays" then return value end
-    value = value:gsub("%$[{]?([%a_][%w_]*)[}]?", function(variable)
+    value = value:gsub("%$({?)([%a_][%w_]*)(}?)", function(open, variable, close)
         local found = os.getenv(variable)
         if not found and variable == "USER" then found = os.getenv("LOGNAME") or env("HOME"):match("[^/]+$") end
         complete = complete and found ~= nil and found ~= ""
-        return found
+        return (found or "") .. (open == "" and close or "")
     end)
     return complete and value or ""
 end
@@ -87,7 +87,10 @@ local function make_directory(path)
     end
 end
 
+-- Lmod gives a newline to the shell as it is, which then runs what follows it: no such value is set, and a variable
+-- in which the user has one is left alone, as Lmod could not give it back.
 local function push(name, value)
+    if (value .. env(name)):find("\n", 1, true) then return end
     if pushed[name] == nil then order[#order + 1] = name end
     pushed[name] = value
 end
@@ -176,7 +179,7 @@ end
 -- takes back exactly that, whatever has changed meanwhile, and wrappers of other modules can undo it.
 -- The bind variables stand there by name only: EASYSIF_ADDED says what was added to them.
 local function record(name, value)
-    if name:find("_BINDPATH$") then value = "" end
+    if name == "SINGULARITY_BINDPATH" or name == "APPTAINER_BINDPATH" then value = "" end
     return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
 end
 
