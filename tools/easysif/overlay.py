@@ -25,7 +25,7 @@ from easysif.resources import mksquashfs_options, processors
 from easysif.run import failure, run
 
 #: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'lock', 'overlay', 'resources', 'run', 'squashfs')
+MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'overlay', 'resources', 'run', 'squashfs')
 
 
 class Overlay:
@@ -47,7 +47,7 @@ class Overlay:
         :param settings: the site's setting ``squashfs``: compressor, level, block (dict)
         :raises EasySIFError: there is nothing to pack, it is packed already, or packing failed
         """
-        with self._lock('make-squashfs'):
+        with self._lock('make-squashfs') as lock:
             if os.path.lexists(self.squashfs):
                 squashfs.check(self.squashfs, 'make-squashfs')
                 raise EasySIFError('make-squashfs', 'the overlay of %s is packed already' % self.module,
@@ -63,6 +63,7 @@ class Overlay:
                                             '-no-xattrs', '-no-progress', *mksquashfs_options(settings)])
                 self._verify(beside, before)
                 size, digest = os.path.getsize(beside), _sync_and_hash(beside)
+                lock.check()
                 self._write_record({'sha256': digest, 'size': size, 'content': _fingerprint(before)})
                 os.rename(beside, self.squashfs)
             finally:
@@ -75,7 +76,7 @@ class Overlay:
         :returns: where the squashfs file is now (str)
         :raises EasySIFError: it is not packed, it is damaged, or a directory is there that differs
         """
-        with self._lock('unmake-squashfs'):
+        with self._lock('unmake-squashfs') as lock:
             if not os.path.lexists(self.squashfs):
                 raise EasySIFError('unmake-squashfs', 'the overlay of %s is not packed' % self.module,
                                    facts=[('looked for', self.squashfs)], hint='pip install works as it is')
@@ -83,7 +84,8 @@ class Overlay:
             if os.path.isdir(self.directory) and os.listdir(self.directory):
                 self._refuse_if_different()
             else:
-                self._extract()
+                self._extract(lock)
+            lock.check()
             aside = self._free(self.squashfs + '.previous')
             os.rename(self.squashfs, aside)
             return aside
@@ -94,7 +96,7 @@ class Overlay:
         numbered = ('%s-%d' % (path, number) for number in itertools.count(2))
         return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
-    def _extract(self):
+    def _extract(self, lock):
         beside = '%s.new-%d' % (self.directory, os.getpid())
         try:
             self._run('unmake-squashfs', ['unsquashfs', '-no-progress', '-no-xattrs', '-processors', processors(),
@@ -105,6 +107,7 @@ class Overlay:
                                    facts=[('first', os.fsdecode(min(name for *_, name in missing)))],
                                    hint='df -h %s' % shlex.quote(self.root))
             run(['sync', '-f', beside])
+            lock.check()
             if os.path.isdir(self.directory):
                 os.rmdir(self.directory)
             os.rename(beside, self.directory)
@@ -193,7 +196,8 @@ class _Alone(Lock):
     """The lock of an overlay; what a killed command left half done goes when the next one has it."""
 
     def __init__(self, overlay, where):
-        super().__init__(os.path.join(overlay.root, '.pack.lock'), where)
+        super().__init__(os.path.join(overlay.root, '.pack.lock'), where,
+                         tell=lambda line: print('%s: %s' % (where, line), file=sys.stderr))
         self.left = glob.escape(overlay.directory)
 
     def __enter__(self):
