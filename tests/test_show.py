@@ -12,6 +12,8 @@ import toys
 from easysif import cli, recipe, search
 from easysif.check import recipe_directory
 from easysif.module import Command
+from easysif.site import resolve
+from easysif.site_files import apply
 from made_up import MadeUp, run_easysif
 
 
@@ -96,6 +98,15 @@ def test_a_tool_module_has_no_overlay_and_what_is_not_there_is_said(easysif, pre
         ['tool module'], ['has none'], ['nothing'], ['none of its own'], ['none of its own'], ['none']]
     assert 'python' not in found and 'conda' not in found
     assert found['to remove it'] == ['easysif remove tool/2 --prefix %s' % prefix]
+
+
+def test_an_image_of_the_store_is_shown_as_what_is_in_use(easysif, prefix, tmp_path):
+    toy = MadeUp(prefix)
+    (tmp_path / 'store').mkdir()
+    toy.sif.rename(tmp_path / 'store' / 'toy.sif')
+    apply(str(prefix), resolve({'EASYSIF_IMAGE_STORE': str(tmp_path / 'store')}).site)
+    found = rows(easysif('show', 'toy')[1])
+    assert found['image in use'] == [str(tmp_path / 'store' / 'toy.sif')] and 'DAMAGED' not in found
 
 
 def test_what_form_1_did_not_record_is_said_to_be_unknown(easysif, prefix):

@@ -76,6 +76,8 @@ def _module_rows(values):
     rows.append(('overlay', 'has none' if not overlay else overlay['state'] if not overlay['path']
                  else '%s  %s' % (overlay['state'], overlay['path'])))
     links = record and record['modulefile'] and record['modulefile']['links']
+    if values['image_in_use'] and os.path.dirname(values['image_in_use']) != values['installation']:
+        rows.append(('image in use', values['image_in_use']))
     return rows + [
         ('installation', '%s  (%s)' % (values['installation'], human(values['size']))),
         ('installed', values['installed']),
