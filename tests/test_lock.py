@@ -242,7 +242,8 @@ UNCERTAIN = {
     'another PID namespace': OTHER_SPACE, 'unknown boot': {'boot': ''}, 'unknown start': dict(LIVING, started=''),
     'no JSON': {'text': '{'},
     'another format': {'text': '%s 4194305 7' % socket.gethostname()}, 'no mapping': {'text': '[1]'},
-    'a record that lacks the number': {'pid': None}, 'a number that means a group': {'pid': -1}}
+    'a record that lacks the number': {'pid': None}, 'a number that means a group': {'pid': -1},
+    'a time that is none': {'since': 10 ** 30}, 'deep': {'text': '[' * 10 ** 6}}
 
 
 @pytest.fixture(params=['EasyBuild\'s own', *UNCERTAIN])
@@ -332,6 +333,25 @@ def test_another_users_process_is_alive(path, held, monkeypatch):
     held(pid=1, started=holder._process(1)[1])
     assert holder._process(1)[1] and os.getuid()
     assert 'holder  process 1 of alice' in refused(path)
+
+
+def test_what_others_wrote_is_shown_and_not_obeyed(path, held):
+    held(host='another\x1b[2Jhost', where='x\nhint: rm -rf /', age=10 ** 6)
+    lines, _ = told(path)
+    assert len(lines) == 2 and all(r'another\x1b[2Jhost (x\nhint: rm -rf /)' in line for line in lines)
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'link', 'file that cannot be read'])
+def test_a_record_that_is_no_file_to_be_read_is_none(path, kind):
+    path.mkdir()
+    if kind == 'pipe':
+        os.mkfifo(path / 'holder')
+    elif kind == 'link':
+        (path / 'holder').symlink_to('/proc/kmsg')
+    else:
+        (path / 'holder').touch(0)
+    os.utime(path, (1, 1))
+    assert told(path)[0] == ['took over the lock of a process that left no name, which is dead']
 
 
 def test_a_host_without_what_tells_hosts_apart_still_has_locks(path, monkeypatch):
@@ -444,10 +464,9 @@ def test_a_parent_that_others_remove_when_it_is_empty_is_made_again(tmp_path):
 
     def remove():
         while not ended.is_set():
-            try:
+            with suppress(OSError):
                 os.rmdir(path.parent)
-            except OSError:
-                pass
+            time.sleep(0.0002)
 
     remover = threading.Thread(target=remove)
     remover.start()

@@ -7,7 +7,10 @@ import pwd
 import socket
 import time
 
+from easysif.errors import escaped
+
 NAME = 'holder'  #: the file in a lock's directory
+LONGEST = 1 << 16  #: characters of it that are read
 FIELDS = {'host': str, 'machine': str, 'boot': str, 'namespaces': str, 'pid': int, 'started': str,
           'user': str, 'where': str, 'since': int, 'token': str}
 
@@ -32,21 +35,22 @@ def read(directory):
     :param directory: its descriptor (int)
     """
     try:
-        with open(os.open(NAME, os.O_RDONLY, dir_fd=directory), encoding='utf-8') as handle:
-            return handle.read()
+        descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        with open(descriptor, encoding='utf-8') as handle:
+            return handle.read(LONGEST)
     except (OSError, ValueError):
         return ''
 
 
 def parse(text):
-    """Return a record as dict, None for what is none of ours."""
+    """Return a record as dict, None for what is none of ours: what others write may be anything."""
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or any(type(record.get(name)) is not kind for name, kind in FIELDS.items()):
         return None
-    return record if record['pid'] > 0 else None
+    return record if record['pid'] > 0 and 0 <= record['since'] < 2 ** 40 else None
 
 
 def describe(record):
@@ -57,7 +61,7 @@ def describe(record):
     if not record:
         return 'a process that left no name'
     since = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record['since']))
-    return 'process %(pid)d of %(user)s on %(host)s' % record + ' (%s), since %s' % (record['where'], since)
+    return escaped('process %(pid)d of %(user)s on %(host)s (%(where)s), since ' % record + since)
 
 
 def is_elsewhere(record):

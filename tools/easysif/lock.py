@@ -97,6 +97,8 @@ class Lock:
                         if found:
                             self.tell('took over the lock of %s, which is dead' % holder.describe(watch.record))
                         return
+                    if not found:
+                        continue
                 elif watch.alive and self.wait is not None and time.monotonic() - began >= self.wait:
                     raise self._refusal(watch.record)
                 elif not watch.told and time.monotonic() - watch.began >= POLL / 8:
