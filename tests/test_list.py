@@ -262,6 +262,14 @@ def test_what_would_steer_a_terminal_is_shown_instead(easysif, prefix):
     assert '\x1b' not in out and r'\x1b[2Jtoy\n.eb' in out and len(out.splitlines()) == 2
 
 
+def test_a_value_of_a_megabyte_is_shortened_at_once(easysif, prefix, monkeypatch):
+    MadeUp(prefix).record(recipe='x' * 1000000)
+    assert len(easysif('list', '--prefix', str(prefix))[1]) < 2000
+    assert len(easysif('show', 'toy', '--prefix', str(prefix))[1]) < 5000
+    assert text.shorten('容' * 1000000, 10) == '容容…容容'
+    assert len(json.loads(easysif('list', '--prefix', str(prefix), '--json')[1])[0]['recipe']) == 1000000
+
+
 def test_names_that_the_locale_cannot_write_do_not_stop_it(prefix):
     MadeUp(prefix, 'Überé/1', python_env=None)
     result = run_easysif('list', '--prefix', str(prefix), PYTHONIOENCODING='ascii')

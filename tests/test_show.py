@@ -140,6 +140,13 @@ def test_what_would_steer_a_terminal_is_shown_instead(easysif, prefix):
     assert '\x1b' not in out and rows(out)['recipe'] == [r'\x1b[2Jtoy\n.eb']
 
 
+def test_a_module_is_loaded_from_where_its_module_file_is(easysif, prefix):
+    toy = MadeUp(prefix)
+    for path, place in (('/m o/toy/1.lua', "'/m o'"), ('/m/other.lua', '%s/modules/all' % prefix)):
+        toy.record(modulefile={'path': path, 'links': [], 'sha256': '0' * 64})
+        assert rows(easysif('show', 'toy')[1])['to load it'] == ['module use %s; module load toy/1' % place]
+
+
 def test_several_versions_must_be_told_apart(easysif, prefix):
     MadeUp(prefix)
     MadeUp(prefix, 'toy/2')

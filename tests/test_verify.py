@@ -222,7 +222,7 @@ def test_results_as_json(easysif, toy):
     assert json.loads(out) == {'prefix': str(toy.prefix), 'problems': [], 'modules': [{
         'module': 'toy/1', 'installation': str(toy.root), 'files': len(toy.files()) - 1, 'image_size': 761,
         'problems': [{'file': str(toy.root / 'bin' / 'fine'), 'what': 'bin/fine is missing', 'facts': {},
-                      'hint': REFRESH}], 'unknown': [], 'notes': ['notes is not ours']}]}
+                      'hint': REFRESH}], 'unknown': [], 'notes': [], 'extra': ['notes']}]}
 
 
 def test_what_form_1_did_not_record_is_not_known_and_no_failure(easysif, toy):
@@ -242,7 +242,22 @@ def test_files_beside_are_named_and_no_failure(easysif, toy):
     (toy.root / 'easybuild' / 'reprod').touch()
     (toy.root / 'easysif' / 'untested').touch()
     code, out, err = easysif('verify')
-    assert (code, err) == (0, '') and out.endswith('; easysif/lib/__pycache__/x.pyc is not ours\n')
+    assert (code, err) == (0, '') and out.endswith('; not ours: easysif/lib/__pycache__/x.pyc\n')
+    for number in range(6):
+        (toy.root / ('core.%d' % number)).touch()
+    assert easysif('verify')[1].endswith('; not ours: core.0, core.1, core.2, core.3, core.4, and 2 more\n')
+
+
+def test_a_directory_that_cannot_be_read_is_named_unless_it_is_easybuilds(toy):
+    try:
+        for name in ('easybuild', 'easysif/lib'):
+            (toy.root / name).chmod(0)
+        found = problems(toy)
+    finally:
+        for name in ('easybuild', 'easysif/lib'):
+            (toy.root / name).chmod(0o755)
+    assert found == ['toy/1: easysif/lib cannot be read (Permission denied)\n  file  %s/easysif/lib\n'
+                     'hint: ls -ld %s/easysif/lib' % (toy.root, toy.root)]
 
 
 def test_an_image_in_the_store_is_verified_there(easysif, toy, prefix, tmp_path):

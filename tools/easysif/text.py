@@ -3,9 +3,10 @@
 
 import unicodedata
 
-from easysif.errors import escaped
+from easysif.errors import escaped, shortened
 
 LEAST = 24  #: columns that the flexible part of a table gets before others are left out for it
+LONGEST = 200  #: characters of a cell, however wide the table may be
 
 
 def human(size):
@@ -29,12 +30,18 @@ def shorten(text, limit):
     """Return a text that takes so many columns at most, with its middle left out (str)."""
     if width(text) <= limit:
         return text
-    head, tail = text, text
-    while head and width(head) > limit // 2:
-        head = head[:-1]
-    while tail and width(tail) > limit - 1 - width(head):
-        tail = tail[1:]
-    return head + '…' + tail
+    head = _beginning(text, limit // 2)
+    return head + '…' + _beginning(reversed(text), limit - 1 - width(head))[::-1]
+
+
+def _beginning(chars, limit):
+    fitting, space = [], limit
+    for char in chars:
+        space -= width(char)
+        if space < 0:
+            break
+        fitting.append(char)
+    return ''.join(fitting)
 
 
 def table(rows, flexible, limit=None, dispensable=()):
@@ -45,7 +52,7 @@ def table(rows, flexible, limit=None, dispensable=()):
     :param limit: columns of the terminal (int), None for no limit
     :param dispensable: columns that are left out where there is no space, in this order (sequence of str)
     """
-    rows = [{name: escaped(cell) for name, cell in row.items()} for row in rows]
+    rows = [{name: escaped(shortened(cell, LONGEST)) for name, cell in row.items()} for row in rows]
     widths = {name: max(width(row[name]) for row in rows) for name in rows[0]}
     if limit is not None:
         for name in dispensable:

@@ -9,71 +9,12 @@ import json
 import os
 import shlex
 import stat
-from dataclasses import dataclass, field
-from typing import Optional
 
 from easysif import installed, inventory, manifest, site_files, squashfs
 from easysif.errors import EasySIFError
 from easysif.images import sif
 from easysif.images.place import sha256_of
-
-#: directories in which a file that nobody knows could be run in place of ours, or change what ours do
-GUARDED = ('bin', 'runscripts')
-
-OWN = 'easysif'  #: the directory of what the wrappers are made of
-
-
-@dataclass
-class Report:
-    """What was found out about a module.
-
-    :param module: its name (str)
-    :param root: the installation directory (str)
-    :param refresh: what to type to make its module file and wrappers anew (str)
-    :param rebuild: what to type to install it anew (str)
-    :param problems: what is wrong (list of EasySIFError)
-    :param unknown: what was not recorded, or cannot be asked for (list of str)
-    :param notes: what is unusual and not wrong (list of str)
-    :param files: number of files that were compared (int)
-    :param size: bytes of the image (int), None where it was not read
-    """
-
-    module: str
-    root: str
-    refresh: str
-    rebuild: str
-    problems: list = field(default_factory=list)
-    unknown: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    files: int = 0
-    size: Optional[int] = None
-
-    def wrong(self, path, what, facts=(), hint=None):
-        """Add a problem; without a hint it is one that goes when the file is made anew.
-
-        :param path: the file (str)
-        """
-        top = os.path.relpath(path, self.root).split(os.sep)[0]
-        ours = top in (*GUARDED, OWN, os.pardir)  # all else in an installation is of the recipe's own commands
-        self.problems.append(EasySIFError(self.module, what, facts=[('file', path), *facts],
-                                          hint=hint or (self.refresh if ours else self.rebuild)))
-
-    def unreadable(self, path, name, err):
-        """Add the problem that a file is not there or cannot be read.
-
-        :param name: how messages name it (str)
-        :param err: why (OSError)
-        """
-        if isinstance(err, (FileNotFoundError, NotADirectoryError)):
-            self.wrong(path, '%s is missing' % name)
-        else:
-            self.wrong(path, '%s cannot be read (%s)' % (name, err.strerror), hint='ls -ld %s' % shlex.quote(path))
-
-    @property
-    def may_be_asked(self):
-        """Whether what would run to answer is still what was installed (bool)."""
-        own = os.path.join(self.root, OWN, '')
-        return not any(str(error.facts[0][1]).startswith(own) for error in self.problems)
+from easysif.report import GUARDED, Report
 
 
 def verify(name, root, prefix):
@@ -148,8 +89,14 @@ def _files(report, record):
     left = dict(record['files'])
     unknown = 0
     _modes(report, '.', os.stat(report.root))
-    for path, entry in manifest.walk(report.root, without=(), onerror=lambda err: report.unreadable(
-            err.filename, os.path.relpath(err.filename, report.root), err)):
+
+    def unreadable(err):
+        path = os.path.relpath(err.filename, report.root)
+        if path.split(os.sep)[0] != manifest.EASYBUILDS:  # its logs may be for the installer only
+            report.unreadable(err.filename, path, err)
+            _leave_out(left, path)
+
+    for path, entry in manifest.walk(report.root, without=(), onerror=unreadable):
         _modes(report, path, entry.stat(follow_symlinks=False))
         if path in left:
             report.files += 1
@@ -158,7 +105,7 @@ def _files(report, record):
             _compare(report, path, recorded)
         elif path in GUARDED and entry.is_symlink():
             report.wrong(entry.path, '%s is a link, not a directory' % path)
-            left = {name: what for name, what in left.items() if not name.startswith(path + os.sep)}
+            _leave_out(left, path)
         elif not entry.is_dir(follow_symlinks=False) and path not in own:
             _extra(report, path, entry.path)
     for path in left:
@@ -167,12 +114,18 @@ def _files(report, record):
         report.unknown.append('content of %d file%s' % (unknown, '' if unknown == 1 else 's'))
 
 
+def _leave_out(left, directory):
+    """Forget the files of a directory, which is a problem itself."""
+    for path in [path for path in left if path.startswith(directory + os.sep)]:
+        del left[path]
+
+
 def _extra(report, path, where):
     top = path.split(os.sep)[0]
     if top in GUARDED:
         report.wrong(where, '%s does not belong to the module' % path, hint='look at it: ls -l %s' % shlex.quote(where))
     elif top != manifest.EASYBUILDS:
-        report.notes.append('%s is not ours' % path)
+        report.extra.append(path)
 
 
 def _modes(report, path, info):

@@ -8,7 +8,7 @@ import shlex
 
 from easysif import installed, inventory, lookup, manifest
 from easysif.cli.common import add_prefix, prefix_of
-from easysif.errors import escaped
+from easysif.errors import escaped, shortened
 from easysif.text import human
 
 
@@ -46,14 +46,17 @@ def _print(rows):
     width = max(len(label) for label, _ in lines)
     for label, values in lines:
         for number, value in enumerate(values):
-            print('%-*s  %s' % (width, '' if number else label, escaped(value)))
+            print('%-*s  %s' % (width, '' if number else label, escaped(shortened(value))))
 
 
 def _module_values(module, prefix):
     record = module.record
-    default = os.path.join(prefix, 'modules', 'all', module.name + '.lua')
+    modules = os.path.join(prefix, 'modules', 'all')
+    default = os.path.join(modules, module.name + '.lua')
     recorded = record and record['modulefile']
     modulefile = recorded['path'] if recorded else default if os.path.isfile(default) else None
+    ending = '/%s.lua' % module.name
+    top = modulefile[:-len(ending)] if modulefile and modulefile.endswith(ending) else modules
     words = module.name + installed.option(prefix)
     return {
         'module': module.name, 'installation': module.root, 'prefix': prefix,
@@ -62,7 +65,7 @@ def _module_values(module, prefix):
         'image_in_use': module.image, 'size': module.size,
         'installed': module.installed and module.installed.isoformat(),
         'overlay': module.overlay and dataclasses.asdict(module.overlay), 'modulefile': modulefile,
-        'load': 'module use %s; module load %s' % (shlex.quote(os.path.join(prefix, 'modules', 'all')), module.name),
+        'load': 'module use %s; module load %s' % (shlex.quote(top), module.name),
         'verify': 'easysif verify %s' % words, 'remove': 'easysif remove %s' % words, manifest.NAME: record}
 
 

@@ -10,6 +10,8 @@ from easysif.errors import escaped
 from easysif.text import human
 from easysif.verify import verify, verify_prefix
 
+MOST = 5  #: files that are named though they are no problem
+
 
 def register(subparsers):
     """Add the command."""
@@ -38,7 +40,7 @@ def _run(args):
         print(json.dumps({'prefix': prefix, 'problems': [_values(error) for error in common], 'modules': [
             {'module': report.module, 'installation': report.root, 'files': report.files, 'image_size': report.size,
              'problems': [_values(error) for error in report.problems], 'unknown': report.unknown,
-             'notes': report.notes} for report in reports]}, indent=2))
+             'notes': report.notes, 'extra': report.extra} for report in reports]}, indent=2))
     else:
         _print_errors(common)
         bad = [report.module for report in reports if report.problems]
@@ -57,7 +59,11 @@ def _tell(report):
         words.append('image of %s' % human(report.size))
     if report.unknown:
         words.append('not known: %s' % ', '.join(report.unknown))
-    print('%s: %s' % (escaped(report.module), escaped('; '.join([', '.join(words), *report.notes]))), flush=True)
+    notes = [', '.join(words), *report.notes]
+    if report.extra:
+        more = len(report.extra) - MOST
+        notes.append('not ours: %s' % ', '.join(report.extra[:MOST] + (['and %d more' % more] if more > 0 else [])))
+    print('%s: %s' % (escaped(report.module), escaped('; '.join(notes))), flush=True)
     _print_errors(report.problems)
 
 
