@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 import shlex
+import time
 from dataclasses import dataclass
 from typing import Optional
 
@@ -17,11 +18,17 @@ from easysif.data import helper_text
 from easysif.errors import EasySIFError, SeveralErrors
 from easysif.run import failure, run
 
-#: neither the caller's environment nor their home, working directory or /tmp: ~/.local would become a fact
-FLAGS = ('--cleanenv', '--contain', '--no-home', '--pwd', '/')
+#: neither the caller's environment nor their home, working directory or /tmp: ~/.local would become a fact;
+#: and processes of its own, so that none of an image that starts some in the background outlives the question
+FLAGS = ('--cleanenv', '--contain', '--no-home', '--pid', '--pwd', '/')
 SHELLS = ('/bin/bash', '/usr/bin/bash', '/bin/sh', '/usr/bin/sh')
 NO_SHELL = re.compile(r'stat /bin/sh: no such file|"sh": executable file not found')
 TIMEOUT = 600   #: seconds; an image of 30 GB on a busy Lustre takes some to open
+LONGEST = 4096  #: characters that are looked at of a command to activate conda
+
+#: what the image's Python tells of itself, and of which type
+ANSWER = {'version': str, 'prefix': str, 'base_prefix': str, 'has_pip': bool, 'has_venv': bool, 'has_ensurepip': bool,
+          'site_packages': list, 'scripts': list}
 VENV_COMMANDS = re.compile(r'(python|pip)(\d+(?:\.\d+)?)?$')
 
 
@@ -112,7 +119,10 @@ def look_inside(sif, runtime, recipe, where):
 
 
 class _Seen:
-    """The records of helpers/look-inside, by kind."""
+    """The records of helpers/look-inside, by kind.
+
+    A conda environment whose path no variable and no PATH can hold is as good as none.
+    """
 
     def __init__(self, records):
         self.env, self.files, self.conda, self.path, self.directories = {}, set(), [], [], {}
@@ -125,12 +135,12 @@ class _Seen:
                 self.files.add(value)
             elif key == 'root':
                 root = value
-            elif key == 'conda':
+            elif key == 'conda' and re.fullmatch('/[^\x00-\x1f\x7f:\ufffd]*', value):
                 self.conda.append(_conda_at(posixpath.normpath(value), root))
             elif key in ('dir', 'bin'):
                 directory = self.directories.setdefault(posixpath.normpath(value), set())
                 self.path += [posixpath.normpath(value)] if key == 'dir' else []
-            elif key == 'name':
+            elif key == 'name' and directory is not None:
                 directory.add(value)
 
     def find(self, name, places):
@@ -149,8 +159,7 @@ def _ask_shell(sif, runtime, arguments, where):
     """Return the pairs that helpers/look-inside tells of an image (list of (str, str)), None where it has no shell."""
     script = helper_text('look-inside')
     for shell in ('/bin/sh', 'sh'):
-        result = run(runtime.exec_argv(sif, [shell, '-s', '--', *arguments], flags=FLAGS), timeout=TIMEOUT,
-                     env=runtime.environment(), stdin=script, check=False)
+        result, late = _run(runtime.exec_argv(sif, [shell, '-s', '--', *arguments], flags=FLAGS), runtime, script)
         fields = result.stdout.rpartition('begin\0easysif look-inside\0')[2].split('\0')[:-1]
         pairs = list(zip(fields[::2], fields[1::2]))
         if result.status == 0 and pairs[-1:] == [('end', '')]:
@@ -160,26 +169,46 @@ def _ask_shell(sif, runtime, arguments, where):
     else:
         return None
     error = failure(result, what='the image does not start, or its shell does not work')
-    raise EasySIFError(where, error.what, facts=error.facts, exit_code=error.exit_code, hint='try it by hand: %s' %
+    raise EasySIFError(where, error.what, facts=error.facts + late, exit_code=error.exit_code,
+                       hint='try it by hand: %s' %
                        shlex.join(runtime.exec_argv(sif, ['/bin/sh', '-c', 'echo it works'], flags=FLAGS)))
+
+
+def _run(argv, runtime, script):
+    """Return what a command left that reads a script (Result), and what there is to say of the time it took (tuple)."""
+    begin = time.monotonic()
+    result = run(argv, env=runtime.environment(), stdin=script, timeout=TIMEOUT, check=False)
+    late = time.monotonic() - begin >= TIMEOUT
+    return result, (('stopped', 'after %d seconds without an answer' % TIMEOUT),) if late else ()
 
 
 def _ask_python(sif, runtime, python, paths, recipe, where):
     """Return what helpers/look_inside_python.py tells (dict); None where Python does not start and none is needed."""
     argv = runtime.exec_argv(sif, [python, '-E', '-s', '-', *paths], flags=FLAGS)
-    result = run(argv, env=runtime.environment(), stdin=helper_text('look_inside_python.py'), timeout=TIMEOUT,
-                 check=False)
+    result, late = _run(argv, runtime, helper_text('look_inside_python.py'))
     line = re.search('^easysif look-inside (.*)$', result.stdout, re.MULTILINE)
-    if result.status == 0 and line:
-        answer = json.loads(line.group(1))
-        answer['site_packages'] = tuple(answer['site_packages'])
+    answer = _answer(line.group(1)) if result.status == 0 and line else None
+    if answer or not recipe.python_env:
         return answer
-    if not recipe.python_env:
-        return None
-    error = failure(result)
-    raise EasySIFError(where, "the image's Python does not start: %s" % python, facts=error.facts,
+    error, what = failure(result), 'does not start' if result.status else 'does not answer as Python does'
+    raise EasySIFError(where, "the image's Python %s: %s" % (what, python), facts=error.facts + late,
                        exit_code=error.exit_code, hint='try it by hand: %s' %
                        shlex.join(runtime.exec_argv(sif, [python, '--version'], flags=FLAGS)))
+
+
+def _answer(text):
+    """Return what the image's Python tells of itself (dict), None where that is nothing that a Python would say."""
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(answer, dict) or {key: type(value) for key, value in answer.items()} != ANSWER:
+        return None
+    if not re.fullmatch(r'[0-9]{1,4}(\.[0-9]{1,4}){2}', answer['version']):
+        return None
+    if not all(isinstance(path, str) for path in answer['site_packages'] + answer['scripts']):
+        return None
+    return dict(answer, site_packages=tuple(answer['site_packages']))
 
 
 def _conda(seen, recipe, where):
@@ -188,7 +217,7 @@ def _conda(seen, recipe, where):
     The recipe's comes first, then what the image itself activates, then the one with the name of python_env, then
     what is on the image's PATH, then the only one there is.
     """
-    said = re.search(r'(\S+)/bin/activate(?:\s+(\S+))?|conda activate (\S+)', seen.env.get('WITH_CONDA', ''))
+    said = re.search(r'(\S+)/bin/activate(?:\s+(\S+))?|conda activate (\S+)', seen.env.get('WITH_CONDA', '')[:LONGEST])
     root, name = (said.group(1), said.group(2) or said.group(3) or 'base') if said else (None, None)
     named = [env for env in seen.conda if env.name != 'base']
     candidates = [

@@ -36,8 +36,14 @@ def _all():
     if distributions is None:
         import pkg_resources
         return [(item.project_name, item.version, item.location) for item in pkg_resources.working_set]
-    return [(item.metadata['Name'], item.version, str(item.locate_file(''))) for item in distributions()
+    return [(item.metadata['Name'], item.version or '?', str(item.locate_file(''))) for item in distributions()
             if item.metadata['Name']]
+
+
+def _shown(text):
+    """Return a text as it stands in the table: short, and without what a terminal would obey (str)."""
+    text = ''.join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if len(text) <= 60 else text[:59] + '\u2026'
 
 
 def main():
@@ -51,6 +57,7 @@ def main():
     if options.json:
         print(json.dumps([dict(zip(('name', 'version', 'from'), row)) for row in rows], indent=2))
     else:
+        rows = [tuple(map(_shown, row)) for row in rows]
         width = [max([len(row[i]) for row in rows] + [7]) for i in range(2)]
         for row in [('Package', 'Version', 'From')] * bool(rows) + rows:
             print('%-*s  %-*s  %s' % (width[0], row[0], width[1], row[1], row[2]))
