@@ -7,8 +7,9 @@ The work is done in the library ``easysif``; what stands here is how a step diff
 import glob
 import os
 import sys
+from contextlib import contextmanager
 
-import easysif
+from easysif.data import check_version
 from easysif.errors import EasySIFError
 from easysif.install import Install
 from easysif.manifest import read as read_manifest
@@ -17,13 +18,13 @@ from easysif.recipe import OURS, read, validate
 from easysif.site import resolve
 from easysif.standing import Standing
 
-from easybuild.framework.easyblock import PACKAGE_STEP, TESTCASES_STEP, EasyBlock
+from easybuild.framework.easyblock import EasyBlock
 from easybuild.framework.easyconfig import CUSTOM
 from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.framework.easyconfig.tools import get_paths_for
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
-from easybuild.tools.filetools import adjust_permissions, compute_checksum, mkdir, verify_checksum
+from easybuild.tools.filetools import adjust_permissions, compute_checksum, mkdir, read_file, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.run import run_shell_cmd
 
@@ -31,17 +32,6 @@ VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
 
 #: devices without which a need cannot be tested on this machine
 DEVICES = {'nvidia-gpu': '/dev/nvidia[0-9]*', 'amd-gpu': '/dev/kfd'}
-
-HELP = {
-    'image': "Container image: docker:// reference, SIF file or definition file",
-    'digest': "sha256:… of the image (of the OCI manifest for docker references, of the file for SIF files)",
-    'needs': "Words for what the site must provide, such as nvidia-gpu",
-    'python_env': "Name of the virtual environment in the overlay; without it the module has no overlay",
-    'conda_env': "Name of the conda environment inside the image, where it is not found by looking",
-    'commands': "Wrappers: list of commands, or {name: command inside the image}",
-    'container_env': "Environment variables inside the image",
-    'binds': "Binds that belong to this software, source[:destination[:options]]",
-}
 
 
 class ContainerImage(EasyBlock):
@@ -51,7 +41,7 @@ class ContainerImage(EasyBlock):
     def extra_options(extra_vars=None):
         """Our parameters; a recipe that has another one is refused."""
         empty = {'needs': [], 'commands': [], 'container_env': {}, 'binds': []}
-        ours = {name: [empty.get(name), HELP[name], CUSTOM] for name in OURS}
+        ours = {name: [empty.get(name), text, CUSTOM] for name, text in OURS.items()}
         return EasyBlock.extra_options(dict(extra_vars or {}, **ours))
 
     def __init__(self, *args, **kwargs):
@@ -59,40 +49,82 @@ class ContainerImage(EasyBlock):
         super().__init__(*args, **kwargs)
         self.toolchain.options['rpath'] = False
         self.module_load_environment.replace({'PATH': ['bin']})
-        self.easysif = None
-        self.standing = None
-        self.last_step = PACKAGE_STEP
-        self.test_results = None
+        self.easysif = self.last_step = self.test_results = None
+        self.module_text, self.published = None, False
+        links = [os.path.join(install_path('mod'), directory, os.path.relpath(self.mod_filepath, self.installdir_mod))
+                 for directory in ActiveMNS().det_module_symlink_paths(self.cfg)]
+        # now, as EasyBuild changes the permissions of what stands before it asks for the first step
+        self.standing = Standing(self.installdir, self.install_subdir, self.mod_filepath, links, [self.builddir])
 
     def run_all_steps(self, run_test_cases):
         """Everything that can be known to be wrong is said before anything is made, also by EasyBuild."""
         try:
             self._prepare()
-            if self.dry_run:
-                update_build_option('ignore_locks', True)  # a dry run does not remove the lock that it makes
-            self.last_step = TESTCASES_STEP if run_test_cases else PACKAGE_STEP
-            return super().run_all_steps(run_test_cases)
+            if self.dry_run or build_option('sanity_check_only'):
+                with self._options(ignore_locks=True):  # nothing is written
+                    return super().run_all_steps(run_test_cases)
+            steps = self.get_steps(run_test_cases, self.det_iter_cnt())
+            self.last_step = [step for step, _, _, skippable in steps if not self.skip_step(step, skippable)][-1]
+            return self._run_alone(run_test_cases)
         except EasySIFError as err:
             raise EasyBuildError('%s', err) from err
+        finally:
+            self.standing.tidy()
+
+    def _run_alone(self, run_test_cases):
+        """Run the steps under a lock of our own, in the place of EasyBuild's, which stays when its holder is killed."""
+        limit = build_option('wait_on_lock_limit')
+        with self.standing.alone(self.easysif.recipe.where, wait=None if limit < 0 else limit,
+                                 tell=lambda line: print_msg(line, log=self.log, silent=self.silent),
+                                 hint='eb --wait-on-lock-limit=-1 %s' % self.cfg.path) as is_done:
+            if is_done:
+                print_msg('%s has been installed meanwhile by another process, nothing is done again' %
+                          self.full_mod_name, log=self.log, silent=self.silent)
+                return True
+            # what stands is replaced at the end by us, not emptied by EasyBuild
+            with self._options(ignore_locks=True, pre_create_installdir=False):
+                try:
+                    return super().run_all_steps(run_test_cases)
+                finally:
+                    if not self.published:
+                        self._withdraw()
+
+    @contextmanager
+    def _options(self, **options):
+        before = {name: build_option(name) for name in options}
+        for name, value in options.items():
+            update_build_option(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                update_build_option(name, value)
 
     def run_step(self, step, step_methods):
-        """A step that fails, is stopped or interrupted brings back what stood there; the last one removes that."""
-        # now, under EasyBuild's lock
-        self.standing = self.standing or Standing(self.installdir, [self.mod_filepath, *self._links_to_module()],
-                                                  self.builddir)
+        """After the last step the new installation takes its place; until then nothing that stands is touched."""
+        super().run_step(step, step_methods)
+        if step == self.last_step and self.module_text:
+            self.standing.publish(self.easysif.complete(self.standing, self.module_text, self.test_results))
+            self.published, self.installdir = True, self.standing.root
+            self._warn(self.easysif.finish(self.installdir))
+            self.standing.clear()
+            self.invalidate_module_caches(self.module_generator.get_modules_path())
+            self.modules_tool.update()
+            if self.set_default_module:
+                self._set_module_as_default()
+
+    def load_module(self, mod_paths=None, **kwargs):
+        """For test cases, which come before the installation is in its place: one that EasyBuild makes for the test."""
+        if self.module_text and not mod_paths:
+            mod_paths = [(self.make_module_step(fake=True), 10000)]
+        super().load_module(mod_paths=mod_paths, **kwargs)
+
+    def _withdraw(self):
+        self.installdir = self.standing.root
         try:
-            super().run_step(step, step_methods)
-            if step == self.last_step and not self.dry_run:
-                self._warn(self.easysif.finish())
-                self.standing.remove()
-        except BaseException as err:
-            try:
-                self.easysif.undo()
-            finally:
-                self.standing.bring_back()
-            if isinstance(err, EasySIFError):
-                raise EasyBuildError('%s', err) from err
-            raise
+            self.easysif.undo()
+        finally:
+            self.standing.withdraw()
 
     def fetch_step(self, *args, **kwargs):
         """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""
@@ -110,17 +142,15 @@ class ContainerImage(EasyBlock):
 
     def make_builddir(self):
         """It is there since the image was fetched into it."""
-        if not os.path.isdir(self.builddir):
-            super().make_builddir()
+        return None if os.path.isdir(self.builddir) else super().make_builddir()
 
     def remove_module_file(self):
         """The old module file stays until the new one takes its place."""
 
     def extract_step(self):
-        """There is nothing to extract."""
+        """There is nothing to extract, and nothing to configure."""
 
-    def configure_step(self):
-        """There is nothing to configure."""
+    configure_step = extract_step
 
     def build_step(self):
         """Look into the image; all that can fail without touching the old installation is done here."""
@@ -128,17 +158,14 @@ class ContainerImage(EasyBlock):
             self.easysif.inspect()
 
     def make_installdir(self, dontcreate=None):
-        """The old installation is put aside whole and comes back if anything fails."""
-        if self.dry_run or self._keeps_installation():
-            return
-        old = self.standing.put_aside()
-        if old:
-            self.easysif.put_aside(old)
+        """The new installation is made beside the old one."""
+        if not self.dry_run and not self._keeps_installation():
+            self.installdir = self.standing.make()
 
     def install_step(self):
         """Put the image, the wrappers and the runscripts into the installation directory, and make the overlay."""
         if not self.dry_run:
-            self.easysif.put(self.cfg['sanity_check_commands'])
+            self.easysif.put(self.installdir, self.cfg['sanity_check_commands'])
             self.easysif.make_overlay()
 
     def sanity_check_step(self, *args, **kwargs):
@@ -147,11 +174,9 @@ class ContainerImage(EasyBlock):
             return super().sanity_check_step(*args, **kwargs)
         if self.easysif.installation is None:
             self.easysif.resume()
-        paths = {'files': [self.easysif.installation.sif_name, 'easysif.json'], 'dirs': ['bin', 'runscripts']}
+        paths = {'files': [self.easysif.installation.sif_name, 'easysif/wrapper'], 'dirs': ['bin', 'runscripts']}
         self.easysif.check_start()
         super().sanity_check_step(*args, custom_paths=paths, **kwargs)
-        if not build_option('sanity_check_only'):
-            self.easysif.write_manifest(self.test_results)
 
     def _sanity_check_step_common(self, custom_paths, custom_commands):
         """Without the GPU that a recipe needs its commands run all the same; one that fails is skipped and recorded."""
@@ -166,8 +191,7 @@ class ContainerImage(EasyBlock):
         return paths, path_keys_and_check, commands
 
     def _try(self, command, need):
-        result = run_shell_cmd(command, fail_on_error=False, hidden=True)
-        if result.exit_code == 0:
+        if run_shell_cmd(command, fail_on_error=False, hidden=True).exit_code == 0:
             return {'command': command, 'result': 'passed'}
         self._warn('test skipped: it failed and this machine has no %s: %s\nrun it where there is one: '
                    'easysif test %s' % (need, command, self.easysif.module))
@@ -184,7 +208,7 @@ class ContainerImage(EasyBlock):
     def make_module_description(self):
         """The help text ends with what the module offers."""
         if not self.cfg['usage']:
-            self.cfg['usage'] = self._usage()
+            self.cfg['usage'] = self.easysif.usage()
         return super().make_module_description()
 
     def make_module_extra(self, *args, **kwargs):
@@ -196,23 +220,22 @@ class ContainerImage(EasyBlock):
             self.easysif.resume()
         return text + '\n' + self.easysif.module_text()
 
+    def make_module_step(self, fake=False):
+        """The module file is written when the installation takes its place; a module for developers has no use."""
+        modules = super().make_module_step(fake=fake or not self.dry_run)
+        if not fake and not self.dry_run:
+            self.module_text = read_file(self.module_generator.get_module_filepath(fake=True))
+        return modules
+
     def permissions_step(self):
         """The image is for reading only, whatever else is writable."""
-        if not self.dry_run:
-            self.easysif.end_tests()
         super().permissions_step()
-        if self.dry_run:
-            return
-        image = os.path.join(self.installdir, self.easysif.installation.sif_name)
-        if not os.path.islink(image):
+        image = '' if self.dry_run else os.path.join(self.installdir, self.easysif.installation.sif_name)
+        if os.path.isfile(image) and not os.path.islink(image):
             adjust_permissions(image, 0o222, add=False, recursive=False)
 
     def _prepare(self):
-        if easysif.__version__ != VERSION:
-            raise EasySIFError('containerimage.py', 'easyblock and library are of different versions',
-                               facts=[('easyblock', '%s  (%s)' % (VERSION, os.path.abspath(__file__))),
-                                      ('library', '%s  (%s)' % (easysif.__version__, easysif.__file__))],
-                               hint='unset PYTHONPATH, or source tools/env.sh of one clone')
+        check_version(VERSION, os.path.abspath(__file__))
         if not isinstance(self.module_generator, ModuleGeneratorLua):
             raise EasySIFError(os.path.basename(self.cfg.path), 'modules in Tcl are not made yet',
                                hint='eb --module-syntax=Lua')
@@ -221,11 +244,6 @@ class ContainerImage(EasyBlock):
                                os.path.relpath(self.installdir, install_path()))
         if not self.dry_run:
             self.easysif.check(writes=not build_option('sanity_check_only'))
-
-    def _links_to_module(self):
-        module = os.path.relpath(self.mod_filepath, self.installdir_mod)
-        return [os.path.join(install_path('mod'), directory, module)
-                for directory in ActiveMNS().det_module_symlink_paths(self.cfg)]
 
     def _recipe(self):
         """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""
@@ -276,16 +294,6 @@ class ContainerImage(EasyBlock):
             raise EasySIFError(os.path.basename(self.cfg.path), 'checksums do not match %s' % path,
                                facts=[('recipe', wanted), ('found', compute_checksum(path, 'sha256'))],
                                hint='review the file; if it is right, write the sha256 found into checksums')
-
-    def _usage(self):
-        names = ', '.join(self.cfg['commands']) or 'none of its own'
-        lines = ['Commands that run inside the image: %s.' % names,
-                 'start-shell opens a shell inside; singularity exec $SIF%s COMMAND runs anything else.'
-                 % self.easysif.recipe.env_suffix]
-        if self.cfg['python_env']:
-            lines.append('pip install adds packages to your own overlay ($CONTAINERROOT); list-packages shows all; '
-                         'make-squashfs packs the overlay into one file, unmake-squashfs unpacks it.')
-        return '\n'.join(lines)
 
 
 if sys.version_info < (3, 9):

@@ -13,6 +13,7 @@ import harness
 from easysif import recipe, site
 from easysif.install import Install
 from easysif.obtain import Obtained
+from easysif.standing import Standing
 
 #: what the recipes for the stand-in images say; the names are those of tests/images
 RECIPES = {
@@ -76,18 +77,19 @@ def install(sif, name, prefix, version='1', settings=None, **parameters):
                   image='%s.sif' % name, **parameters)
     here = dataclasses.replace(site.resolve({}).site, **dict(certificates(), **(settings or {})))
     module = '%s/%s' % (name, version)
-    work = Install(recipe.validate(values, '%s-%s.eb' % (name, version)), here, str(prefix),
-                   str(prefix / 'software' / module), module)
-    os.makedirs(work.root)
+    root = str(prefix / 'software' / module)
+    work = Install(recipe.validate(values, '%s-%s.eb' % (name, version)), here, str(prefix), root, module)
     work.check()
     work.obtained = Obtained(str(sif), origin={'reference': values['image'], 'digest': None})
     work.inspect()
-    work.put([])
-    work.make_overlay()
-    assert work.finish() is None
-    path = prefix / 'modules' / 'all' / (module + '.lua')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('local root = "%s"\nprepend_path("PATH", root .. "/bin")\n%s' % (work.root, work.module_text()))
+    standing = Standing(root, module, str(prefix / 'modules' / 'all' / (module + '.lua')), [])
+    with standing.alone('a test'):
+        work.put(standing.make(), [])
+        work.make_overlay()
+        text = 'local root = "%s"\nprepend_path("PATH", root .. "/bin")\n%s' % (work.root, work.module_text())
+        standing.publish(work.complete(standing, text, []))
+        work.root = root
+        assert work.finish(root) is None
     return Module(work)
 
 

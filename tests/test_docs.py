@@ -123,7 +123,7 @@ def test_paths_of_the_clone_that_the_docs_name_are_there():
 
 def test_the_table_of_parameters_is_that_of_recipes():
     rows = tables(section(AUTHORS, 'The parameters'))[0]
-    assert tuple(row[0].strip('`') for row in rows) == recipe.OURS
+    assert tuple(row[0].strip('`') for row in rows) == tuple(recipe.OURS)
 
 
 def test_the_table_of_settings_is_that_of_sites_with_its_defaults():

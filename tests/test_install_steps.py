@@ -3,13 +3,13 @@
 
 import os
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import standins
 import toys
+from easysif.containerroot import ContainerRoot
 from easysif.errors import EasySIFError
 from easysif.install import Install
 from easysif.obtain import Obtained
@@ -31,42 +31,21 @@ def installed(tmp_path):
         wrapper.chmod(0o755)
         work = Install(SimpleNamespace(python_env=python_env, where='toy-1.0.eb'), resolve({}).site, str(prefix),
                        str(root), 'toy/1.0')
-        work.runtime = SimpleNamespace(environment=lambda: dict(os.environ))
+        work.containerroot = ContainerRoot('toy-1.0.eb', str(prefix), 'toy/1.0', dict(os.environ))
         work.installation = SimpleNamespace(environment=True, sif_name='toy.sif')
         return work
     return make
 
 
-@pytest.fixture
-def elsewhere():
-    """A directory on another file system than the tests' (Path)."""
-    path = Path('/dev/shm/easysif-test-%d' % os.getpid())
-    path.mkdir()
-    yield path
-    shutil.rmtree(path)
-
-
-def fetched(work, directory):
-    """Let an image be installed that was fetched to a directory."""
-    work.obtained = Obtained(str(directory / 'toy.sif'), own=True)
-    work.target = os.path.join(work.root, 'toy.sif')
-    Path(work.target).write_text('image')
-    (directory / 'toy.sif.json').write_text('{}')
-
-
-def test_a_failure_brings_the_image_back_to_where_it_was_fetched(installed, tmp_path):
+def test_what_was_fetched_goes_only_when_the_installation_stands(installed, tmp_path):
     work = installed()
-    fetched(work, tmp_path)
+    for name in ('toy.sif', 'toy.sif.json'):
+        (tmp_path / name).touch()
+    work.obtained = Obtained(str(tmp_path / 'toy.sif'), own=True, fetched=True)
     work.undo()
-    assert (tmp_path / 'toy.sif').read_text() == 'image' and (tmp_path / 'toy.sif.json').exists()
-
-
-def test_an_image_of_another_file_system_is_fetched_again(installed, elsewhere):
-    work = installed()
-    assert os.stat(work.root).st_dev != elsewhere.stat().st_dev
-    fetched(work, elsewhere)
-    work.undo()
-    assert toys.files(elsewhere) == set() and Path(work.target).read_text() == 'image'
+    assert (tmp_path / 'toy.sif').exists()
+    assert work.finish(work.root) is None
+    assert not list(tmp_path.glob('toy.sif*'))
 
 
 def test_a_failure_takes_the_overlay_and_the_marker_of_the_prefix_back(installed, tmp_path):
@@ -109,7 +88,7 @@ def test_an_overlay_that_was_there_stays(installed, tmp_path):
 def test_no_overlay_is_made_where_the_module_uses_another_one(installed, tmp_path):
     work = installed(containerroot=tmp_path / 'mine' / 'toy' / '1.0', python_env='toy')
     work.make_overlay()
-    assert work.finish() is None
+    assert work.finish(work.root) is None
     assert sorted(os.listdir(tmp_path / 'prefix')) == ['easysif', 'software'] and not (tmp_path / 'mine').exists()
 
 
@@ -121,22 +100,22 @@ def test_a_plan_that_fails_is_told(installed, tmp_path):
     assert str(caught.value) == ('toy-1.0.eb: the wrappers of the module do not work\n'
                                  '  command    %s/easysif/wrapper print-environment\n'
                                  '  exit code  1\n  last line  no plan' % work.root)
-    assert work.finish() == str(caught.value)
+    assert work.finish(work.root) == str(caught.value)
 
 
 def test_the_site_is_told_to_the_prefix_when_the_installation_stands(installed, tmp_path):
     work = installed()
     work.make_overlay()
     assert os.listdir(tmp_path / 'prefix' / 'easysif') == ['prefix.json']
-    assert work.finish() is None
+    assert work.finish(work.root) is None
     assert sorted(os.listdir(tmp_path / 'prefix' / 'easysif')) == ['prefix.json', 'site.lua', 'site.sh']
 
 
 def test_links_come_back_with_the_overlay(installed, tmp_path):
     work = installed()
-    work.finish()
+    work.finish(work.root)
     shutil.rmtree(tmp_path / 'prefix' / 'overlays')
-    assert work.finish() is None
+    assert work.finish(work.root) is None
     overlay = tmp_path / 'prefix' / 'overlays' / 'toy' / '1.0'
     assert {path.name: os.readlink(path) for path in overlay.iterdir()} == {
         'toy.sif': work.root + '/toy.sif', 'runscripts': work.root + '/runscripts'}
@@ -145,15 +124,15 @@ def test_links_come_back_with_the_overlay(installed, tmp_path):
 def test_links_that_cannot_be_made_are_a_warning(installed, tmp_path):
     work = installed()
     (tmp_path / 'prefix' / 'overlays').touch()
-    assert work.finish() == ('toy-1.0.eb: no links to image and runscripts could be made (Not a directory)\n'
-                             'hint: ls -la %s/overlays/toy/1.0' % (tmp_path / 'prefix'))
+    assert work.finish(work.root) == ('toy-1.0.eb: no links to image and runscripts could be made (Not a directory)\n'
+                                      'hint: ls -la %s/overlays/toy/1.0' % (tmp_path / 'prefix'))
 
 
 def test_site_files_that_cannot_be_written_are_a_warning(installed, tmp_path):
     work = installed()
     (tmp_path / 'prefix' / 'easysif').mkdir()
     (tmp_path / 'prefix' / 'easysif' / 'site.lua').mkdir()
-    assert '/prefix/easysif/site.lua: cannot be written (' in work.finish()
+    assert '/prefix/easysif/site.lua: cannot be written (' in work.finish(work.root)
 
 
 @pytest.mark.e2e

@@ -108,37 +108,14 @@ def test_short_reads_and_writes_lose_nothing(source, target, monkeypatch):
     assert place.place(str(source), str(target)).sha256 == sha256(target) == sha256(source)
 
 
-def test_a_move_leaves_one_file_and_writes_nothing(source, target):
-    digest, inode = sha256(source), source.stat().st_ino
-    assert place.place(str(source), str(target), move=True, expected='sha256:' + digest) == place.Placed(digest, 'move')
-    assert target.stat().st_ino == inode
-    assert not source.exists()
-    assert stat.S_IMODE(target.stat().st_mode) == 0o444
-
-
-def test_a_move_between_file_systems_is_a_copy_and_the_source_goes(source, target, other_filesystem):
-    digest = sha256(source)
-    assert place.place(str(source), str(target), move=True) == place.Placed(digest, 'copy')
-    assert sha256(target) == digest
-    assert not source.exists()
-    assert os.listdir(target.parent) == [target.name]
-
-
-def test_moving_a_link_moves_what_it_stands_for(source, target, tmp_path):
-    link = tmp_path / 'link.sif'
-    link.symlink_to(source)
-    assert place.place(str(link), str(target), move=True).how == 'copy'
-    assert not target.is_symlink() and sha256(target) == sha256(source)
-
-
-def test_a_move_onto_a_real_other_file_system(source):
+def test_a_link_onto_a_real_other_file_system_is_a_copy(source):
     shared = '/dev/shm'
     assert os.stat(shared).st_dev != source.stat().st_dev, 'TMPDIR must lie elsewhere than %s' % shared
     target = os.path.join(shared, 'easysif-test-%d.sif' % os.getpid())
     digest = sha256(source)
     try:
-        assert place.place(str(source), target, move=True) == place.Placed(digest, 'copy')
-        assert place.sha256_of(target) == digest
+        assert place.place(str(source), target, link=True) == place.Placed(digest, 'copy')
+        assert place.sha256_of(target) == digest and source.exists()
     finally:
         os.unlink(target)
 
@@ -187,8 +164,8 @@ def test_an_image_is_never_put_over_itself(source, target):
     os.link(source, target)
     digest = sha256(source)
     for where in (source, target):
-        for move in (False, True):
-            assert str(error(source, where, move=move)) == (
+        for link in (False, True):
+            assert str(error(source, where, link=link)) == (
                 'jax-24.10.eb: image would be put over itself: %s\n  source  %s' % (where, source))
     assert sha256(source) == sha256(target) == digest
 
@@ -201,7 +178,7 @@ def test_a_stale_part_of_the_same_process_number_is_in_nobodys_way(source, targe
     assert os.listdir(target.parent) == [target.name]
 
 
-@pytest.mark.parametrize('kwargs', [{}, {'move': True}, {'link': True}])
+@pytest.mark.parametrize('kwargs', [{}, {'link': True}])
 def test_a_wrong_digest_changes_nothing(source, target, kwargs):
     target.write_text('the image before')
     digest, mode = sha256(source), source.stat().st_mode

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writes files so that each is there whole or not at all."""
+"""Files and directories that are there whole or not at all: written, exchanged, synced, removed."""
 
+import ctypes
 import os
+import shutil
+import signal
+import stat
+import threading
+from contextlib import contextmanager, suppress
 
 from easysif.errors import EasySIFError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def write(path, content, mode=0o664):
@@ -21,21 +30,143 @@ def write(path, content, mode=0o664):
                 return False
     except (OSError, ValueError):
         pass
-    beside = '%s.new-%d' % (path, os.getpid())
+    with written_beside(path, content, mode) as beside:
+        os.rename(beside, path)
+    return True
+
+
+@contextmanager
+def written_beside(path, content, mode=0o664):
+    """Write a text file beside its place, sync it, and give where it is; it goes at the end if it is still there.
+
+    The parameters are those of :func:`write`.
+
+    :raises EasySIFError: it cannot be written, or the block cannot rename it
+    """
+    directory, name = os.path.split(path)
+    # hidden, or Lmod would show it
+    beside = os.path.join(directory, '.%s.new-%d' % (name, os.getpid()))
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.makedirs(directory, exist_ok=True)
         try:
             handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             with open(handle, 'w', encoding='utf-8') as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.rename(beside, path)
-        except BaseException:
-            if os.path.lexists(beside):
+            yield beside
+        finally:
+            with suppress(FileNotFoundError):
                 os.unlink(beside)
-            raise
     except OSError as err:
         raise EasySIFError(path, 'cannot be written (%s)' % err.strerror,
-                           hint='check: ls -ld %s; df %s' % ((os.path.dirname(path),) * 2)) from err
-    return True
+                           hint='check: ls -ld %s; df %s' % ((directory,) * 2)) from err
+
+
+def rewrite(path, content):
+    """Write a file that nobody uses yet, in place, so that it keeps its permissions, also where they are read-only.
+
+    :param path: the file (str or bytes)
+    :param content: the bytes
+    """
+    with writable(path), open(path, 'wb') as handle:
+        handle.write(content)
+
+
+def sweep(path):
+    """Remove what killed processes left of writing a file; to be called where no other one writes it.
+
+    :param path: the file (str)
+    """
+    directory, name = os.path.split(path)
+    with suppress(OSError):
+        for other in os.listdir(directory):
+            if other.startswith('.%s.new-' % name):
+                os.unlink(os.path.join(directory, other))
+
+
+def remove_tree(path):
+    """Remove a directory with all that is in it, also where directories in it are read-only; a link, as such.
+
+    :param path: the directory (str), which need not be there
+    :raises OSError: something of it cannot be removed
+    """
+    if os.path.islink(path):
+        os.unlink(path)
+        return
+    if not os.path.isdir(path):
+        return
+    os.chmod(path, stat.S_IRWXU)
+    for parent, directories, _ in os.walk(path):
+        for name in directories:
+            inner = os.path.join(parent, name)
+            if not os.path.islink(inner):
+                os.chmod(inner, stat.S_IRWXU)
+    shutil.rmtree(path)
+
+
+@contextmanager
+def writable(path):
+    """Make a file or directory of ours writable for the block, where an installation is read-only.
+
+    :param path: the file or directory (str or bytes)
+    """
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if os.access(path, os.W_OK):
+        yield
+        return
+    with suppress(OSError):  # not ours: writing to it says so
+        os.chmod(path, mode | stat.S_IWUSR)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chmod(path, mode)
+
+
+def exchange(one, other):
+    """Exchange two directories at one moment; return whether this file system and system can (bool)."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # glibc before 2.28
+        return False
+    return not renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+
+
+@contextmanager
+def undisturbed():
+    """Let signals that would end this process wait until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught = []
+    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in caught:
+            signal.raise_signal(number)
+
+
+def sync(directory):
+    """Bring a directory with all that is in it to the disk."""
+    for parent, _, names in os.walk(directory):
+        for path in (os.path.join(parent, name) for name in names):
+            if os.path.isfile(path) and not os.path.islink(path):
+                handle = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        sync_directory(parent)
+
+
+def sync_directory(path):
+    """Bring the names in a directory to the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

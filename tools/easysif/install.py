@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One installation, from recipe to files. The easyblock calls these methods in the order of EasyBuild's steps."""
 
+import hashlib
 import os
 import shlex
 import shutil
 import sys
 import tempfile
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from easysif import files, manifest, render, runtime, site_files, wrappers
+from easysif.containerroot import ContainerRoot
 from easysif.errors import TOOL, EasySIFError
 from easysif.images.inspect import Conda, look_inside
 from easysif.images.place import place
@@ -19,7 +20,6 @@ from easysif.module import Command, Installation, module_plan
 from easysif.obtain import obtain
 from easysif.run import failure, run
 from easysif.site import check_needs
-from easysif.standing import remove_tree
 
 START_LIMIT = 60  # seconds in which a command has ended or counts as started
 
@@ -43,8 +43,7 @@ class Install:
 
     def __init__(self, recipe, site, prefix, root, module):
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
-        self.runtime = self.obtained = self.facts = self.installation = self.manifest = None
-        self.target = self.marker = self.made_overlay = None
+        self.runtime = self.obtained = self.facts = self.installation = self.manifest = self.containerroot = None
 
     def check(self, writes=True):
         """Find out what would fail later, before anything is made.
@@ -59,6 +58,7 @@ class Install:
                                    hint='eb --prefix <another directory> %s' % self.recipe.where)
         check_needs(self.recipe, self.site)
         self.runtime = runtime.find(self.site, self.recipe.where)
+        self.containerroot = ContainerRoot(self.recipe.where, self.prefix, self.module, self.runtime.environment())
         if not writes:
             return
         existing = os.path.dirname(self.root)
@@ -90,26 +90,20 @@ class Install:
         self.facts = asdict(look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where))
         del self.facts['available']  # only for the hint about a command that is not there
 
-    def put_aside(self, old):
-        """Tell that the installation that stood in the way is now elsewhere.
+    def put(self, directory, tests):
+        """Fill the directory in which the installation is made, which is there and empty.
 
-        :param old: where it is (str)
-        """
-        if os.path.dirname(self.obtained.path) == self.root:
-            self.obtained = replace(self.obtained, path=os.path.join(old, os.path.basename(self.obtained.path)))
-
-    def put(self, tests):
-        """Fill the installation directory, which is there and empty.
-
+        :param directory: the directory (str), which `complete` counts on to be put in the place of the installation
         :param tests: the commands that test the recipe, which are recorded as not run yet (list of str)
         :raises EasySIFError: the image has another digest than it should, or a file cannot be written
         """
+        self.root = directory
         reference = parse(self.recipe.image, self.recipe.where)
         name = (os.path.basename(reference.path) if reference.kind == FILE
                 else '%s.sif' % self.module.replace('/', '-'))
-        self.target = target = os.path.join(self.root, name)
-        placed = place(self.obtained.path, target, move=self.obtained.own, link=self.obtained.linkable,
-                       expected=self.obtained.expected, where=self.recipe.where)
+        target = os.path.join(self.root, name)
+        placed = place(self.obtained.path, target, link=self.obtained.own, expected=self.obtained.expected,
+                       where=self.recipe.where)
         sif = read_sif(target, self.recipe.where)
         origin = dict(self.obtained.origin)
         if reference.kind == FILE:
@@ -119,12 +113,15 @@ class Install:
         self.manifest = {
             'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
             'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},
-            'image': image, 'inside': self.facts, 'files': {}, 'modulefile': None, 'parameters': None,
+            'image': image, 'inside': self.facts, 'files': {}, 'modulefile': None,
+            'parameters': parameters(self.recipe, self.facts),
             'tests': [{'command': command, 'result': 'skipped'} for command in tests],
         }
-        self.write_files()
+        self.installation = describe(self.manifest, self.prefix, self.root)
+        wrappers.write(self.installation, self.facts, self.site)
         # while it is tested it reads its own site files: those of the prefix may say what the site was before
-        files.write(self._untested(), '')
+        files.write(os.path.join(self.root, manifest.UNTESTED), '')
+        manifest.write(self.root, self.manifest)  # not the last word, but with the permissions that EasyBuild gives
 
     def resume(self):
         """Take what was installed as it is: for a new module file without a new image.
@@ -132,126 +129,64 @@ class Install:
         :raises EasySIFError: there is no installation, or its ``easysif.json`` cannot be read
         """
         self.manifest = manifest.read(self.root)
-        self.target = os.path.join(self.root, self.manifest['image']['file'])
-        self.installation = describe(self.recipe, self.manifest, self.prefix, self.root)
-
-    def write_files(self):
-        """Write the wrappers, the runscripts and what they read, and record them."""
-        self.installation = describe(self.recipe, self.manifest, self.prefix, self.root)
-        wrappers.write(self.installation, self.manifest['inside'], self.site)
-        self.write_manifest()
-
-    def write_manifest(self, tests=None):
-        """Write ``easysif.json``, with the results of the recipe's tests where they are known (list of dict)."""
-        if tests is not None:
-            self.manifest['tests'] = tests
-        self.manifest['files'] = manifest.contents(self.root, self.manifest['image']['file'])
-        manifest.write(self.root, self.manifest)
+        self.manifest['parameters'] = parameters(self.recipe, self.manifest['inside'])
+        self.installation = describe(self.manifest, self.prefix, self.root)
 
     def make_overlay(self):
         """Make the directory for the user's own packages in the prefix, with its virtual environment.
 
-        What is there already is left as it is. In a prefix of others there is nothing to make: for what they installed
-        everybody has an overlay of their own.
-
         :raises EasySIFError: it cannot be made
         """
-        if not self.installation.environment:
-            return
-        self.marker = site_files.mark(self.prefix)
-        containerroot = self._containerroot()
-        is_new = not os.path.isdir(containerroot)
-        if not self._uses(containerroot):
-            return
-        if is_new:
-            self.made_overlay = containerroot
-            os.makedirs(containerroot, exist_ok=True)
-        if not self.recipe.python_env:
-            return
-        if not os.path.lexists(os.path.join(containerroot, 'user-software.squashfs')):
-            os.makedirs(os.path.join(containerroot, 'user-software'), exist_ok=True)
-        result = run([os.path.join(self.root, 'easysif', 'wrapper'), 'make-venv'], env=self.runtime.environment(),
-                     check=False)
-        if result.status:
-            raise self._failure(result, 'the virtual environment of the overlay could not be made')
+        if self.installation.environment:
+            self.containerroot.make(self.root, self.recipe.python_env)
 
     def undo(self):
-        """Take back what was made outside of the installation directory; what was fetched is kept for the next try.
+        """Take back what was made outside of the installation directory; what was fetched is kept for the next try."""
+        if self.containerroot:
+            self.containerroot.undo()
 
-        Nothing that goes wrong with it is an error: there is one already, and more to bring back after this.
+    def complete(self, standing, text, tests):
+        """The installation was tested: let it be as it will stand, and return the texts of files to publish (dict).
+
+        :param standing: its place (Standing)
+        :param text: the module file as EasyBuild made it (str)
+        :param tests: the results of the recipe's tests (list of dict), None where they did not run
+        :raises EasySIFError: something in it names the directory in which it was made, and must not
         """
-        if self.obtained and self.obtained.own and self.target and os.path.isfile(self.target):
-            fetched = self.obtained.path
-            if os.path.isdir(os.path.dirname(fetched)) and not os.path.exists(fetched):
-                try:
-                    os.rename(self.target, fetched)
-                except OSError:  # another file system: it is fetched again
-                    self.obtained.forget()
-        overlays = os.path.join(self.prefix, 'overlays')
-        if self.made_overlay:
-            for remove, path in ((remove_tree, self.made_overlay), (os.rmdir, os.path.dirname(self.made_overlay)),
-                                 (os.rmdir, overlays)):
-                with suppress(OSError):  # gone already, or with something of others in it
-                    remove(path)
-            self.made_overlay = None
-        if self.marker and not os.path.isdir(overlays):
-            with suppress(OSError):
-                directory = os.path.dirname(self.marker)
-                if os.listdir(directory) == [os.path.basename(self.marker)]:  # nobody else has finished meanwhile
-                    remove_tree(directory)
-            self.marker = None
+        if tests is not None:
+            self.manifest['tests'] = tests
+        text = standing.relocated(text)
+        self.manifest['modulefile'] = {'path': standing.module, 'links': sorted(standing.links),
+                                       'sha256': hashlib.sha256(text.encode()).hexdigest()}
+        path = os.path.join(self.root, manifest.NAME)
+        if self.root == standing.root:  # nothing but the module is made anew
+            return {standing.module: text, path: manifest.dumps(self.manifest)}
+        with files.writable(os.path.join(self.root, 'easysif')):
+            os.unlink(os.path.join(self.root, manifest.UNTESTED))
+        standing.settle()
+        self.manifest['files'] = manifest.contents(self.root, self.manifest['image']['file'])
+        files.rewrite(path, manifest.dumps(self.manifest).encode())
+        return {standing.module: text}
 
-    def end_tests(self):
-        """The installation was tested; from now on it reads the site files of the prefix."""
-        if os.path.exists(self._untested()):
-            os.unlink(self._untested())
-
-    def _untested(self):
-        return os.path.join(self.root, 'easysif', 'untested')
-
-    def finish(self):
+    def finish(self, root):
         """The installation stands: tell the prefix what the site provides, and link it from the user's directory.
 
         Return what could not be done (str), None if all was: what is installed works without it.
+
+        :param root: where it stands (str)
         """
         if self.obtained:
             self.obtained.forget()
         try:
             site_files.apply(self.prefix, self.site)
-            if self.installation.environment and self._uses(self._containerroot()):
-                self._link()
+            if self.installation.environment and self.containerroot.is_used(root):
+                self.containerroot.link(root, self.installation.sif_name)
         except OSError as err:
             return str(EasySIFError(self.recipe.where, 'no links to image and runscripts could be made (%s)'
-                                    % err.strerror, hint='ls -la %s' % shlex.quote(self._containerroot())))
+                                    % err.strerror, hint='ls -la %s' % shlex.quote(self.containerroot.path)))
         except EasySIFError as err:
             return str(err)
         return None
-
-    def _link(self):
-        containerroot = self._containerroot()
-        os.makedirs(containerroot, exist_ok=True)
-        links = {name: os.path.join(self.root, name) for name in ('runscripts', self.installation.sif_name)}
-        for name in os.listdir(containerroot):
-            path = os.path.join(containerroot, name)
-            if os.path.islink(path) and os.readlink(path).startswith(self.root + os.sep):
-                os.unlink(path)  # the image may have had another name
-        for name, target in links.items():
-            if not os.path.lexists(os.path.join(containerroot, name)):
-                os.symlink(target, os.path.join(containerroot, name))
-
-    def _containerroot(self):
-        return os.path.join(self.prefix, 'overlays', self.module)
-
-    def _uses(self, containerroot):
-        """Tell whether a directory is the one that the installed module uses for us, as only its own plan knows (bool).
-
-        :raises EasySIFError: its plan fails
-        """
-        result = run([os.path.join(self.root, 'easysif', 'wrapper'), 'print-environment'],
-                     env=self.runtime.environment(), check=False, binary=True)
-        if result.status:
-            raise self._failure(result, 'the wrappers of the module do not work')
-        return os.fsencode('CONTAINERROOT=' + containerroot) in result.stdout.split(b'\n')
 
     def check_start(self):
         """Start every command of the recipe inside the image.
@@ -263,7 +198,7 @@ class Install:
                 result = run([os.path.join(self.root, 'bin', name), '--version'], env=self.runtime.environment(),
                              cwd=directory, timeout=START_LIMIT, check=False)
             if result.status in NO_START or result.status == 255 and 'FATAL' in result.stderr:
-                image = self.target if not self.obtained or self.obtained.linkable else self.obtained.path
+                image = self.obtained.path if self.obtained else os.path.join(self.root, self.installation.sif_name)
                 raise self._failure(result, "command '%s' does not start inside the image" % name, hint=shlex.join(
                     [self.runtime.name, 'exec', image, *self.recipe.commands[name], '--version']))
 
@@ -275,21 +210,44 @@ class Install:
         """Return what the module does, in Lua (str)."""
         return render.lua(module_plan(self.installation), self.root, self.prefix)
 
+    def usage(self):
+        """Return what the help text of the module ends with (str)."""
+        lines = ['Commands that run inside the image: %s.' % (', '.join(self.recipe.commands) or 'none of its own'),
+                 'start-shell opens a shell inside; singularity exec $SIF%s COMMAND runs anything else.'
+                 % self.recipe.env_suffix]
+        if self.recipe.python_env:
+            lines.append('pip install adds packages to your own overlay ($CONTAINERROOT); list-packages shows all; '
+                         'make-squashfs packs the overlay into one file, unmake-squashfs unpacks it.')
+        return '\n'.join(lines)
 
-def describe(recipe, record, prefix, root):
-    """Return what the plan of the module depends on (Installation).
+
+def parameters(recipe, inside):
+    """Return what the module depends on beside the image, as the manifest has it (dict).
 
     :param recipe: the recipe (Recipe)
-    :param record: the manifest (dict)
+    :param inside: what the image holds (dict)
     """
-    inside, image = record['inside'], record['image']
     commands = {}
     for name, words in recipe.commands.items():
         found = inside['commands'].get(words[0], {})
-        commands[name] = Command(words, found['path'] if found.get('is_python_script') else None)
+        commands[name] = {'words': list(words),
+                          'python_script': found['path'] if found.get('is_python_script') else None}
+    return {'variable': recipe.env_suffix, 'environment': recipe.is_environment, 'python_env': recipe.python_env,
+            'needs': list(recipe.needs), 'binds': list(recipe.binds), 'container_env': dict(recipe.container_env),
+            'commands': commands, 'eb_python': sys.executable}
+
+
+def describe(record, prefix, root):
+    """Return what the plan of the module depends on (Installation).
+
+    :param record: the manifest (dict)
+    :param prefix: EasyBuild's install path (str)
+    :param root: the installation directory (str)
+    """
+    inside, image, known = record['inside'], record['image'], dict(record['parameters'])
+    commands = {name: Command(tuple(command['words']), command['python_script'])
+                for name, command in known.pop('commands').items()}
     return Installation(
-        module=record['module'], prefix=prefix, root=root, variable=recipe.env_suffix, sif_name=image['file'],
-        sif_size=image['size'], environment=recipe.is_environment, eb_python=sys.executable,
-        python_env=recipe.python_env, conda=Conda(**inside['conda']) if inside['conda'] else None,
-        shell=inside['shell'], image_env=inside['env'], needs=recipe.needs, binds=recipe.binds,
-        container_env=recipe.container_env, commands=commands)
+        module=record['module'], prefix=prefix, root=root, sif_name=image['file'], sif_size=image['size'],
+        conda=Conda(**inside['conda']) if inside['conda'] else None, shell=inside['shell'], image_env=inside['env'],
+        commands=commands, **known)

@@ -26,7 +26,12 @@ def write(root, manifest):
     :param manifest: what schemas/manifest.schema.json describes (dict)
     :raises EasySIFError: it cannot be written
     """
-    files.write(os.path.join(root, NAME), json.dumps(manifest, indent=2, sort_keys=True) + '\n')
+    files.write(os.path.join(root, NAME), dumps(manifest))
+
+
+def dumps(manifest):
+    """Return a manifest as it is written (str)."""
+    return json.dumps(manifest, indent=2, sort_keys=True) + '\n'
 
 
 def read(root):

@@ -22,8 +22,8 @@ class Obtained:
     """A SIF file, and what is known of where it came from.
 
     :param path: the file (str)
-    :param own: EasySIF made it and nothing else needs it, so it may be moved (bool)
-    :param linkable: EasySIF made it and something else needs it, so a hard link may be made (bool)
+    :param own: EasySIF made it, so a hard link may be made (bool)
+    :param fetched: it is kept only until it is installed (bool)
     :param expected: the sha256 that the file must have (str), None where that is not known
     :param origin: digests and names for ``easysif.json`` (dict)
     :param note: what the user has to know of it (str), None where it is what one would expect
@@ -31,16 +31,17 @@ class Obtained:
 
     path: str
     own: bool = False
-    linkable: bool = False
+    fetched: bool = False
     expected: Optional[str] = None
     origin: dict = field(default_factory=dict)
     note: Optional[str] = None
 
     def forget(self):
-        """It is no longer where it was fetched to: remove the record that was kept beside it until then."""
-        if self.own:
-            with suppress(OSError):  # a record without an image means nothing
-                os.unlink(_record(self.path))
+        """It is installed: remove what was kept until then, so that one copy is left."""
+        if self.fetched:
+            for path in (_record(self.path), self.path):  # an image without a record means nothing
+                with suppress(OSError):
+                    os.unlink(path)
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _make(target, fits, make, where):
             if os.path.lexists(part):
                 os.unlink(part)
         files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
-    return Obtained(target, own=True, expected=sha256, origin=origin)
+    return Obtained(target, own=True, fetched=True, expected=sha256, origin=origin)
 
 
 def _sync(path):
@@ -201,7 +202,7 @@ def _fetched(target, fits):
             return None
     except (OSError, ValueError):
         return None
-    return Obtained(target, own=True, expected=sha256, origin=origin)
+    return Obtained(target, own=True, fetched=True, expected=sha256, origin=origin)
 
 
 def _newest_fetched(recipe, places, fits):
@@ -221,4 +222,4 @@ def _previous(places, fits):
     if not fits(image) or not os.path.isfile(path):
         return None
     origin = {key: image[key] for key in ('reference', 'digest', 'manifest_digest', 'source') if key in image}
-    return Obtained(path, linkable=True, expected=image['sha256'], origin=origin)
+    return Obtained(path, own=True, expected=image['sha256'], origin=origin)

@@ -17,8 +17,17 @@ from easysif.templates import Unknown, resolved, templates
 #: EasyBuild's names for values that recipes use; any other name is an error
 CONSTANTS = {'SYSTEM': {'name': 'system', 'version': 'system'}, 'EXTERNAL_MODULE': 'EXTERNAL_MODULE'}
 
-#: our parameters, in the order of DESIGN section 4; every template in them has to be known
-OURS = ('image', 'digest', 'needs', 'python_env', 'conda_env', 'commands', 'container_env', 'binds')
+#: our parameters with what EasyBuild says of them, in the order of DESIGN section 4; templates in them have to be known
+OURS = {
+    'image': "Container image: docker:// reference, SIF file or definition file",
+    'digest': "sha256:… of the image (of the OCI manifest for docker references, of the file for SIF files)",
+    'needs': "Words for what the site must provide, such as nvidia-gpu",
+    'python_env': "Name of the virtual environment in the overlay; without it the module has no overlay",
+    'conda_env': "Name of the conda environment inside the image, where it is not found by looking",
+    'commands': "Wrappers: list of commands, or {name: command inside the image}",
+    'container_env': "Environment variables inside the image",
+    'binds': "Binds that belong to this software, source[:destination[:options]]",
+}
 
 #: EasyBuild's parameters that are read here
 _THEIRS = ('homepage', 'description', 'sanity_check_commands')
@@ -144,7 +153,7 @@ def validate(values, where, lines=None, path=None):
             complete[key] = resolved(given[key], given, later=key not in OURS)
         except Unknown as err:
             wrong(key, '%s has %s' % (key, err), facts=[('known', ', '.join(templates(given)))], hint=err.hint)
-    given.update((key, complete[key]) for key in OURS + _THEIRS if key in complete)
+    given.update((key, complete[key]) for key in (*OURS, *_THEIRS) if key in complete)
     for problem in schema.problems('recipe', given, lambda key, value: '%s = %r' % (key, value)):
         wrong(problem.path[0] if problem.path else None, problem.what, hint=problem.hint,
               # of all words only ours: EasyBuild's are many

@@ -1,96 +1,234 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What stands where an installation goes: put aside, and brought back as it was if the new one fails."""
+"""What stands where an installation goes, and how a new one takes its place: whole, or not at all.
 
+The new one is made beside it and put there by one exchange of two directories. What a session that was killed left is
+told by what exists, so there is no journal that could be wrong:
+
+* ``.VERSION.new``: a new one that was not finished, or the old one after the exchange. It goes.
+* ``.VERSION.old`` and no installation: killed between the two renames that stand for the exchange on file systems that
+  have none (NFS, Lustre). It is renamed back.
+* ``.VERSION.old`` beside an installation: the old one. It goes.
+"""
+
+import mmap
 import os
-import shutil
 import stat
+from contextlib import ExitStack, contextmanager, suppress
+
+from easysif import files, manifest
+from easysif.errors import EasySIFError
+from easysif.lock import Lock
 
 
 class Standing:
-    """The old installation and the files outside of it that a new one replaces.
-
-    ``<root>.old`` is the old installation while the new one is not complete, so that it is found again even after
-    ``kill -9``; ``<root>.removed`` is what is on its way out.
+    """The place of one installation, and the files outside of it that belong to it.
 
     :param root: the installation directory (str), whether it is there or not
-    :param others: the module file and the links to it (list of str)
-    :param scratch: a directory that is not to stay behind empty (str)
+    :param name: name and full version, as it stands below ``software`` (str)
+    :param module: the module file (str)
+    :param links: the links to the module file (list of str)
+    :param scratch: directories that are not to stay behind empty (list of str)
     """
 
-    def __init__(self, root, others, scratch):
-        self.root, self.old, self.removed = root, root + '.old', root + '.removed'
-        self.aside = False
-        self.others = {path: _state(path) for path in others}
-        self.missing = _missing_parents([os.path.join(root, '.'), os.path.join(scratch, '.'), *others])
+    def __init__(self, root, name, module, links, scratch=()):
+        parent, version = os.path.split(root)
+        self.root, self.module, self.links = root, module, links
+        self.new, self.old = (os.path.join(parent, '.%s.%s' % (version, word)) for word in ('new', 'old'))
+        # the one that EasyBuild itself would make
+        self.lock = os.path.join(root[:-len(name) - 1], '.locks', root.replace(os.sep, '_') + '.lock')
+        self.modes = _modes(root)
+        self.missing = _missing_directories([parent, *scratch, *map(os.path.dirname, [self.lock, module, *links])])
+        self.held = None
 
-    def put_aside(self):
-        """Make room, an empty installation directory, and return where the old one is (str), None if there is none."""
-        if os.path.isdir(self.old):
-            self._discard(self.root)  # what a killed session left half done
-        elif os.path.isdir(self.root) and os.listdir(self.root):
-            os.rename(self.root, self.old)
-        self.aside = True
-        os.makedirs(self.root, exist_ok=True)
-        return self.old if os.path.isdir(self.old) else None
+    @contextmanager
+    def alone(self, where, **how):
+        """Hold the lock for the block, which gets whether another process has installed since we asked for it (bool).
 
-    def remove(self):
-        """The new installation stands: the old one is no longer needed."""
-        if self.aside:
-            self.aside = False
-            self._discard(self.old)
+        What a session that was killed left is then in order.
 
-    def bring_back(self):
-        """The new installation failed: make all as it was."""
-        if self.aside:
-            self.aside = False
-            self._discard(self.root)
-            if os.path.isdir(self.old):
+        :param where: the recipe or command, for messages (str)
+        :param how: ``wait``, ``tell`` and ``hint`` of Lock
+        :raises EasySIFError: another process has it
+        """
+        stood = self._identity()
+        with Lock(self.lock, where, **how) as self.held:
+            stands = self._identity()
+            self._recover()
+            yield self.held.waited and stands not in (None, stood)
+
+    def _identity(self):
+        """Return what tells the installation that stands from any other one, None where there is none."""
+        try:
+            status = os.stat(os.path.join(self.root, manifest.NAME))
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _recover(self):
+        if os.path.lexists(self.old):
+            with suppress(OSError):  # where somebody made an empty one since
+                os.rmdir(self.root)
+            if not os.path.lexists(self.root):
                 os.rename(self.old, self.root)
-        for path, state in self.others.items():
-            if _state(path) != state:
-                _restore(path, state)
+        for path in (self.module, os.path.join(self.root, manifest.NAME), *self.links):
+            files.sweep(path)
+        self.clear()
+
+    def make(self):
+        """Make the empty directory for the new installation and return it (str)."""
+        self.clear()
+        os.makedirs(self.new)
+        return self.new
+
+    def settle(self):
+        """Let the new installation name its final place wherever it names the one that it is made in, and sync it.
+
+        :raises EasySIFError: a binary file names it
+        """
+        name, final = (os.fsencode(os.sep + os.path.basename(path)) for path in (self.new, self.root))
+        made = os.fsencode(os.path.dirname(self.new)) + name
+        for parent, directories, names in os.walk(os.fsencode(self.new)):
+            for path in (os.path.join(parent, entry) for entry in directories + names):
+                if os.path.islink(path):
+                    target = os.readlink(path)
+                    if target.startswith(made):
+                        with files.writable(parent):
+                            os.unlink(path)
+                            os.symlink(target.replace(name, final, 1), path)
+                elif os.path.isfile(path) and not path.endswith(b'.sif'):
+                    self._rename_within(path, name, final)
+
+    def relocated(self, text):
+        """Return a text with the final place for the one that the installation is made in (str)."""
+        return text.replace(os.sep + os.path.basename(self.new), os.sep + os.path.basename(self.root))
+
+    def publish(self, texts):
+        """Put the new installation, where one was made, and files outside of it in place, at one moment.
+
+        :param texts: the contents of files: the module file, and what else is written anew (dict of str)
+        :raises EasySIFError: a file cannot be written, or the lock was lost; all is then as it was
+        """
+        self.held.check()
+        before = {path: _state(path) for path in (*texts, *self.links)}
+        with ExitStack() as stack:
+            for directory in {os.path.dirname(path) for path in texts if os.path.dirname(path) == self.root}:
+                stack.enter_context(files.writable(directory))
+            beside = {path: stack.enter_context(files.written_beside(path, text)) for path, text in texts.items()}
+            stack.enter_context(files.undisturbed())
+            swapped = False
+            try:
+                if os.path.isdir(self.new):
+                    files.sync(self.new)
+                    self._swap()
+                    swapped = True
+                for path, new in beside.items():
+                    os.rename(new, path)
+                for link in self.links:
+                    _link(self.module, link)
+            except BaseException as err:
+                for path, state in before.items():
+                    if _state(path) != state:
+                        _restore(path, state)
+                if swapped:
+                    self._swap_back()
+                if isinstance(err, OSError):
+                    raise EasySIFError(self.root, 'cannot be put in its place (%s)' % err.strerror,
+                                       hint='ls -la %s' % os.path.dirname(self.root)) from err
+                raise
+
+    def withdraw(self):
+        """The new installation failed: leave nothing of it, and what stands there with the modes that it had."""
+        self.clear()
+        for path, mode in self.modes.items():
+            with suppress(OSError):
+                if stat.S_IMODE(os.stat(path).st_mode) != mode:
+                    os.chmod(path, mode)  # EasyBuild makes what is read-only writable before it asks us
+
+    def tidy(self):
+        """Remove the directories that were made on the way and hold nothing, as after a failure."""
         for directory in self.missing:
-            if os.path.isdir(directory) and not os.listdir(directory):
+            with suppress(OSError):
                 os.rmdir(directory)
 
-    def _discard(self, path):
-        """Take a directory away, all at once as far as its name goes."""
-        remove_tree(self.removed)  # of a killed session
-        if os.path.isdir(path):
-            os.rename(path, self.removed)
-            remove_tree(self.removed)
+    def clear(self):
+        """Remove what is no longer needed; what cannot be, as NFS keeps files that are in use, the next call does."""
+        for path in (self.new, self.old):
+            with suppress(OSError):
+                files.remove_tree(path)
+
+    def _swap(self):
+        if not os.path.lexists(self.root):
+            os.rename(self.new, self.root)
+        elif not files.exchange(self.new, self.root):
+            os.rename(self.root, self.old)
+            try:
+                os.rename(self.new, self.root)
+            except BaseException:
+                os.rename(self.old, self.root)
+                raise
+        files.sync_directory(os.path.dirname(self.root))
+
+    def _swap_back(self):
+        if os.path.isdir(self.old):
+            os.rename(self.root, self.new)
+            os.rename(self.old, self.root)
+        elif os.path.isdir(self.new):
+            files.exchange(self.new, self.root)
+        else:
+            os.rename(self.root, self.new)
+
+    def _rename_within(self, path, name, final):
+        with open(path, 'rb') as handle:
+            if not os.fstat(handle.fileno()).st_size:
+                return
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(name) < 0:
+                    return
+            content = handle.read()
+        if b'\0' in content:
+            raise EasySIFError(os.fsdecode(path), 'names the directory in which it was made, which is only for a time',
+                               facts=[('directory', self.new)],
+                               hint='let postinstallcmds write paths relative to the installation')
+        files.rewrite(path, content.replace(name, final))
 
 
-def remove_tree(path):
-    """Remove a directory if it is there, also where EasyBuild made directories in it read-only."""
-    if not os.path.isdir(path):
-        return
-    os.chmod(path, stat.S_IRWXU)
-    for parent, directories, _ in os.walk(path):
-        for name in directories:
-            if not os.path.islink(os.path.join(parent, name)):
-                os.chmod(os.path.join(parent, name), stat.S_IRWXU)
-    shutil.rmtree(path)
+def _modes(root):
+    """Return the permissions of a directory and of all that is in it (dict of int)."""
+    modes = {}
+    for parent, directories, names in os.walk(root):
+        for path in [parent, *(os.path.join(parent, name) for name in names)]:
+            if not os.path.islink(path):
+                modes[path] = stat.S_IMODE(os.stat(path).st_mode)
+    return modes
 
 
-def _missing_parents(paths):
-    """Return the directories above some paths that are not there (list of str), the deepest first."""
+def _missing_directories(paths):
+    """Return those of some directories, and above them, that are not there (list of str), the deepest first."""
     missing = set()
-    for path in paths:
-        directory = os.path.dirname(path)
+    for directory in paths:
         while not os.path.isdir(directory):
             missing.add(directory)
             directory = os.path.dirname(directory)
     return sorted(missing, key=len, reverse=True)
 
 
+def _link(target, path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path) and os.readlink(path) == target:
+        return
+    beside = os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
+    os.symlink(target, beside)
+    os.rename(beside, path)
+
+
 def _state(path):
-    """Return what a path is, as far as it can be made again: text and mode of a file, or where a link leads."""
+    """Return what a path is, as far as it can be made again: where a link leads, or content, mode, times of a file."""
     if os.path.islink(path):
-        return os.readlink(path), None
+        return os.readlink(path), None, None
     try:
         with open(path, 'rb') as handle:
-            return handle.read(), stat.S_IMODE(os.fstat(handle.fileno()).st_mode)
+            info = os.fstat(handle.fileno())
+            return handle.read(), stat.S_IMODE(info.st_mode), (info.st_atime_ns, info.st_mtime_ns)
     except OSError:
         return None
 
@@ -99,12 +237,13 @@ def _restore(path, state):
     if state is None:
         os.unlink(path)
         return
-    content, mode = state
-    beside = '%s.new-%d' % (path, os.getpid())
+    content, mode, times = state
     if mode is None:
-        os.symlink(content, beside)
-    else:
-        with open(beside, 'wb') as handle:
-            os.fchmod(handle.fileno(), mode)
-            handle.write(content)
-    os.replace(beside, path)
+        _link(content, path)
+        return
+    beside = os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
+    with open(beside, 'wb') as handle:
+        os.fchmod(handle.fileno(), mode)
+        handle.write(content)
+    os.utime(beside, ns=times)
+    os.rename(beside, path)

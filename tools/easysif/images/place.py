@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How one image file becomes the installed one: moved, linked, reflinked or copied, and its sha256 taken on the way.
+"""How one image file becomes the installed one: linked, reflinked or copied, and its sha256 taken on the way.
 
 Written beside, verified, synced, renamed: under the final name there is the whole image or what was there before.
 A copy is one pass over the source, whose bytes go to the disk and through sha256 at the same time, in bounded memory.
@@ -25,20 +25,19 @@ MODE = 0o444
 class Placed:
     """An image in its place: sha256 of its bytes (64 hexadecimal digits, str), and how it came there.
 
-    ``how`` is ``move``, ``link``, ``reflink`` or ``copy`` (str).
+    ``how`` is ``link``, ``reflink`` or ``copy`` (str).
     """
 
     sha256: str
     how: str
 
 
-def place(source, target, move=False, link=False, expected=None, where='easysif'):
+def place(source, target, link=False, expected=None, where='easysif'):
     """Put an image file in its place, replacing what is there, and return its sha256 and how it was done (Placed).
 
     :param source: the image (str)
     :param target: where it belongs (str); its directory exists
-    :param move: the source is EasySIF's own and no longer needed under its name (bool)
-    :param link: the source is EasySIF's own and stays, so both may be one file (bool)
+    :param link: the source is EasySIF's own, so both may be one file (bool)
     :param expected: sha256 that it must have, with or without ``sha256:`` (str)
     :param where: what needs it, for messages (str)
     :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
@@ -49,14 +48,10 @@ def place(source, target, move=False, link=False, expected=None, where='easysif'
     try:
         if os.path.exists(target) and not os.path.islink(target) and os.path.samefile(source, target):
             raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
-        sha256, how = _move(source, source_fd, target, expected, where) if move else None, 'move'
-        if sha256 is None:
-            _remove(part)
-            sha256, how = _bring(source, source_fd, part, link, where)
-            _check(sha256, expected, source, where)
-            os.rename(part, target)
-            if move:
-                os.unlink(source)
+        _remove(part)
+        sha256, how = _bring(source, source_fd, part, link, where)
+        _check(sha256, expected, source, where)
+        os.rename(part, target)
         _sync_directory(target)
     except OSError as err:
         raise _failed(err, source, source_fd, target, where) from err
@@ -89,27 +84,11 @@ def _open(source, where):
     raise EasySIFError(where, 'image is not a file: %s' % source)
 
 
-def _move(source, source_fd, target, expected, where):
-    """Rename the source to the target and return its sha256 (str), None where only a copy can bring it there."""
-    if os.path.islink(source) or os.fstat(source_fd).st_dev != os.stat(_directory(target)).st_dev:
-        return None
-    sha256 = onepass.sha256(source_fd)
-    _check(sha256, expected, source, where)
-    os.fchmod(source_fd, MODE)
-    os.fsync(source_fd)
-    try:
-        os.rename(source, target)
-    except OSError as err:
-        if err.errno == errno.EXDEV:
-            return None  # one file system, but bind mounts or project quotas lie between the two directories
-        raise
-    return sha256
-
-
 def _bring(source, source_fd, part, link, where):
     """Make ``part`` the whole image, on disk and with its final mode; return its sha256 (str) and how (str)."""
     if link and _link(source, part):
-        os.fchmod(source_fd, MODE)
+        if stat.S_IMODE(os.fstat(source_fd).st_mode) != MODE:
+            os.fchmod(source_fd, MODE)
         os.fsync(source_fd)
         return onepass.sha256(source_fd), 'link'
     part_fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
