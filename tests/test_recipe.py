@@ -373,7 +373,13 @@ def test_what_does_not_fit_in_further_parameters(write, line, expected):
     ({"needs = ['nvidia-gpu']": "needs = binds = []"},
      ":13: a recipe is data: an assignment to several names does not belong into it\n"
      "hint: write only lines of the form key = value"),
-    ({"needs = ['nvidia-gpu']": "name = 'JAX'"}, ":13: name is set twice, first in line 3"),
+    ({"needs = ['nvidia-gpu']": "name = 'JAX'"},
+     ":13: name is set twice, first in line 3"),
+    ({"needs = ['nvidia-gpu']": "usage = '''\n  easyblock = \"x\"\n'''"},
+     ":14: EasyBuild takes this line of a text or a list for the parameter easyblock\n"
+     "hint: begin the line with something else"),
+    ({"needs = ['nvidia-gpu']": "usage = '''\n[DEFAULT]\n'''"},
+     ":14: EasyBuild takes this line of a text or a list for a section\nhint: begin the line with something else"),
     ({"'24.10'": "{'x': [-0x%s]}" % ('f' * 5000)},
      ":4: version has a number of more than 256 bits\nhint: put it in quotes if it is a text"),
 ])

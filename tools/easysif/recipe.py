@@ -6,6 +6,7 @@ It knows neither sites nor images; the library and the easyblock work with the R
 
 import ast
 import os
+import re
 import shlex
 import warnings
 from dataclasses import dataclass
@@ -106,7 +107,9 @@ def parse(path):
     """
     where = os.path.basename(path)
     values, lines, errors = {}, {}, []
-    for node in _statements(path, where):
+    text, starts = _text(path, where), set()
+    for node in _statements(text, where):
+        starts.add(node.lineno)
         place = '%s:%d' % (where, node.lineno)
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
             errors.append(EasySIFError(place, 'a recipe is data: %s does not belong into it' % _name_of(node),
@@ -124,6 +127,8 @@ def parse(path):
             values[key] = _value(node.value)
         except _NotData as err:
             errors.append(EasySIFError('%s:%d' % (where, err.node.lineno), '%s %s' % (key, err), hint=err.hint))
+    errors += [EasySIFError('%s:%d' % (where, number), 'EasyBuild takes this line of a text or a list for %s' % what,
+                            hint='begin the line with something else') for number, what in _misread(text, starts)]
     return values, lines, errors
 
 
@@ -182,7 +187,7 @@ class _NotData(Exception):
         self.node, self.hint = node, hint
 
 
-def _statements(path, where):
+def _text(path, where):
     try:
         with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as handle:
             data = handle.read(LARGEST + 1)
@@ -192,9 +197,30 @@ def _statements(path, where):
         raise EasySIFError(where, 'is no recipe: it is %s' % (
             'a named pipe' if data is None else 'larger than %d bytes' % LARGEST))
     try:
+        return data.decode('utf-8').replace('\r\n', '\n').replace('\r', '\n')
+    except ValueError as err:
+        raise EasySIFError(where, 'not a valid recipe: %s' % err) from err
+
+
+def _misread(text, starts):
+    """Yield number and meaning of the lines in which EasyBuild, which looks for patterns, sees what is not there.
+
+    It takes the first line that begins like ``easyblock =`` for that, and what begins with a bracket for a section of
+    another format, at which the recipe ends.
+    """
+    for number, line in enumerate(text.split('\n'), 1):
+        known = re.match(r'\s*(name|easyblock)\s*(=|: )', line)
+        if known and number not in starts:
+            yield number, 'the parameter %s' % known.group(1)
+        elif line.startswith('['):
+            yield number, 'a section'
+
+
+def _statements(text, where):
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter('error')  # an escape that Python only warns of becomes an error one day
-            return ast.parse(data.decode('utf-8')).body
+            return ast.parse(text).body
     except SyntaxError as err:
         raise EasySIFError('%s:%d' % (where, err.lineno or 1), 'not a valid recipe: %s' % err.msg) from err
     except (ValueError, RecursionError, MemoryError) as err:
