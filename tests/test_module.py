@@ -6,73 +6,16 @@ Nothing is started in a container here; ``easysif/wrapper print-environment`` pr
 
 import dataclasses
 import os
-import shutil
 import struct
-import subprocess
 
 import pytest
 
 import harness
 from easysif import render, site_files
-from easysif.data import helper
 from easysif.images.inspect import Conda
-from easysif.module import Command, Installation, activation, literal, module_plan, wrapper_plan
+from easysif.module import Installation, activation, literal, wrapper_plan
 from easysif.site import Need, resolve
-from easysif.wrappers import module_shell
-
-PYTHON = {'python': {'path': '/usr/bin/python3'}}
-
-
-class Fake:
-    """An installation without a container: the files that modules and wrappers read, and an image of four bytes."""
-
-    def __init__(self, prefix, **changes):
-        self.prefix = prefix
-        values = dict(module='jax/24.10', variable='JAX', sif_name='jax.sif', sif_size=4, environment=True,
-                      eb_python='/opt/eb/python', python_env='jax', shell='/bin/sh',
-                      commands={'python': Command(('python',))})
-        values.update(changes)
-        self.root = prefix / 'software' / values['module']
-        self.overlay = prefix / 'overlays' / values['module']
-        self.inst = Installation(prefix=str(prefix), root=str(self.root), **values)
-        (self.root / 'easysif').mkdir(parents=True)
-        (self.root / 'runscripts').mkdir()
-        self.sif = self.root / self.inst.sif_name
-        self.sif.write_text('1234')
-        shutil.copy(helper('wrapper'), self.root / 'easysif' / 'wrapper')
-        (self.root / 'easysif' / 'module.sh').write_text(module_shell(self.inst, PYTHON))
-        self.site()
-        module = prefix / 'modules' / 'all' / (self.inst.module + '.lua')
-        module.parent.mkdir(parents=True, exist_ok=True)
-        module.write_text(render.lua(module_plan(self.inst), str(self.root), str(prefix)))
-
-    def site(self, **settings):
-        site = dataclasses.replace(resolve().site, **dict({'ca_certificates': ''}, **settings))
-        site_files.apply(str(self.prefix), site)
-        site_files.write(str(self.root / 'easysif'), site)
-
-    def binds(self, *more):
-        return ','.join(['%s/runscripts:/runscripts' % self.root,
-                         '%s/user-software:/user-software' % self.overlay, *map(str, more)])
-
-    def _environment(self, home, env):
-        base = {'HOME': str(home), 'PATH': harness.SYSTEM_PATH, 'USER': 'u', 'LANG': 'C.UTF-8', **env}
-        return {name: str(value) for name, value in base.items() if value is not None}
-
-    def by_module(self, home, env, script='module load %(module)s'):
-        text = '. %s/init/bash; module use "$1"; %s; env -0' % (harness.LMOD, script % {'module': self.inst.module})
-        out = subprocess.run(['bash', '--norc', '-c', text, 'bash', str(self.prefix / 'modules' / 'all')],
-                             env=self._environment(home, env), capture_output=True)
-        return _parse(out.stdout), out.stderr.decode()
-
-    def by_wrapper(self, home, env):
-        out = subprocess.run([str(self.root / 'easysif' / 'wrapper'), 'print-environment'], capture_output=True,
-                             env=self._environment(home, env))
-        return _parse(out.stdout.replace(b'\n', b'\0')), out.stderr.decode()
-
-
-def _parse(data):
-    return dict(line.split('=', 1) for line in data.decode('utf-8', 'surrogateescape').split('\0') if '=' in line)
+from fakes import Fake, both, users
 
 
 def squashfs(path, size=200, used=200):
@@ -104,11 +47,6 @@ def by(request, tmp_path):
     def environment(fake, **env):
         return getattr(fake, request.param)(tmp_path / 'home', env)
     return environment
-
-
-def both(env, name):
-    assert env.get('SINGULARITY' + name) == env.get('APPTAINER' + name)
-    return env.get('APPTAINER' + name)
 
 
 def test_every_row_of_the_table_is_set(by, fake):
@@ -332,11 +270,6 @@ def test_a_tool_module_sets_names_of_its_own_only(prefix, tmp_path):
 USERS = {'SINGULARITY_BIND': '/opt', 'SINGULARITY_BINDPATH': '/u.squashfs:/data:image-src=/,ro,/var/log',
          'APPTAINER_BINDPATH': '/srv', 'SIF': 'mine', 'WITH_CONDA': 'a; b%3B c', 'APPTAINERENV_PIP_CERT': 'c.pem',
          'SINGULARITYENV_PREPEND_PATH': '/my bin', 'EB_PYTHON': 'py'}
-
-
-def users(env):
-    """Return an environment without Lmod's own bookkeeping (dict)."""
-    return {name: value for name, value in env.items() if not name.startswith(('__LMOD', '_ModuleTable'))}
 
 
 CYCLES = ['module load %(module)s; module unload %(module)s', 'module load %(module)s; module purge',

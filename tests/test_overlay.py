@@ -19,7 +19,7 @@ import standins as library
 from easysif import squashfs, wrappers
 from easysif.resources import processors
 from easysif.site import resolve
-from test_module import PYTHON
+from fakes import PYTHON
 from test_wrappers import environment, make
 
 pytest_plugins = ['standin_fixtures']

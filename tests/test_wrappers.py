@@ -15,7 +15,7 @@ import pytest
 import harness
 import standins as library
 from easysif.module import Command
-from test_module import Fake, users
+from fakes import Fake, users
 
 pytest_plugins = ['standin_fixtures']
 
