@@ -218,7 +218,11 @@ def _link(target, path):
         return
     beside = os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
     os.symlink(target, beside)
-    os.rename(beside, path)
+    try:
+        os.rename(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
 
 
 def _state(path):
