@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from easysif import resources, run, runtime
+from easysif import holder, resources, run, runtime
 from easysif.data import helper
 from easysif.errors import INPUT, TOOL, EasySIFError
 from easysif.images import build, registry, sif
@@ -168,6 +168,22 @@ def test_nothing_is_left_behind_neither_beside_nor_in_the_home(fetch, place):
     assert place.left() == []
     home = os.environ['HOME']
     assert [name for _, _, names in os.walk(home) for name in names] == []
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one_and_what_others_do_stays(fetch, place):
+    process = subprocess.Popen(['sleep', '0'])
+    process.wait()
+    dead = json.dumps(dict(json.loads(holder.write('x.eb', '')), pid=process.pid))
+    for name, record in (('dead', dead), ('alive', holder.write('x.eb', '')), ('young', None)):
+        left = Path(place.work, 'easysif-build-' + name)
+        (left / 'tree').mkdir(parents=True)
+        if record:
+            (left / 'holder').write_text(record)
+        (left / 'tree').chmod(0)
+    fetch()
+    assert place.left() == ['easysif-build-alive', 'easysif-build-young']
+    for name in place.left():
+        Path(place.work, name, 'tree').chmod(0o700)
 
 
 def test_nothing_is_printed(fetch, define, place, capfd):

@@ -7,6 +7,7 @@ every installation, for users who have no EasySIF; so it imports the standard li
 """
 
 import argparse
+import contextlib
 import glob
 import hashlib
 import itertools
@@ -25,7 +26,8 @@ from easysif.resources import mksquashfs_options, processors
 from easysif.run import failure, run
 
 #: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'overlay', 'resources', 'run', 'squashfs')
+MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'overlay', 'resources', 'run', 'squashfs',
+           'supervisor')
 
 
 class Overlay:
@@ -209,15 +211,10 @@ class _Alone(Lock):
 
 def _remove(path):
     """Remove what we made ourselves, a file or a directory, if it is there."""
-    if os.path.isdir(path):
-        os.chmod(path, 0o700)
-        for parent, directories, _ in os.walk(path):
-            for name in directories:
-                if not os.path.islink(os.path.join(parent, name)):
-                    os.chmod(os.path.join(parent, name), 0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    elif os.path.lexists(path):
-        os.unlink(path)
+    with contextlib.suppress(OSError):  # what is left the next one removes
+        files.remove_tree(path)
+        if os.path.lexists(path):
+            os.unlink(path)
 
 
 def _entries(content):

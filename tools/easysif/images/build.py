@@ -5,14 +5,15 @@ The runtime works in a private directory below the one it is given, which is gon
 its cache is off. The SIF is packed as the site's ``squashfs`` says.
 """
 
+import glob
 import os
 import re
 import shlex
 import shutil
-import stat
 import tempfile
 from contextlib import contextmanager
 
+from easysif import files, holder
 from easysif.data import helper
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import credentials, definition, registry
@@ -27,6 +28,7 @@ FORWARDED = re.compile(r'(PIP_INDEX_URL|PIP_EXTRA_INDEX_URL|PIP_TRUSTED_HOST|(ht
 CERTIFICATES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')
 NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]|\+ ')  # not what went wrong in %post
 FULL = re.compile('no space left on device|disk quota exceeded', re.IGNORECASE)
+PREFIX = 'easysif-build-'
 LOGINS = ('DOCKER_USERNAME', 'DOCKER_PASSWORD')
 
 
@@ -102,11 +104,14 @@ def _workspace(tmp_dir, target, log, where):
         raise EasySIFError(where, 'the SIF file to be built is there already', facts=[('file', target)],
                            hint='rm -- %s' % shlex.quote(target))
     try:
-        work = tempfile.mkdtemp(prefix='easysif-build-', dir=tmp_dir)
+        work = tempfile.mkdtemp(prefix=PREFIX, dir=tmp_dir)
     except OSError as err:
         raise EasySIFError(where, "no directory to build in can be made in '%s' (%s)" % (tmp_dir, err.strerror),
                            hint='set tmp_dir in the site file, or EASYSIF_TMP_DIR') from err
     try:
+        _sweep(tmp_dir, log)
+        with open(os.path.join(work, holder.NAME), 'w', encoding='utf-8') as handle:
+            handle.write(holder.write(where, ''))
         for name in ('runtime', 'cache', 'bin', 'inside/tmp/.easysif', 'inside/var/tmp'):
             os.makedirs(os.path.join(work, name))
         for name in ('tmp', 'var/tmp'):
@@ -118,6 +123,21 @@ def _workspace(tmp_dir, target, log, where):
         raise
     finally:
         _remove(work, log)
+
+
+def _sweep(tmp_dir, log):
+    """Remove what builds of ours left that were killed on this machine."""
+    for path in glob.glob(os.path.join(glob.escape(tmp_dir), PREFIX + '*')):
+        try:
+            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:  # somebody else's
+            continue
+        try:
+            is_dead = holder.is_dead(holder.parse(holder.read(directory)))
+        finally:
+            os.close(directory)
+        if is_dead:
+            _remove(path, log)
 
 
 def _environment(runtime, work, hosts, inside=None):
@@ -209,13 +229,7 @@ def _lines(log, begin):
 def _remove(path, log):
     """Remove a directory of ours; what cannot be removed is named in the log, as the build itself is over."""
     try:
-        for directory, names, _ in os.walk(path):
-            for name in names:
-                inner = os.path.join(directory, name)
-                if not os.path.islink(inner):
-                    # an image may have directories that nobody may write to
-                    os.chmod(inner, stat.S_IRWXU)
-        shutil.rmtree(path)
+        files.remove_tree(path)
     except OSError:
         # a build that was killed leaves files of the users that it had inside, which only such a build may remove
         argv = ['unshare', '--map-root-user', '--map-auto', 'rm', '-rf', '--', path]
