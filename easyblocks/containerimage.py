@@ -4,7 +4,6 @@
 The work is done in the library ``easysif``; what stands here is how a step differs from EasyBuild's default.
 """
 
-import glob
 import os
 import sys
 from contextlib import contextmanager
@@ -29,9 +28,6 @@ from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.run import run_shell_cmd
 
 VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
-
-#: devices without which a need cannot be tested on this machine
-DEVICES = {'nvidia-gpu': '/dev/nvidia[0-9]*', 'amd-gpu': '/dev/kfd'}
 
 
 class ContainerImage(EasyBlock):
@@ -113,11 +109,16 @@ class ContainerImage(EasyBlock):
             if self.set_default_module:
                 self._set_module_as_default()
 
-    def load_module(self, mod_paths=None, **kwargs):
+    def load_module(self, *args, **kwargs):
         """For test cases, which come before the installation is in its place: one that EasyBuild makes for the test."""
-        if self.module_text and not mod_paths:
-            mod_paths = [(self.make_module_step(fake=True), 10000)]
-        super().load_module(mod_paths=mod_paths, **kwargs)
+        text, self.module_text = self.module_text, None
+        try:
+            if text:
+                self.load_fake_module()
+            else:
+                super().load_module(*args, **kwargs)
+        finally:
+            self.module_text = text
 
     def _withdraw(self):
         self.installdir = self.standing.root
@@ -181,7 +182,7 @@ class ContainerImage(EasyBlock):
     def _sanity_check_step_common(self, custom_paths, custom_commands):
         """Without the GPU that a recipe needs its commands run all the same; one that fails is skipped and recorded."""
         paths, path_keys_and_check, commands = super()._sanity_check_step_common(custom_paths, custom_commands)
-        missing = [need for need in self.cfg['needs'] if need in DEVICES and not glob.glob(DEVICES[need])]
+        missing = self.easysif.missing_devices()
         if missing and commands:
             self.sanity_check_load_module()
             self.test_results = [self._try(command, missing[0]) for command in commands]

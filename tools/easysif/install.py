@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One installation, from recipe to files. The easyblock calls these methods in the order of EasyBuild's steps."""
 
+import glob
 import hashlib
 import os
 import shlex
@@ -25,6 +26,9 @@ START_LIMIT = 60  # seconds in which a command has ended or counts as started
 
 #: not found, not executable, illegal instruction, bus error, segmentation fault: as a shell tells them and as they are
 NO_START = (126, 127, 128 + 4, 128 + 7, 128 + 11, -4, -7, -11)
+
+#: devices without which a need cannot be tested on this machine
+DEVICES = {'nvidia-gpu': '/dev/nvidia[0-9]*', 'amd-gpu': '/dev/kfd'}
 
 #: characters that a prefix must not hold, who cannot carry them, and their names
 UNUSABLE = ((':,\n', 'bind lists', 'colon, comma, newline'),
@@ -201,6 +205,10 @@ class Install:
                 image = self.obtained.path if self.obtained else os.path.join(self.root, self.installation.sif_name)
                 raise self._failure(result, "command '%s' does not start inside the image" % name, hint=shlex.join(
                     [self.runtime.name, 'exec', image, *self.recipe.commands[name], '--version']))
+
+    def missing_devices(self):
+        """Return those needs of the recipe whose devices this machine has not (list of str)."""
+        return [need for need in self.recipe.needs if need in DEVICES and not glob.glob(DEVICES[need])]
 
     def _failure(self, result, what, hint=None):
         told = failure(result)
