@@ -20,6 +20,7 @@ from easysif import squashfs, wrappers
 from easysif.resources import processors
 from easysif.site import resolve
 from fakes import PYTHON
+from test_run import assert_gone, descendants
 from test_wrappers import environment, make
 
 pytest_plugins = ['standin_fixtures']
@@ -393,22 +394,23 @@ def test_of_two_at_once_one_packs_and_the_other_says_who_does(overlay):
 @pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_one_that_is_told_to_end_leaves_nothing(overlay, number, status):
     process = started(overlay)
-    pids = open('/proc/%d/task/%d/children' % (process.pid, process.pid)).read().split()
+    below = descendants(process.pid)
     process.send_signal(number)
     _, said = process.communicate(timeout=10)
     assert process.returncode == status and b'Traceback' not in said
     assert os.listdir(overlay.root) == ['user-software']
-    assert pids and not [pid for pid in pids if os.path.exists('/proc/%s' % pid)]
+    assert [line for line in below.values() if 'mksquashfs' in line]
+    assert_gone(below)
 
 
 def test_after_one_that_was_killed_the_next_goes_on(overlay):
     process = started(overlay)
-    child = int(open('/proc/%d/task/%d/children' % (process.pid, process.pid)).read().split()[0])
+    below = descendants(process.pid)
     while not (overlay.root / ('user-software.squashfs.new-%d' % process.pid)).exists():
         time.sleep(0.02)
     process.kill()
     process.communicate()
-    os.killpg(child, signal.SIGKILL)
+    assert_gone(below)
     assert {'.pack.lock', 'user-software.squashfs.new-%d' % process.pid} <= set(os.listdir(overlay.root))
     (overlay.root / 'user-software.new-1' / 'half').mkdir(parents=True)
     (overlay.root / 'user-software.new-1' / 'half').chmod(0o555)
