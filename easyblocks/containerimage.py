@@ -111,14 +111,11 @@ class ContainerImage(EasyBlock):
 
     def load_module(self, *args, **kwargs):
         """For test cases, which come before the installation is in its place: one that EasyBuild makes for the test."""
+        if not self.module_text:
+            return super().load_module(*args, **kwargs)
         text, self.module_text = self.module_text, None
-        try:
-            if text:
-                self.load_fake_module()
-            else:
-                super().load_module(*args, **kwargs)
-        finally:
-            self.module_text = text
+        self.load_fake_module()
+        self.module_text = text
 
     def _withdraw(self):
         self.installdir = self.standing.root
