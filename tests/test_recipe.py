@@ -204,6 +204,8 @@ WHERE = 'jax-24.10-singularity.eb'
 @pytest.mark.parametrize('change, expected', [
     ({"['nvidia-gpu']": "'nvidia-gpu'"},
      ":13: needs must be a list of words, not the text 'nvidia-gpu'\nhint: write needs = ['nvidia-gpu']"),
+    ({"['nvidia-gpu']": "None"},
+     ":13: needs must be a list of words, not nothing\nhint: write needs = ['nvidia-gpu']"),
     ({"['nvidia-gpu']": "['nvidia-gpu', 3]"},
      ":13: needs[1] must be a word of small letters, digits and -, not the number 3\nhint: put it in quotes"),
     ({"['nvidia-gpu']": "['Nvidia GPU']"},
