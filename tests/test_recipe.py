@@ -206,6 +206,9 @@ WHERE = 'jax-24.10-singularity.eb'
      ":13: needs must be a list of words, not the text 'nvidia-gpu'\nhint: write needs = ['nvidia-gpu']"),
     ({"['nvidia-gpu']": "None"},
      ":13: needs must be a list of words, not nothing\nhint: write needs = ['nvidia-gpu']"),
+    ({"['python', 'pip']": "''"},
+     ":15: commands must be a list of commands, or {name: command inside}, not the text ''\n"
+     "hint: write commands = ['']"),
     ({"['nvidia-gpu']": "['nvidia-gpu', 3]"},
      ":13: needs[1] must be a word of small letters, digits and -, not the number 3\nhint: put it in quotes"),
     ({"['nvidia-gpu']": "['Nvidia GPU']"},

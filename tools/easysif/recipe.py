@@ -33,9 +33,6 @@ OURS = {
 #: EasyBuild's parameters that are read here
 _THEIRS = ('homepage', 'description', 'sanity_check_commands')
 
-#: those of both that are never None
-_LISTS = ('needs', 'commands', 'container_env', 'binds', 'sanity_check_commands')
-
 LARGEST = 4 << 20  #: bytes that a recipe may have
 _MOST_BITS = 256   #: of a number: one of thousands of digits cannot even be printed
 
@@ -154,7 +151,7 @@ def validate(values, where, lines=None, path=None):
         errors.append((line, EasySIFError('%s:%d' % (where, line) if line else where, what, **kwargs)))
 
     known = schema.load('recipe')['properties']
-    given = {key: value for key, value in values.items() if key not in known or not _is_unset(key, value)}
+    given = {key: value for key, value in values.items() if key not in known or not _is_unset(value, known[key])}
     complete = {}
     for key in given:
         try:
@@ -190,9 +187,11 @@ class _NotData(Exception):
         self.node, self.hint = node, hint
 
 
-def _is_unset(key, value):
-    """Tell whether a value is what EasyBuild gives to a parameter that is not set (bool)."""
-    return value in ('', [], (), {}) or value is None and key not in _LISTS
+def _is_unset(value, rules):
+    """Tell whether a value is what EasyBuild gives to a parameter of such a type that is not set (bool)."""
+    empty = {'string': (None, ''), 'array': ([], ()), 'object': ({},)}
+    types = rules.get('type', list(empty)) if isinstance(rules, dict) else list(empty)
+    return any(value in empty[one] for one in ([types] if isinstance(types, str) else types))
 
 
 def _text(path, where):
