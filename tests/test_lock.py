@@ -516,6 +516,16 @@ def test_a_dead_ones_lock_that_cannot_be_removed_is_said(path, held, reason):
         path.chmod(0o755)
 
 
+def test_one_can_ask_whether_nobody_has_it_for_certain(path, held):
+    assert Lock(path, 'x').is_free()
+    with Lock(path, 'y'):
+        assert not Lock(path, 'x').is_free()
+    held()
+    assert Lock(path, 'x').is_free() and path.exists()
+    (path / 'holder').unlink()
+    assert not Lock(path, 'x').is_free()
+
+
 def test_what_killed_ones_left_beside_it_goes(path):
     aside = Lock(path, 'x')._aside
     for name in ('1', '2'):

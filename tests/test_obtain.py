@@ -3,11 +3,14 @@
 
 import json
 import os
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 import toys
+from easysif import holder
 from easysif import obtain as module
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
@@ -101,6 +104,57 @@ def test_only_one_process_makes_an_image(world):
     assert str(caught.value).startswith('toy-1.0.eb: another process is at work here\n') and not world.made
 
 
+def test_one_may_wait_for_the_process_that_makes_it(world):
+    told, target = [], os.path.join(world.places.downloads, 'toy-1.0-aaaaaaaaaaaa.sif')
+    world.places = replace(world.places, lock={'wait': None, 'tell': told.append})
+    with Lock(target + '.lock', 'another') as lock:
+        threading.Timer(0.5, lock.__exit__, (None, None, None)).start()
+        assert world.obtain().path == target
+    assert len(told) == 1 and told[0].startswith('waiting for process %d of ' % os.getpid())
+
+
+def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):
+    """A living one, one that cannot be seen from here, and files that are not of ours."""
+    downloads = world.places.downloads
+    os.makedirs(downloads)
+
+    def leave(digit, **record):
+        target = os.path.join(downloads, 'toy-1.0-%s.sif' % (digit * 12))
+        for name in (target + '.part-17', os.path.join(downloads, '.%s.json.new-17' % os.path.basename(target))):
+            with open(name, 'w'):
+                pass
+        if record:
+            os.mkdir(target + '.lock')
+            with open(os.path.join(target + '.lock', 'holder'), 'w') as handle:
+                json.dump(dict(json.loads(holder.write('x', '')), **record), handle)
+
+    for digit, record in zip('abcde', ({'pid': 4194305}, {'pid': 4194305}, {}, {'user': 'alice'}, {'host': 'another'})):
+        leave(digit, **record)
+    for name in ('other.sif.part-1', 'toy-1.0-cccccccccccc.sif.partial', 'toy-1.0-cccccccccccc.sif.lock.part-1'):
+        with open(os.path.join(downloads, name), 'w'):
+            pass
+    world.obtain()
+    assert sorted(os.listdir(downloads)) == sorted([
+        'toy-1.0-aaaaaaaaaaaa.sif', 'toy-1.0-aaaaaaaaaaaa.sif.json', 'other.sif.part-1',
+        'toy-1.0-cccccccccccc.sif.partial', 'toy-1.0-cccccccccccc.sif.lock.part-1',
+        *('%stoy-1.0-%s.sif%s' % (dot, digit * 12, end) for digit in 'de'
+          for dot, end in (('', '.part-17'), ('', '.lock'), ('.', '.json.new-17')))])
+
+
+def test_an_image_is_not_put_where_another_one_makes_it_by_now(world, monkeypatch):
+    """As after this process was suspended for long."""
+    make = module.build.from_registry
+
+    def lose(_, part, *others):
+        make(_, part, *others)
+        os.unlink(os.path.join(part.rpartition('.part-')[0] + '.lock', 'holder'))
+
+    monkeypatch.setattr(module.build, 'from_registry', lose)
+    with pytest.raises(EasySIFError, match='toy-1.0.eb: the lock was lost'):
+        world.obtain()
+    assert os.listdir(world.places.downloads) == []
+
+
 def test_what_another_process_has_made_meanwhile_is_taken(world, monkeypatch):
     got = world.obtain()
     kept = os.path.join(os.path.dirname(world.places.downloads), 'kept')
@@ -108,6 +162,7 @@ def test_what_another_process_has_made_meanwhile_is_taken(world, monkeypatch):
 
     class Slow(Lock):
         def __enter__(self):
+            os.makedirs(world.places.downloads, exist_ok=True)
             for name in os.listdir(kept):
                 os.rename(os.path.join(kept, name), os.path.join(world.places.downloads, name))
             return super().__enter__()

@@ -67,6 +67,11 @@ class Lock:
     def __exit__(self, *_):
         self._give_back()
 
+    def is_free(self):
+        """Return whether nobody has it for certain: none is there, or its holder is known to be dead (bool)."""
+        with self._look() as found:
+            return not found or bool(holder.is_dead(found.record))
+
     def check(self):
         """Make sure that it is still ours: to be called right before something is published.
 

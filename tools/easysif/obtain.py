@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -15,6 +16,8 @@ from easysif.images import build, registry, sif
 from easysif.images.place import sha256_of
 from easysif.images.reference import DEFINITION, DOCKER, parse
 from easysif.lock import Lock
+
+LEFT = re.compile(r'(.+-[0-9a-f]{12}\.sif)\.(part-[0-9]+|lock)')  #: what a killed process may leave in the downloads
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Places:
     :param work: directory for temporary files, which others may use, too (str)
     :param log: file that takes the output of a build (str)
     :param previous: the installation that stands there now, as (root, manifest), or None
+    :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process fetches the same image (dict)
     """
 
     find_file: object
@@ -64,6 +68,7 @@ class Places:
     work: str
     log: str
     previous: Optional[tuple] = None
+    lock: dict = field(default_factory=dict)
 
 
 def obtain(recipe, site, runtime, places):
@@ -128,7 +133,7 @@ def _from_registry(reference, recipe, site, runtime, places):
         build.from_registry(resolved, part, runtime, site, places.work, places.log, recipe.where)
         return origin
 
-    return _make(target, same, make, recipe.where)
+    return _make(target, same, make, recipe, places)
 
 
 def _from_definition(reference, recipe, site, runtime, places):
@@ -148,7 +153,7 @@ def _from_definition(reference, recipe, site, runtime, places):
 
     # not the installed one: to rebuild from a definition is to get what its packages are now
     return _make(_target(recipe, places, written), lambda image: image.get('definition_sha256') == written, make,
-                 recipe.where)
+                 recipe, places)
 
 
 def _target(recipe, places, digest):
@@ -161,13 +166,13 @@ def _record(target):
     return target + '.json'
 
 
-def _make(target, fits, make, where):
+def _make(target, fits, make, recipe, places):
     """Make an image, and the record of its origin beside it, which is there only if the image is complete.
 
     One of several processes that share the directory makes it; what another one has made since is taken.
     """
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with Lock(target + '.lock', where):
+    with Lock(target + '.lock', recipe.where, **places.lock) as lock:
+        _sweep(places.downloads, recipe.where, target)
         known = _fetched(target, fits)
         if known:
             return known
@@ -175,6 +180,7 @@ def _make(target, fits, make, where):
         try:
             origin = make(part)
             sha256 = _sync(part)
+            lock.check()
             if os.path.exists(_record(target)):
                 os.unlink(_record(target))
             os.rename(part, target)
@@ -183,6 +189,25 @@ def _make(target, fits, make, where):
                 os.unlink(part)
         files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
     return Obtained(target, own=True, fetched=True, expected=sha256, origin=origin)
+
+
+def _sweep(directory, where, ours):
+    """Remove what killed processes left of images that they were making: of our own, and of what nobody makes now."""
+    for target in {match.group(1) for match in map(LEFT.fullmatch, os.listdir(directory)) if match}:
+        target = os.path.join(directory, target)
+        lock = Lock(target + '.lock', where)
+        if target == ours:
+            _clear(target)
+        elif lock.is_free():
+            with suppress(EasySIFError), lock:  # another one may be faster
+                _clear(target)
+
+
+def _clear(target):
+    files.sweep(_record(target))
+    for part in glob.glob(glob.escape(target) + '.part-*'):
+        with suppress(OSError):
+            os.unlink(part)
 
 
 def _sync(path):
