@@ -5,6 +5,7 @@ The work is done in the library ``easysif``; what stands here is how a step diff
 """
 
 import os
+import stat
 import sys
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from easysif.data import check_version
 from easysif.errors import EasySIFError
 from easysif.install import Install
 from easysif.manifest import read as read_manifest
+from easysif.modes import Modes, check_replaceable
 from easysif.obtain import Places
 from easysif.recipe import OURS, read, validate
 from easysif.site import resolve
@@ -42,7 +44,10 @@ class ContainerImage(EasyBlock):
 
     def __init__(self, *args, **kwargs):
         """An image needs no compiler, and only bin/ belongs on a search path."""
+        self.modes = Modes(os.path.dirname(install_path()))
+        os.umask(self.modes.umask)  # from here to the end: EasyBuild copies its log when we are done
         super().__init__(*args, **kwargs)
+        self.modes.lend(self.logfile)
         self.toolchain.options['rpath'] = False
         self.module_load_environment.replace({'PATH': ['bin']})
         self.easysif = self.last_step = self.test_results = None
@@ -103,6 +108,7 @@ class ContainerImage(EasyBlock):
             self.standing.publish(self.easysif.complete(self.standing, self.module_text, self.test_results))
             self.published, self.installdir = True, self.standing.root
             self._warn(self.easysif.finish(self.installdir))
+            self.modes.give(self.standing.module, *map(os.path.dirname, self.standing.links), self.installdir)
             self.standing.clear()
             self.invalidate_module_caches(self.module_generator.get_modules_path())
             self.modules_tool.update()
@@ -228,6 +234,8 @@ class ContainerImage(EasyBlock):
     def permissions_step(self):
         """The image is for reading only, whatever else is writable."""
         super().permissions_step()
+        if not self.dry_run and self.group is None:
+            self.modes.give_all(self.installdir, stat.S_IWGRP if build_option('group_writable_installdir') else 0)
         image = '' if self.dry_run else os.path.join(self.installdir, self.easysif.installation.sif_name)
         if os.path.isfile(image) and not os.path.islink(image):
             adjust_permissions(image, 0o222, add=False, recursive=False)
@@ -242,6 +250,8 @@ class ContainerImage(EasyBlock):
                                os.path.relpath(self.installdir, install_path()))
         if not self.dry_run:
             self.easysif.check(writes=not build_option('sanity_check_only'))
+            if not build_option('sanity_check_only'):
+                check_replaceable(recipe.where, self.installdir, self.standing.module)
 
     def _recipe(self):
         """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from easysif import files, site_files
 from easysif.errors import EasySIFError
+from easysif.modes import Modes
 from easysif.run import failure, run
 
 
@@ -34,12 +35,13 @@ class ContainerRoot:
         :raises EasySIFError: it cannot be made
         """
         self.marker = site_files.mark(self.prefix)
-        is_new = not os.path.isdir(self.path)
+        is_new, modes = not os.path.isdir(self.path), Modes(self.prefix)
         if not self.is_used(root):
             return
         if is_new:
             self.made = self.path
             os.makedirs(self.path, exist_ok=True)
+            modes.give(self.path)
         if not python_env:
             return
         if not os.path.lexists(os.path.join(self.path, 'user-software.squashfs')):
@@ -47,6 +49,8 @@ class ContainerRoot:
         result = run([os.path.join(root, 'easysif', 'wrapper'), 'make-venv'], env=self.env, check=False)
         if result.status:
             raise self._failure(result, 'the virtual environment of the overlay could not be made')
+        if is_new:
+            modes.give_overlay(self.path)
 
     def undo(self):
         """Take back what was made. Nothing that goes wrong with it is an error: there is one already."""

@@ -96,13 +96,17 @@ def remove_tree(path):
         return
     if not os.path.isdir(path):
         return
-    os.chmod(path, stat.S_IRWXU)
+    _open(path)
     for parent, directories, _ in os.walk(path):
         for name in directories:
-            inner = os.path.join(parent, name)
-            if not os.path.islink(inner):
-                os.chmod(inner, stat.S_IRWXU)
+            if not os.path.islink(os.path.join(parent, name)):
+                _open(os.path.join(parent, name))
     shutil.rmtree(path)
+
+
+def _open(directory):
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):  # another user's may be open to us all the same
+        os.chmod(directory, stat.S_IRWXU)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 
 from easysif import files, runtime
 from easysif.errors import EasySIFError
+from easysif.modes import Modes
 from easysif.module import literal
 from easysif.render import lua_quote, shell_quote
 
@@ -24,8 +25,10 @@ def apply(prefix, site):
     :param site: the resolved site (Site)
     :raises EasySIFError: a file cannot be written
     """
+    directory = os.path.join(prefix, 'easysif')
     marker = mark(prefix)
-    return ([marker] if marker else []) + write(os.path.join(prefix, 'easysif'), site)
+    with Modes(prefix).publishing(*(os.path.join(directory, name) for name in ('site.lua', 'site.sh'))):
+        return ([marker] if marker else []) + write(directory, site)
 
 
 def mark(prefix):
@@ -34,7 +37,8 @@ def mark(prefix):
     Whoever may write this file uses the overlays of this prefix; it is made once, so it keeps its owner.
     """
     marker = os.path.join(prefix, 'easysif', 'prefix.json')
-    return marker if not os.path.exists(marker) and files.write(marker, '{"schema": 1}\n') else None
+    with Modes(prefix).publishing(marker):
+        return marker if not os.path.exists(marker) and files.write(marker, '{"schema": 1}\n') else None
 
 
 def write(directory, site):
