@@ -99,7 +99,10 @@ class HasSize:
 
 @dataclass(frozen=True)
 class Mine:
-    """The user may write the file; root only if root owns it: no administrator becomes a user by loading a module."""
+    """The user may write the file as its owner or, unless that is root, as one of its group.
+
+    Who may write it by other means, as an administrator may, does not become its user by loading a module.
+    """
 
     path: tuple
 

@@ -28,14 +28,20 @@ local function valid_squashfs(path)
     return used >= 96 and lfs.attributes(path, "size") >= used
 end
 
+local function shared(path) return lfs.attributes(path, "permissions"):sub(5, 5) == "w" end
+
 local function mine(path)
     local file = io.open(path, "r+")
     if not file then return false end
     file:close()
     local status = io.open("/proc/self/status")
-    local user = status and status:read("*a"):match("Uid:%s*(%d+)")
-    if status then status:close() end
-    return user ~= "0" or lfs.attributes(path, "uid") == 0
+    if not status then return false end
+    local text = status:read("*a")
+    status:close()
+    local user = tonumber(text:match("Uid:%s*%d+%s+(%d+)"))
+    if user == lfs.attributes(path, "uid") then return true end
+    local groups = text:match("Gid:%s*%d+%s+(%d+)") .. " " .. text:match("Groups:([^\n]*)") .. " "
+    return user ~= 0 and shared(path) and (" " .. groups):find("%s" .. lfs.attributes(path, "gid") .. "%s") ~= nil
 end
 
 -- The site file is data that `easysif site apply` wrote; the installation's own copy serves where it cannot be read,
@@ -78,13 +84,20 @@ local function warn(...)
     if LmodMsgRaw then LmodMsgRaw(say("", ...), "\n") else LmodMessage(say(...)) end -- raw: does not fold long paths
 end
 
+-- For the user alone, or for the group that may write where it is made, whatever the umask.
 local function make_directory(path)
-    if mode() ~= "load" then return end
+    if mode() ~= "load" or is_directory(path) then return end
+    local above = path
+    repeat above = above:match("^(.*)/") until above == "" or is_directory(above)
+    local fine, posix = pcall(require, "posix.sys.stat")
+    local users = fine and posix.umask(63)
+    if users and shared(above .. "/") then posix.umask(users - math.floor(users / 8) % 8 * 8) end
     local position = 1
     while position do
         position = path:find("/", position + 1, true)
         lfs.mkdir(position and path:sub(1, position - 1) or path)
     end
+    if users then posix.umask(users) end
 end
 
 -- Lmod gives a newline to the shell as it is, which then runs what follows it: no such value is set, and a variable
