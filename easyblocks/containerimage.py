@@ -5,15 +5,15 @@ The work is done in the library ``easysif``; what stands here is how a step diff
 """
 
 import os
-import stat
 import sys
 from contextlib import contextmanager
 
 from easysif.data import check_version
 from easysif.errors import EasySIFError
+from easysif.files import existing_directory
 from easysif.install import Install
 from easysif.manifest import read as read_manifest
-from easysif.modes import Modes, check_replaceable
+from easysif.modes import Modes
 from easysif.obtain import Places
 from easysif.recipe import OURS, read, validate
 from easysif.site import resolve
@@ -25,7 +25,7 @@ from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.framework.easyconfig.tools import get_paths_for
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
-from easybuild.tools.filetools import adjust_permissions, compute_checksum, mkdir, read_file, verify_checksum
+from easybuild.tools.filetools import compute_checksum, mkdir, read_file, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.run import run_shell_cmd
 
@@ -232,13 +232,10 @@ class ContainerImage(EasyBlock):
         return modules
 
     def permissions_step(self):
-        """The image is for reading only, whatever else is writable."""
+        """The image is for reading only, and what else the prefix grants is granted, unless EasyBuild was told more."""
         super().permissions_step()
-        if not self.dry_run and self.group is None:
-            self.modes.give_all(self.installdir, stat.S_IWGRP if build_option('group_writable_installdir') else 0)
-        image = '' if self.dry_run else os.path.join(self.installdir, self.easysif.installation.sif_name)
-        if os.path.isfile(image) and not os.path.islink(image):
-            adjust_permissions(image, 0o222, add=False, recursive=False)
+        if not self.dry_run:
+            self.easysif.permit(self.modes, self.group, build_option('group_writable_installdir'))
 
     def _prepare(self):
         check_version(VERSION, os.path.abspath(__file__))
@@ -249,9 +246,7 @@ class ContainerImage(EasyBlock):
         self.easysif = Install(recipe, resolve().site, os.path.dirname(install_path()), self.installdir,
                                os.path.relpath(self.installdir, install_path()))
         if not self.dry_run:
-            self.easysif.check(writes=not build_option('sanity_check_only'))
-            if not build_option('sanity_check_only'):
-                check_replaceable(recipe.where, self.installdir, self.standing.module)
+            self.easysif.check(None if build_option('sanity_check_only') else self.standing.module)
 
     def _recipe(self):
         """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""
@@ -274,10 +269,7 @@ class ContainerImage(EasyBlock):
 
     def _places(self):
         downloads = os.path.join(source_paths()[0], self.name[0].lower(), self.name)
-        existing = downloads
-        while not os.path.isdir(existing):
-            existing = os.path.dirname(existing)
-        if not os.access(existing, os.W_OK):
+        if not os.access(existing_directory(downloads), os.W_OK):
             downloads = self.builddir
         work = self.easysif.site.tmp_dir or self.builddir
         mkdir(work, parents=True)

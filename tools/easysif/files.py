@@ -154,6 +154,13 @@ def undisturbed():
             signal.raise_signal(number)
 
 
+def existing_directory(path):
+    """Return the path if it is a directory, else the nearest one above it that is there (str)."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def sync(directory):
     """Bring a directory with all that is in it to the disk."""
     for parent, _, names in os.walk(directory):

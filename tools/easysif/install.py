@@ -17,6 +17,7 @@ from easysif.images.inspect import Conda, look_inside
 from easysif.images.place import place
 from easysif.images.reference import FILE, parse
 from easysif.images.sif import read as read_sif
+from easysif.modes import check_replaceable
 from easysif.module import Command, Installation, module_plan
 from easysif.obtain import obtain
 from easysif.run import failure, run
@@ -49,10 +50,10 @@ class Install:
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = self.containerroot = None
 
-    def check(self, writes=True):
+    def check(self, module=None):
         """Find out what would fail later, before anything is made.
 
-        :param writes: something is to be installed (bool)
+        :param module: the module file (str), None where nothing is to be installed
         :raises EasySIFError: the prefix cannot be used, the site lacks a need, or a tool is missing
         """
         for characters, who, named in UNUSABLE:
@@ -63,15 +64,14 @@ class Install:
         check_needs(self.recipe, self.site)
         self.runtime = runtime.find(self.site, self.recipe.where)
         self.containerroot = ContainerRoot(self.recipe.where, self.prefix, self.module, self.runtime.environment())
-        if not writes:
+        if not module:
             return
-        existing = os.path.dirname(self.root)
-        while not os.path.isdir(existing):
-            existing = os.path.dirname(existing)
+        existing = files.existing_directory(os.path.dirname(self.root))
         if not os.access(existing, os.W_OK | os.X_OK):
             raise EasySIFError(self.recipe.where, 'the prefix is read-only for you',
                                facts=[('prefix', self.prefix), ('not writable', existing)],
                                hint='eb --prefix <a directory of yours> %s' % self.recipe.where)
+        check_replaceable(self.recipe.where, self.root, module)
         for tool in ('mksquashfs', 'unsquashfs'):
             if not shutil.which(tool):
                 raise EasySIFError(self.recipe.where, '%s is not on PATH' % tool, exit_code=TOOL,
@@ -126,6 +126,19 @@ class Install:
         # while it is tested it reads its own site files: those of the prefix may say what the site was before
         files.write(os.path.join(self.root, manifest.UNTESTED), '')
         manifest.write(self.root, self.manifest)  # not the last word, but with the permissions that EasyBuild gives
+
+    def permit(self, modes, restricted, group_writes):
+        """Let others do with the new installation what the prefix grants; its image is for reading only.
+
+        :param modes: what it grants (Modes)
+        :param restricted: EasyBuild has made it a group's alone, which stays (true or false)
+        :param group_writes: EasyBuild was told that the group may write (bool)
+        """
+        if not restricted:
+            modes.give_all(self.root, 0o020 if group_writes else 0)
+        image = os.path.join(self.root, self.installation.sif_name)
+        if os.path.isfile(image) and not os.path.islink(image) and os.stat(image).st_mode & 0o222:
+            os.chmod(image, os.stat(image).st_mode & 0o555)
 
     def resume(self):
         """Take what was installed as it is: for a new module file without a new image.

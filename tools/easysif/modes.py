@@ -8,6 +8,7 @@ import stat
 import struct
 from contextlib import contextmanager, suppress
 
+from easysif import files
 from easysif.errors import EasySIFError
 
 ACCESS, DEFAULT = 'system.posix_acl_access', 'system.posix_acl_default'
@@ -129,9 +130,7 @@ def check_replaceable(where, root, module):
     :param module: the module file (str), whether it is there or not
     :raises EasySIFError: something in it is another user's, and closed to us
     """
-    above = os.path.dirname(module)
-    while not os.path.isdir(above):
-        above = os.path.dirname(above)
+    above = files.existing_directory(os.path.dirname(module))
     closed = [parent for parent, _, _ in os.walk(root) if not _is_open(parent)]
     closed += [] if _is_open(above) else [above]
     if closed:
