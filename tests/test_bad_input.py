@@ -183,6 +183,12 @@ def test_a_read_only_prefix(refused, tmp_path):
             % (prefix, prefix), 'hint: eb --prefix <a directory of yours> toy-1.0.eb', prefix=prefix)
 
 
+def test_a_module_of_the_same_name_that_is_loaded(refused, tmp_path):
+    refused('toy-1.0.eb: a module of toy is loaded\n  EBROOTTOY  /some/where\n'
+            'hint: module unload toy, then the same again', prefix=tmp_path / 'a' / 'prefix',
+            env={'EBROOTTOY': '/some/where'})
+
+
 def test_modules_in_tcl(refused, tmp_path):
     refused('toy-1.0.eb: modules in Tcl are not made yet\nhint: eb --module-syntax=Lua',
             prefix=tmp_path / 'a' / 'prefix', args=['--module-syntax=Tcl'])

@@ -54,7 +54,7 @@ class Install:
         """Find out what would fail later, before anything is made.
 
         :param module: the module file (str), None where nothing is to be installed
-        :raises EasySIFError: the prefix cannot be used, the site lacks a need, or a tool is missing
+        :raises EasySIFError: the prefix cannot be used, the site lacks a need, a tool is missing, the module is loaded
         """
         for characters, who, named in UNUSABLE:
             if any(char in self.prefix for char in characters):
