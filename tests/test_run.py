@@ -141,6 +141,8 @@ def test_what_it_is_to_read_and_what_it_prints_may_be_large():
     result = run(['sh', '-c', 'tee /dev/stderr'], stdin=text)
     assert result.stdout == result.stderr == text
     assert run(['true'], stdin=text).status == 0
+    began = time.monotonic()
+    assert len(run(['cat'], stdin='x' * (1 << 25)).stdout) == 1 << 25 and time.monotonic() - began < 10
     assert run(['cat'], stdin='').stdout == run(['cat']).stdout == ''
 
 

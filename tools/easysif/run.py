@@ -75,7 +75,7 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
         if sink:
             sink.close()
     with command:
-        status, out, err = command.communicate((stdin or '').encode(), timeout)
+        status, out, err = command.communicate(memoryview((stdin or '').encode()), timeout)
     result = Result(tuple(argv), status, out if binary else _text(out), _text(err))
     if check and result.status != 0:
         raise failure(result, log)
@@ -181,7 +181,7 @@ class _Command:
                 self._reply()
 
     def communicate(self, text, timeout):
-        """Give the command what it reads, and return its exit status and both outputs (int, bytes, bytes)."""
+        """Give the command what it reads (memoryview); return exit status and both outputs (int, bytes, bytes)."""
         deadline, stopped = None if timeout is None else time.monotonic() + timeout, False
         with selectors.DefaultSelector() as selector:
             for source in (self._link, *self._outputs):
@@ -207,11 +207,11 @@ class _Command:
         return (status, *(bytes(output) for output in self._outputs.values()), b'', b'')[:3]
 
     def _feed(self, text):
-        """Write some of a text, and return what is left of it; nothing where the command reads no more (bytes)."""
+        """Write some of a text, and return what is left of it; nothing where the command reads no more (memoryview)."""
         try:
             return text[os.write(self._input.fileno(), text[:select.PIPE_BUF]):] if text else text
         except BrokenPipeError:
-            return b''
+            return text[:0]
 
     def _take(self, source):
         """Take what one of them has for us; return whether there may be more (bool)."""
