@@ -66,6 +66,11 @@ class Install:
         self.containerroot = ContainerRoot(self.recipe.where, self.prefix, self.module, self.runtime.environment())
         if not module:
             return
+        variable = 'EBROOT' + self.recipe.env_suffix
+        if variable in os.environ:  # EasyBuild refuses it, too, but only when the image has been fetched
+            raise EasySIFError(self.recipe.where, 'a module of %s is loaded' % self.recipe.name,
+                               facts=[(variable, os.environ[variable])],
+                               hint='module unload %s, then the same again' % self.recipe.name)
         existing = files.existing_directory(os.path.dirname(self.root))
         if not os.access(existing, os.W_OK | os.X_OK):
             raise EasySIFError(self.recipe.where, 'the prefix is read-only for you',
