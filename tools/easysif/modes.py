@@ -32,7 +32,10 @@ class Modes:
             umask = os.umask(0o077)
             os.umask(umask)
             mode, self.group = 0o777 & ~umask, None
-        self.bits = 0o700 | mode & 0o005 | _group_bits(prefix, mode)
+        group = _group_bits(prefix, mode)
+        if mode & stat.S_IWOTH:  # as directories for temporary files are, which are no group's
+            group &= 0o050
+        self.bits = 0o700 | mode & 0o005 | group
         self.is_shared = self.group is not None and bool(self.bits & stat.S_IWGRP)
 
     @property
@@ -96,7 +99,7 @@ class Modes:
 
     def _give(self, path, bits):
         """Let group and others do what the owner may, within limits."""
-        with suppress(OSError):  # gone meanwhile, or of a group that is not ours
+        with suppress(OSError):  # gone meanwhile
             info = os.lstat(path)
             if info.st_uid != os.geteuid() or not (stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)):
                 return
@@ -105,7 +108,8 @@ class Modes:
             new = mode & ~0o077 | (own >> 3 | own >> 6) & bits
             if self.is_shared:
                 if info.st_gid != self.group:
-                    os.chown(path, -1, self.group)
+                    with suppress(OSError):  # not our group
+                        os.chown(path, -1, self.group)
                 if stat.S_ISDIR(info.st_mode):
                     new |= stat.S_ISGID
             if new != stat.S_IMODE(os.lstat(path).st_mode):

@@ -250,8 +250,9 @@ def main(argv=None):
         parser.add_argument('--' + option, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     overlay = Overlay(options.containerroot, options.module)
-    if os.path.isdir(overlay.root) and os.stat(overlay.root).st_mode & stat.S_IWGRP:
-        os.umask(os.umask(0o077) & ~0o070)  # shared by a group, which may do with it what we may
+    mode = os.stat(overlay.root).st_mode if os.path.isdir(overlay.root) else 0
+    if mode & stat.S_IWGRP:  # a group shares it
+        os.umask(0o077 & ~mode | stat.S_IWOTH)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='backslashreplace')
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -28,7 +28,8 @@ local function valid_squashfs(path)
     return used >= 96 and lfs.attributes(path, "size") >= used
 end
 
-local function shared(path) return lfs.attributes(path, "permissions"):sub(5, 5) == "w" end
+-- Written by a group, and not by everybody as directories for temporary files are.
+local function shared(path) return (lfs.attributes(path, "permissions") or ""):match("^....w..[^w]") end
 
 local function mine(path)
     local file = io.open(path, "r+")
@@ -41,7 +42,7 @@ local function mine(path)
     local user = tonumber(text:match("Uid:%s*%d+%s+(%d+)"))
     if user == lfs.attributes(path, "uid") then return true end
     local groups = text:match("Gid:%s*%d+%s+(%d+)") .. " " .. text:match("Groups:([^\n]*)") .. " "
-    return user ~= 0 and shared(path) and (" " .. groups):find("%s" .. lfs.attributes(path, "gid") .. "%s") ~= nil
+    return user ~= 0 and shared(path) ~= nil and (" " .. groups):find("%s" .. lfs.attributes(path, "gid") .. "%s") ~= nil
 end
 
 -- The site file is data that `easysif site apply` wrote; the installation's own copy serves where it cannot be read,
@@ -84,14 +85,15 @@ local function warn(...)
     if LmodMsgRaw then LmodMsgRaw(say("", ...), "\n") else LmodMessage(say(...)) end -- raw: does not fold long paths
 end
 
--- For the user alone, or for the group that may write where it is made, whatever the umask.
+-- For the user alone, or for all for whom that directory is in which a group makes it, whatever the umask.
 local function make_directory(path)
     if mode() ~= "load" or is_directory(path) then return end
     local above = path
     repeat above = above:match("^(.*)/") until above == "" or is_directory(above)
     local fine, posix = pcall(require, "posix.sys.stat")
     local users = fine and posix.umask(63)
-    if users and shared(above .. "/") then posix.umask(users - math.floor(users / 8) % 8 * 8) end
+    local others = users and shared(above .. "/")
+    if others then posix.umask(others:sub(7, 7) == "r" and 2 or 7) end
     local position = 1
     while position do
         position = path:find("/", position + 1, true)

@@ -20,8 +20,9 @@ import stat
 import sys
 from pip._internal.cli.main import main
 if __name__ == '__main__':
-    if os.stat(sys.prefix).st_mode & stat.S_IWGRP:  # a group shares the overlay
-        os.umask(os.umask(0o077) & 0o705 | 0o002)
+    mode = os.stat(sys.prefix).st_mode
+    if mode & stat.S_IWGRP:  # a group shares the overlay
+        os.umask(0o077 & ~mode | stat.S_IWOTH)
     sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
     sys.exit(main())
 '''
