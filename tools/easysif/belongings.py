@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where all that belongs to an installed module is: installation, module file, links, the user's directory."""
+
+import os
+import re
+from contextlib import suppress
+
+from easysif import installed, inventory, manifest
+from easysif.errors import EasySIFError
+from easysif.standing import Standing
+
+#: what is run when an installation is asked for its overlay, below it
+ASKED = ('easysif/wrapper', 'easysif/module.sh', 'easysif/site.sh')
+
+#: left of a file that was being written when its writer was killed
+LITTER = re.compile(r'^\.(.+)\.new-\d+$')
+
+#: files of a directory of modules that may name the default version
+DEFAULTS = ('.modulerc.lua', '.modulerc', '.version')
+
+
+class Belongings:
+    """An installed module and where all of it is.
+
+    ``prefix`` and ``root`` are spelled as EasyBuild spelled them, where that is known: locks and module files have
+    them so, however the user came there. ``record`` is the manifest (dict), None where the installation is gone and
+    only the module file is left; ``places`` is where module file and links can be (list of str), ``defaults`` are the
+    links that make the module the default of its name.
+
+    :param name: as in ``jax/24.10`` (str)
+    :param prefix: EasyBuild's install path (str)
+    :raises EasySIFError: the manifest cannot be used, or is of another module
+    """
+
+    def __init__(self, name, prefix):
+        self.name, self.prefix, self.root = name, prefix, os.path.join(prefix, 'software', name)
+        self.record = inventory.read(name, self.root) if os.path.lexists(self.root) else None
+        recorded = self.record and self.record['modulefile']
+        ending = os.sep + name + '.lua'
+        paths = [recorded['path'], *recorded['links']] if recorded else []
+        if self.record and self.record['module'] != name or not all(path.endswith(ending) for path in paths):
+            raise EasySIFError(name, '%s is of another module' % manifest.NAME,
+                               facts=[('file', os.path.join(self.root, manifest.NAME)),
+                                      ('recorded', ', '.join([self.record['module'], *paths]))],
+                               hint=inventory.rebuild(name))
+        self.module = paths[0] if paths else os.path.join(prefix, 'modules', 'all') + ending
+        self._spell(os.path.join('modules', 'all') + ending)
+        self.places = sorted({*paths, self.module, *_places(os.path.dirname(self.module[:-len(ending)]), ending)})
+        self.links = [path for path in self.places if path in paths[1:] or _leads(path, self.module)]
+        defaults = [os.path.join(os.path.dirname(path), 'default') for path in self.places]
+        self.defaults = [path for path in defaults if _leads(path, os.path.basename(ending))]
+
+    def _spell(self, below):
+        prefix = self.module[:-len(below) - 1]
+        with suppress(OSError):
+            if self.module.endswith(os.sep + below) and os.path.samefile(prefix, self.prefix):
+                self.prefix, self.root = prefix, os.path.join(prefix, 'software', self.name)
+
+    def standing(self):
+        """Return the place of the installation, with the lock that ``eb`` takes as well (Standing)."""
+        return Standing(self.root, self.name, self.module, self.links)
+
+    def is_sound(self):
+        """Tell whether what runs when the installation is asked is still what was installed (bool)."""
+        try:
+            return all(self.record['files'].get(path) in (None, manifest.content(os.path.join(self.root, path)))
+                       for path in ASKED)
+        except OSError:
+            return False
+
+    def containerroot(self):
+        """Return the user's directory for the module, where it has links and an overlay (str), None if not known."""
+        own = os.path.join(self.prefix, 'overlays', self.name)
+        if self.record and self.is_sound():
+            with suppress(EasySIFError):
+                return installed.overlay(self.root) or own
+        return own if os.path.lexists(own) else None
+
+    def foreign(self):
+        """Return the files in the installation that others put there, relative to it (list of str)."""
+        if not self.record:
+            return []
+        ours = {*self.record['files'], manifest.NAME, manifest.UNTESTED, self.record['image']['file']}
+        return [path for path, entry in manifest.walk(self.root) if not entry.is_dir(follow_symlinks=False)
+                and path not in ours and _whole_name(path) not in ours]
+
+    def named_as_default(self):
+        """Return the files that name the version as the default one and are not ours to edit (list of str)."""
+        version, found = os.path.basename(self.name), []
+        for path in (os.path.join(os.path.dirname(self.module), name) for name in DEFAULTS):
+            with suppress(OSError, ValueError), open(path, encoding='utf-8') as handle:
+                if version in re.split('[\\s"\'/,()]+', handle.read()):
+                    found.append(path)
+        return found
+
+
+def _whole_name(path):
+    directory, name = os.path.split(path)
+    litter = LITTER.match(name)
+    return os.path.join(directory, litter.group(1)) if litter else path
+
+
+def _places(top, ending):
+    """Return where the module file of a name can be among the directories of module classes (list of str)."""
+    try:
+        return [os.path.join(top, name) + ending for name in os.listdir(top)]
+    except OSError:
+        return []
+
+
+def _leads(path, target):
+    return os.path.islink(path) and os.readlink(path) == target
