@@ -138,14 +138,18 @@ def check_replaceable(where, root, module):
     closed = [parent for parent, _, _ in os.walk(root) if not _is_open(parent)]
     closed += [] if _is_open(above) else [above]
     if closed:
-        number = os.stat(closed[0]).st_uid
-        try:
-            owner = pwd.getpwuid(number).pw_name
-        except KeyError:
-            owner = str(number)
+        who = owner(os.stat(closed[0]))
         raise EasySIFError(where, 'what is installed belongs to somebody else, and you may not replace it',
-                           facts=[('not writable', closed[0]), ('owner', owner)],
-                           hint='ask %s to run eb, or to run: chmod -R g+w %s' % (owner, shlex.quote(closed[0])))
+                           facts=[('not writable', closed[0]), ('owner', who)],
+                           hint='ask %s to run eb, or to run: chmod -R g+w %s' % (who, shlex.quote(closed[0])))
+
+
+def owner(info):
+    """Return the name of the owner in what stat tells of a file, the number where that user has none (str)."""
+    try:
+        return pwd.getpwuid(info.st_uid).pw_name
+    except KeyError:
+        return str(info.st_uid)
 
 
 def _is_open(directory):

@@ -3,9 +3,10 @@
 
 import os
 import shutil
+import stat
 import sys
 
-from easysif import installed
+from easysif import installed, modes
 from easysif.errors import EasySIFError
 from easysif.text import shorten
 
@@ -19,11 +20,18 @@ def add_prefix(parser):
 def prefix_of(args):
     """Return the prefix that the user means (str), which need not be there unless it was named.
 
-    :raises EasySIFError: what was named is no directory
+    :raises EasySIFError: what was named is no directory, or the user may not look into it
     """
     if args.prefix and not os.path.isdir(args.prefix):
         raise EasySIFError(args.prefix, 'there is no such directory', hint='easysif list --prefix DIR')
-    return os.path.abspath(args.prefix) if args.prefix else installed.easybuild_prefix()
+    prefix = os.path.abspath(args.prefix) if args.prefix else installed.easybuild_prefix()
+    if os.path.isdir(prefix) and not os.access(prefix, os.R_OK | os.X_OK):
+        info = os.stat(prefix)
+        owner = modes.owner(info)
+        raise EasySIFError(prefix, 'you may not look into this prefix',
+                           facts=[('owner', owner), ('mode', stat.filemode(info.st_mode))],
+                           hint='ask %s for a prefix that you may read, or name your own with --prefix DIR' % owner)
+    return prefix
 
 
 class Progress:
