@@ -88,8 +88,8 @@ class Machine:
                  '--regid', number, '--init-groups']
         if number:
             start += ['--bounding-set=-all', '--inh-caps=-all']
-        return harness.run([*start, '--', 'sh', '-c', RUN, umask, *argv],
-                           env={name: str(value) for name, value in environment.items() if value is not None}, **options)
+        environment = {name: str(value) for name, value in environment.items()}
+        return harness.run([*start, '--', 'sh', '-c', RUN, umask, *argv], env=environment, **options)
 
     def admin(self, script, *arguments, **options):
         """Run a script of sh as the administrator; return what it prints (str)."""
@@ -102,6 +102,11 @@ class Machine:
     def easysif(self, user, *arguments, env=None, **options):
         """Run the command easysif."""
         return self.run(user, ['easysif', *arguments], env=dict(self._tools(TOP / 'none'), **(env or {})), **options)
+
+    def python(self, user, code, *arguments, **options):
+        """Run Python code that may import the library."""
+        python = harness.CACHE / 'python' / 'bin' / 'python'
+        return self.run(user, [python, '-c', code, *arguments], env=self._tools(TOP / 'none'), **options)
 
     def shell(self, user, prefix, script, **options):
         """Run a script in a fresh bash with Lmod, which finds the modules below a prefix."""
