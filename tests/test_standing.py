@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How a new installation takes the place of the old one: whole, at one moment, or not at all."""
 
+import hashlib
 import os
 import signal
 import threading
@@ -179,6 +180,32 @@ def test_what_a_killed_session_left_is_put_in_order_by_the_next(place, left):
         (root / '.easysif.json.new-77').touch()
     with place.standing().alone('toy.eb'):
         assert place.snapshot() == before
+
+
+@pytest.mark.parametrize('ours', [True, False])
+def test_the_module_file_of_an_installation_is_put_in_its_place_by_the_next_session(place, way, ours):
+    """A session was killed after the installation was put in its place, and before its module file was."""
+    def last(source, target):
+        if target == str(place.module):
+            os._exit(9)
+        rename(source, target)
+
+    rename, child = os.rename, os.fork()
+    if not child:
+        standing = place.standing()
+        with standing.alone('toy.eb'):
+            new = place.make(standing)
+            digest = hashlib.sha256(b'new' if ours else b'newer').hexdigest()
+            manifest.write(str(new), toys.record(modulefile={'path': standing.module, 'links': [], 'sha256': digest}))
+            place.link.unlink()
+            os.rename = last
+            standing.publish({str(place.module): 'new'})
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] >> 8 == 9
+    assert (place.root / 'bin' / 'tool').read_text() == 'new' and place.module.read_text() == 'old'
+    with place.standing().alone('toy.eb'):
+        assert place.what() == (['new'] * 3 if ours else ['new', 'old', 'old'])
+        assert os.listdir(place.root.parent) == ['1.0-x'] and os.listdir(place.module.parent) == ['toy.lua']
 
 
 def test_who_waited_is_told_of_what_another_one_installed(place):

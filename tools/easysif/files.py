@@ -45,19 +45,19 @@ def written_beside(path, content, mode=0o664):
     """
     directory, name = os.path.split(path)
     # hidden, or Lmod would show it
-    beside = os.path.join(directory, '.%s.new-%d' % (name, os.getpid()))
+    made = os.path.join(directory, '.%s.new-%d' % (name, os.getpid()))
     try:
         os.makedirs(directory, exist_ok=True)
         try:
-            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             with open(handle, 'w', encoding='utf-8') as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            yield beside
+            yield made
         finally:
             with suppress(FileNotFoundError):
-                os.unlink(beside)
+                os.unlink(made)
     except OSError as err:
         raise EasySIFError(path, 'cannot be written (%s)' % err.strerror,
                            hint='check: ls -ld %s; df %s' % ((directory,) * 2)) from err
@@ -78,11 +78,21 @@ def sweep(path):
 
     :param path: the file (str)
     """
+    for other in beside(path):
+        with suppress(OSError):
+            os.unlink(other)
+
+
+def beside(path):
+    """Return what sessions that were killed left of writing a file (list of str).
+
+    :param path: the file (str)
+    """
     directory, name = os.path.split(path)
     with suppress(OSError):
-        for other in os.listdir(directory):
-            if other.startswith('.%s.new-' % name):
-                os.unlink(os.path.join(directory, other))
+        return [os.path.join(directory, other) for other in os.listdir(directory)
+                if other.startswith('.%s.new-' % name)]
+    return []
 
 
 def remove_tree(path):

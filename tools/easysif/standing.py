@@ -8,8 +8,11 @@ told by what exists, so there is no journal that could be wrong:
 * ``.VERSION.old`` and no installation: killed between the two renames that stand for the exchange on file systems that
   have none (NFS, Lustre). It is renamed back.
 * ``.VERSION.old`` beside an installation: the old one. It goes.
+* beside the module file one that was not put in its place yet, and is the one that the installation names: killed
+  between the two. It is put there.
 """
 
+import hashlib
 import mmap
 import os
 import stat
@@ -70,9 +73,23 @@ class Standing:
                 os.rmdir(self.root)
             if not os.path.lexists(self.root):
                 os.rename(self.old, self.root)
+        self._complete()
         for path in (self.module, os.path.join(self.root, manifest.NAME), *self.links):
             files.sweep(path)
         self.clear()
+
+    def _complete(self):
+        """Put the module file of the installation in its place, where a session was killed right before it did."""
+        try:
+            wanted = (manifest.read(self.root)['modulefile'] or {}).get('sha256')
+        except EasySIFError:
+            return
+        if _sha256(self.module) != wanted:
+            for beside in files.beside(self.module):
+                if _sha256(beside) == wanted:
+                    self._link()
+                    os.rename(beside, self.module)
+                    return
 
     def make(self):
         """Make the empty directory for the new installation and return it (str)."""
@@ -117,14 +134,15 @@ class Standing:
             stack.enter_context(files.undisturbed())
             swapped = False
             try:
+                for path in beside.values():  # so that they are found where the machine is lost in between
+                    files.sync_directory(os.path.dirname(path))
                 if os.path.isdir(self.new):
                     files.sync(self.new)
                     self._swap()
                     swapped = True
-                for path, new in beside.items():
-                    os.rename(new, path)
-                for link in self.links:
-                    _link(self.module, link)
+                self._link()
+                for path in sorted(beside, key=self.module.__eq__):  # at last, as it is what users see
+                    os.rename(beside[path], path)
             except BaseException as err:
                 for path, state in before.items():
                     if _state(path) != state:
@@ -177,6 +195,10 @@ class Standing:
         else:
             os.rename(self.root, self.new)
 
+    def _link(self):
+        for link in self.links:
+            _link(self.module, link)
+
     def _rename_within(self, path, name, final):
         with open(path, 'rb') as handle:
             if not os.fstat(handle.fileno()).st_size:
@@ -223,6 +245,15 @@ def _link(target, path):
     except BaseException:
         os.unlink(beside)
         raise
+
+
+def _sha256(path):
+    """Return the sha256 of a small file (str), None where it cannot be read."""
+    try:
+        with open(path, 'rb') as handle:
+            return hashlib.sha256(handle.read()).hexdigest()
+    except OSError:
+        return None
 
 
 def _state(path):
