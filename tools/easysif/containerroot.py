@@ -76,13 +76,15 @@ class ContainerRoot:
         :raises OSError: it cannot be written
         """
         os.makedirs(self.path, exist_ok=True)
+        targets = {name: os.path.join(root, name) for name in ('runscripts', sif_name)}
         for name in os.listdir(self.path):
             path = os.path.join(self.path, name)
             if os.path.islink(path) and os.readlink(path).startswith(root + os.sep):
-                os.unlink(path)  # the image may have had another name
-        for name in ('runscripts', sif_name):
+                if os.readlink(path) != targets.get(name):
+                    os.unlink(path)  # the image may have had another name
+        for name, target in targets.items():
             if not os.path.lexists(os.path.join(self.path, name)):
-                os.symlink(os.path.join(root, name), os.path.join(self.path, name))
+                os.symlink(target, os.path.join(self.path, name))
 
     def is_used(self, root):
         """Tell whether it is what the installed module uses for us, as only its own plan knows (bool).
