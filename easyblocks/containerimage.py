@@ -12,7 +12,6 @@ from easysif.data import check_version
 from easysif.errors import EasySIFError
 from easysif.files import existing_directory
 from easysif.install import Install
-from easysif.manifest import read as read_manifest
 from easysif.modes import Modes
 from easysif.obtain import Places
 from easysif.recipe import OURS, read, validate
@@ -75,12 +74,10 @@ class ContainerImage(EasyBlock):
     def _run_alone(self, run_test_cases):
         """Run the steps under a lock of our own, in the place of EasyBuild's, which stays when its holder is killed."""
         limit = build_option('wait_on_lock_limit')
-        with self.standing.alone(self.easysif.recipe.where, wait=None if limit < 0 else limit,
-                                 tell=lambda line: print_msg(line, log=self.log, silent=self.silent),
+        with self.standing.alone(self.easysif.recipe.where, wait=None if limit < 0 else limit, tell=self._tell,
                                  hint='eb --wait-on-lock-limit=-1 %s' % self.cfg.path) as is_done:
             if is_done:
-                print_msg('%s has been installed meanwhile by another process, nothing is done again' %
-                          self.full_mod_name, log=self.log, silent=self.silent)
+                self._tell('%s has been installed meanwhile, nothing is done again' % self.full_mod_name)
                 return True
             # what stands is replaced at the end by us, not emptied by EasyBuild
             with self._options(ignore_locks=True, pre_create_installdir=False):
@@ -139,7 +136,7 @@ class ContainerImage(EasyBlock):
         if self.dry_run:
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():
-            print_msg('fetching %s' % self.cfg['image'], log=self.log, silent=self.silent)
+            self._tell('fetching %s' % self.cfg['image'])
             super().make_builddir()
             self._warn(self.easysif.fetch(self._places()))
         super().fetch_step(*args, **kwargs)
@@ -200,6 +197,9 @@ class ContainerImage(EasyBlock):
         self._warn('test skipped: it failed and this machine has no %s: %s\nrun it where there is one: '
                    'easysif test %s' % (need, command, self.easysif.module))
         return {'command': command, 'result': 'skipped', 'needs': need}
+
+    def _tell(self, line):
+        print_msg(line, log=self.log, silent=self.silent)
 
     def _warn(self, note):
         if note:
@@ -273,12 +273,9 @@ class ContainerImage(EasyBlock):
             downloads = self.builddir
         work = self.easysif.site.tmp_dir or self.builddir
         mkdir(work, parents=True)
-        try:
-            previous = (self.installdir, read_manifest(self.installdir))
-        except EasySIFError:
-            previous = None
         return Places(find_file=self._find_file, verify=self._verify, searched=source_paths() + ['beside the recipe'],
-                      downloads=downloads, work=work, log=os.path.join(self.builddir, 'build.log'), previous=previous)
+                      downloads=downloads, work=work, log=os.path.join(self.builddir, 'build.log'),
+                      lock={'wait': None, 'tell': self._tell})
 
     def _find_file(self, name):
         path = self.obtain_file(name, no_download=True, warning_only=True)

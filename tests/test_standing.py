@@ -241,6 +241,33 @@ def test_nothing_is_published_under_a_lost_lock(place):
     assert place.snapshot() == before
 
 
+def test_what_cannot_be_removed_is_named(place, monkeypatch):
+    standing, new = place.standing(), place.root.parent / '.1.0-x.new'
+    new.mkdir()
+    (new / 'half').touch()
+    monkeypatch.setattr(files, 'remove_tree', lambda path: None)
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    with standing.alone('toy.eb'), pytest.raises(EasySIFError) as caught:
+        standing.make()
+    assert str(caught.value) == ('%s: what a killed session left cannot be removed\n  directory  %s\nhint: rm -r -- %s'
+                                 % (place.root, new, new))
+
+
+def test_what_a_dying_command_still_writes_is_removed_a_moment_later(place, monkeypatch):
+    standing, new, real, calls = place.standing(), place.root.parent / '.1.0-x.new', files.remove_tree, []
+    new.mkdir()
+    monkeypatch.setattr(files, 'remove_tree', lambda path: calls.append(path) or len(calls) > 4 and real(path))
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    with standing.alone('toy.eb'):
+        assert standing.make() == str(new) and os.listdir(new) == []
+
+
+def test_a_long_prefix_has_a_lock_all_the_same(tmp_path):
+    place = Place(tmp_path / ('x' * 120) / ('y' * 120))
+    with place.standing().alone('toy.eb'):
+        assert len(os.listdir(place.root.parents[1] / '.locks')) == 1
+
+
 def test_it_names_its_final_place(place):
     standing = place.standing()
     with standing.alone('toy.eb'):

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from easysif import files, manifest, render, runtime, site_files, wrappers
 from easysif.containerroot import ContainerRoot
@@ -88,6 +88,10 @@ class Install:
         :param places: where to look and to work (Places)
         :raises EasySIFError: it is not there, or is not what the recipe says
         """
+        try:
+            places = replace(places, previous=(self.root, manifest.read(self.root)))
+        except EasySIFError:  # nothing stands there, or nothing that is known well enough to be used again
+            pass
         self.obtained = obtain(self.recipe, self.site, self.runtime, places)
         return self.obtained.note
 

@@ -15,12 +15,17 @@ told by what exists, so there is no journal that could be wrong:
 import hashlib
 import mmap
 import os
+import shlex
 import stat
+import time
 from contextlib import ExitStack, contextmanager, suppress
 
 from easysif import files, manifest
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
+
+PATIENCE = 5  #: seconds in which the commands of a killed session are gone
+LONGEST = 255  #: bytes of a file name on all file systems of Linux
 
 
 class Standing:
@@ -37,8 +42,11 @@ class Standing:
         parent, version = os.path.split(root)
         self.root, self.module, self.links = root, module, links
         self.new, self.old = (os.path.join(parent, '.%s.%s' % (version, word)) for word in ('new', 'old'))
-        # the one that EasyBuild itself would make
-        self.lock = os.path.join(root[:-len(name) - 1], '.locks', root.replace(os.sep, '_') + '.lock')
+        # the one that EasyBuild itself would make, where that is no longer than a name may be
+        lock = root.replace(os.sep, '_') + '.lock'
+        if len(os.fsencode(lock)) > LONGEST:
+            lock = '%s.lock' % hashlib.sha256(os.fsencode(root)).hexdigest()
+        self.lock = os.path.join(root[:-len(name) - 1], '.locks', lock)
         self.modes = _modes(root)
         self.missing = _missing_directories([parent, *scratch, *map(os.path.dirname, [self.lock, module, *links])])
         self.held = None
@@ -92,10 +100,18 @@ class Standing:
                     return
 
     def make(self):
-        """Make the empty directory for the new installation and return it (str)."""
-        self.clear()
-        os.makedirs(self.new)
-        return self.new
+        """Make the empty directory for the new installation and return it (str).
+
+        :raises EasySIFError: one is there that cannot be removed
+        """
+        for _ in range(PATIENCE):
+            self.clear()
+            with suppress(FileExistsError):
+                os.makedirs(self.new)
+                return self.new
+            time.sleep(1)  # a command of a killed session may write for a moment after it
+        raise EasySIFError(self.root, 'what a killed session left cannot be removed', facts=[('directory', self.new)],
+                           hint='rm -r -- %s' % shlex.quote(self.new))
 
     def settle(self):
         """Let the new installation name its final place wherever it names the one that it is made in, and sync it.
