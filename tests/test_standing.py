@@ -334,6 +334,34 @@ def test_a_signal_waits_until_the_moment_is_over(monkeypatch):
     assert seen == ['done', 'signal']
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_told_to_end_cleans_up_in_peace(place, number):
+    before = place.snapshot()
+    previous = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as caught, place.standing().alone('toy.eb'):
+            try:
+                place.make(place.standing())
+                os.kill(os.getpid(), number)
+                time.sleep(60)
+            finally:
+                os.kill(os.getpid(), number)
+                place.standing().withdraw()
+        assert (caught.value.code, signal.getsignal(number)) == (128 + number, signal.SIG_DFL)
+    finally:
+        signal.signal(number, previous)
+    assert place.snapshot() == before
+
+
+def test_a_signal_that_is_ignored_stays_so(place):
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with place.standing().alone('toy.eb'):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 def test_two_directories_are_exchanged(tmp_path):
     for name in 'ab':
         (tmp_path / name).mkdir()

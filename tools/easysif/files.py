@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 import threading
 from contextlib import contextmanager, suppress
 
@@ -145,6 +146,28 @@ def exchange(one, other):
     except AttributeError:  # glibc before 2.28
         return False
     return not renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+
+
+@contextmanager
+def ended_in_order():
+    """Let signals that would end this process at once raise SystemExit in the block, so that it cleans up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number, _):
+        for other in deadly:  # what cleans up now is not to be cut short
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    deadly = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in deadly:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in deadly:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

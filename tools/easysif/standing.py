@@ -62,7 +62,7 @@ class Standing:
         :raises EasySIFError: another process has it
         """
         stood = self._identity()
-        with Lock(self.lock, where, **how) as self.held:
+        with files.ended_in_order(), Lock(self.lock, where, **how) as self.held:
             stands = self._identity()
             self._recover()
             yield self.held.waited and stands not in (None, stood)
