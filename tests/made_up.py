@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -58,7 +59,10 @@ class MadeUp:
         wrappers.write(self.inst, self.inside, self.site)
         site_files.apply(str(prefix), self.site)
         self.modulefile.parent.mkdir(parents=True, exist_ok=True)
-        self.modulefile.write_text(render.lua(module_plan(self.inst), str(self.root), str(prefix)))
+        head, block = 'help([==[A toy.]==])\n', render.lua(module_plan(self.inst), str(self.root), str(prefix))
+        self.block = [len(head), len(head) + len(block)]
+        self.modulefile.write_text(head + block + '-- the end\n')
+        shutil.copyfile(self.modulefile, self.root / 'easysif' / 'modulefile')
         self.link.parent.mkdir(parents=True, exist_ok=True)
         self.link.symlink_to(self.modulefile)
         (self.root / 'easybuild').mkdir()
@@ -78,7 +82,7 @@ class MadeUp:
             'inside': self.inside, 'tests': [{'command': 'fine x', 'result': 'passed'}],
             'files': manifest.contents(str(self.root), 'toy.sif'),
             'modulefile': {'path': str(self.modulefile), 'links': [str(self.link)],
-                           'sha256': hashlib.sha256(self.modulefile.read_bytes()).hexdigest()},
+                           'sha256': hashlib.sha256(self.modulefile.read_bytes()).hexdigest(), 'block': self.block},
             'parameters': {'variable': inst.variable, 'environment': inst.environment, 'python_env': inst.python_env,
                            'needs': inst.needs, 'binds': inst.binds, 'container_env': inst.container_env,
                            'commands': {name: asdict(command) for name, command in inst.commands.items()},

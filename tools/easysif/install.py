@@ -134,6 +134,7 @@ class Install:
         wrappers.write(self.installation, self.facts, self.site)
         # while it is tested it reads its own site files: those of the prefix may say what the site was before
         files.write(os.path.join(self.root, manifest.UNTESTED), '')
+        files.write(os.path.join(self.root, manifest.MODULE), '')
         manifest.write(self.root, self.manifest)  # not the last word, but with the permissions that EasyBuild gives
 
     def permit(self, modes, restricted, group_writes):
@@ -182,11 +183,16 @@ class Install:
         if tests is not None:
             self.manifest['tests'] = tests
         text = standing.relocated(text)
-        self.manifest['modulefile'] = {'path': standing.module, 'links': sorted(standing.links),
-                                       'sha256': hashlib.sha256(text.encode()).hexdigest()}
-        path = os.path.join(self.root, manifest.NAME)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        block = standing.relocated(self.module_text())
+        begin = text.rfind(block)
+        self.manifest['modulefile'] = {'path': standing.module, 'links': sorted(standing.links), 'sha256': digest,
+                                       'block': None if begin < 0 else [begin, begin + len(block)]}
+        path, copy = (os.path.join(self.root, name) for name in (manifest.NAME, manifest.MODULE))
         if self.root == standing.root:  # nothing but the module is made anew
-            return {standing.module: text, path: manifest.dumps(self.manifest)}
+            self.manifest['files'][manifest.MODULE] = 'sha256:' + digest
+            return {standing.module: text, copy: text, path: manifest.dumps(self.manifest)}
+        files.rewrite(copy, text.encode())
         with files.writable(os.path.join(self.root, 'easysif')):
             os.unlink(os.path.join(self.root, manifest.UNTESTED))
         standing.settle()

@@ -16,6 +16,7 @@ from easysif.errors import EasySIFError
 NAME = 'easysif.json'
 UNTESTED = 'easysif/untested'  #: is there while an installation is tested
 SCHEMA = 2  #: version of the form of the file; older ones are read
+MODULE = 'easysif/modulefile'  #: the module file as it was published, from which a lost one is made anew
 EASYBUILDS = 'easybuild'  #: the directory in an installation that EasyBuild writes
 
 

@@ -144,7 +144,7 @@ class Standing:
         self.held.check()
         before = {path: _state(path) for path in (*texts, *self.links)}
         with ExitStack() as stack:
-            for directory in {os.path.dirname(path) for path in texts if os.path.dirname(path) == self.root}:
+            for directory in {os.path.dirname(path) for path in texts if path.startswith(self.root + os.sep)}:
                 stack.enter_context(files.writable(directory))
             beside = {path: stack.enter_context(files.written_beside(path, text)) for path, text in texts.items()}
             stack.enter_context(files.undisturbed())

@@ -17,18 +17,19 @@ from easysif.images.place import sha256_of
 from easysif.report import GUARDED, Report
 
 
-def verify(name, root, prefix):
+def verify(name, root, prefix, deep=True):
     """Return what is wrong with an installed module (Report).
 
     :param name: as in ``jax/24.10`` (str)
     :param root: the installation directory (str)
     :param prefix: EasyBuild's install path (str)
+    :param deep: read the image and the overlay as well, which may take minutes (bool)
     """
     while True:
         before = _identity(root)
         report = Report(name, root, 'easysif refresh %s%s' % (name, installed.option(prefix)), inventory.rebuild(name))
         try:
-            _verify(report)
+            _verify(report, deep)
         except OSError as err:
             report.unreadable(err.filename or root, 'a file', err)
         if not report.problems or _identity(root) == before:
@@ -68,7 +69,7 @@ def _identity(root):
     return info.st_dev, info.st_ino
 
 
-def _verify(report):
+def _verify(report, deep):
     try:
         record = inventory.read(report.module, report.root)
     except EasySIFError as err:
@@ -79,9 +80,10 @@ def _verify(report):
         report.wrong(os.path.join(report.root, manifest.NAME), '%s is of another module' % manifest.NAME,
                      [('recorded', record['module'])])
     _files(report, record)
-    _image(report, record)
+    _image(report, record, deep)
     _module_file(report, record['modulefile'])
-    _overlay(report, record)
+    if deep:
+        _overlay(report, record)
 
 
 def _files(report, record):
@@ -158,7 +160,7 @@ def _compare(report, path, recorded):
         report.wrong(full, '%s was changed' % path, [('recorded', recorded), ('found', found)])
 
 
-def _image(report, record):
+def _image(report, record, deep):
     try:
         path = inventory.find_image(report.module, report.root, record, report.may_be_asked)
     except EasySIFError as err:
@@ -173,6 +175,8 @@ def _image(report, record):
         if path == own and not os.path.islink(own) and mode & (stat.S_IWGRP | stat.S_IWOTH):
             report.wrong(path, 'the image can be written by others', [('mode', stat.filemode(mode))],
                          'chmod a-w %s' % shlex.quote(path))
+        if not deep:
+            return
         found = sha256_of(path)
         report.size = os.stat(path).st_size
     except OSError as err:

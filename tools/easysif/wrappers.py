@@ -14,15 +14,17 @@ COMMANDS = ('start-shell', 'list-packages')
 OVERLAY_COMMANDS = ('make-squashfs', 'unmake-squashfs')
 
 
-def write(inst, inside, site):
+def write(inst, inside, site, directory=None):
     """Fill ``bin``, ``runscripts`` and ``easysif`` of an installation directory.
 
     :param inst: what is installed (Installation)
     :param inside: what the image holds, as in the manifest (dict)
     :param site: the resolved site (Site), whose values serve where those of the prefix cannot be read
+    :param directory: where to write it, if that is not the installation itself (str)
     """
-    _copy_runscripts(inst)
-    own = os.path.join(inst.root, 'easysif')
+    directory = directory or inst.root
+    _copy_runscripts(inst, directory)
+    own = os.path.join(directory, 'easysif')
     library = os.path.join(own, 'lib', 'easysif')
     os.makedirs(library, exist_ok=True)
     for name in overlay.MODULES:
@@ -32,9 +34,9 @@ def write(inst, inside, site):
     os.chmod(os.path.join(own, 'wrapper'), 0o755)
     files.write(os.path.join(own, 'module.sh'), module_shell(inst, inside))
     site_files.write(own, site)
-    os.makedirs(os.path.join(inst.root, 'bin'), exist_ok=True)
+    os.makedirs(os.path.join(directory, 'bin'), exist_ok=True)
     for name in [*inst.commands, *COMMANDS, *(OVERLAY_COMMANDS if inst.python_env else ())]:
-        link = os.path.join(inst.root, 'bin', name)
+        link = os.path.join(directory, 'bin', name)
         if not os.path.islink(link):
             os.symlink('../easysif/wrapper', link)
 
@@ -63,8 +65,8 @@ def module_shell(inst, inside):
     return '\n'.join(lines + ['    esac', '}', ''])
 
 
-def _copy_runscripts(inst):
-    target = os.path.join(inst.root, 'runscripts')
+def _copy_runscripts(inst, directory):
+    target = os.path.join(directory, 'runscripts')
     shutil.copytree(os.path.join(HELPERS, 'runscripts'), target, dirs_exist_ok=True,
                     ignore=shutil.ignore_patterns('__pycache__'))
     conda = inst.conda or Conda('', '', '')
