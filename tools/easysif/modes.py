@@ -141,7 +141,8 @@ def check_replaceable(where, root, module):
         who = owner(os.stat(closed[0]))
         raise EasySIFError(where, 'what is installed belongs to somebody else, and you may not replace it',
                            facts=[('not writable', closed[0]), ('owner', who)],
-                           hint='ask %s to run eb, or: find %s -type d -exec chmod g+w {} +' % (who, shlex.quote(closed[0])))
+                           hint='ask %s to run eb, or: find %s -type d -exec chmod g+w {} +'
+                                % (who, shlex.quote(closed[0])))
 
 
 def owner(info):
