@@ -329,6 +329,24 @@ def test_who_may_list_verify_and_apply(machine, team, central):
     assert_shared(machine, team)
 
 
+def test_who_may_refresh_and_remove(machine, central):
+    """Members also what others of them installed; for all others nothing changes."""
+    before = state(machine, central)
+    for command in ('refresh', 'remove'):
+        result = machine.easysif('stranger', command, 'toy/1.0', '--prefix', central, check=False)
+        assert result.status and 'error: toy/1.0: ' in result.stderr and 'hint: ' in result.stderr
+        assert state(machine, central) == before
+
+    prefix = make(machine, 'brief', 'team', '2775', TOY)
+    machine.run('member', ['rm', prefix / 'software' / 'toy' / '1.0' / 'runscripts' / 'init-venv'])
+    refreshed = machine.easysif('member', 'refresh', 'toy/1.0', '--prefix', prefix, umask='077')
+    assert 'runscripts/init-venv' in refreshed.output
+    assert_shared(machine, prefix)
+    machine.easysif('member', 'remove', 'toy/1.0', '--prefix', prefix, umask='077')
+    assert [path for path in machine.modes(prefix) if 'toy/1.0' in path] == []
+    assert_shared(machine, prefix)
+
+
 def test_an_administrator_who_loads_a_central_module_does_not_write_into_it(machine, central):
     """Neither root, nor who may write by an access control list, which also keeps the overlay of the installer."""
     before = state(machine, central)
