@@ -7,7 +7,8 @@ from threading import Lock
 
 import pytest
 
-from scene import WORKERS, Scene
+pytest.register_assert_rewrite('scene')
+from scene import WORKERS, Scene  # noqa: E402
 
 ROWS = pytest.StashKey()
 BEGIN, END = '<!-- made by tools/run-tests --reliability -->\n', '<!-- end -->\n'
