@@ -36,7 +36,8 @@ def machine(images, tmp_path_factory):
     """The machine of several users, with two recipes, their images and two packages for all of them (Machine)."""
     directory = tmp_path_factory.mktemp('recipes')
     toys.recipe(directory, commands=['fine'])
-    toys.recipe(directory, 'snake', image='snake.sif', python_env='snake', commands=['python', 'pip'])
+    toys.recipe(directory, 'snake', image='snake.sif', python_env='snake',
+                commands=['python', 'pip', 'stat', 'id'])
     toys.make_image(directory)
     for version in '12':
         package(directory, 'small', version)
@@ -153,7 +154,7 @@ def test_members_share_an_overlay_whichever_umask_they_have(machine, team):
 def test_what_a_member_makes_by_other_means_is_the_groups_and_elsewhere_keeps_to_the_umask(machine, team):
     script = '''module load snake
         python -c 'import os; open(os.environ["HOME"] + "/secret", "w"); os.mkdir("/user-software/more")'
-        stat -c %A "$HOME/secret" "$USER_SOFTWARE/more"; rmdir "$USER_SOFTWARE/more"'''
+        /usr/bin/stat -c %A "$HOME/secret" "$USER_SOFTWARE/more"; rmdir "$USER_SOFTWARE/more"'''
     assert machine.shell('member', team, script, umask='077').stdout == '-rw-------\ndrwxrwsr-x\n'
 
 
