@@ -134,7 +134,8 @@ def test_a_new_easysif_writes_its_wrappers_and_modules_and_records_them(easysif,
     lua = render.lua
     monkeypatch.setattr(render, 'lua', lambda *args: lua(*args).replace('finish()', 'finish() -- as of now'))
     assert easysif('refresh', 'toy') == (
-        0, 'toy/1: refreshed bin/new-command, easysif/modulefile, bin/list-packages, %s, easysif.json\n' % toy.modulefile, '')
+        0, 'toy/1: refreshed bin/new-command, easysif/modulefile, bin/list-packages, %s, easysif.json\n'
+        % toy.modulefile, '')
     new = toy.modulefile.read_text()
     assert new == old.replace('finish()', 'finish() -- as of now') != old
     assert (toy.root / 'easysif' / 'modulefile').read_text() == new and problems(toy) == []

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From one version of a module to another: which ones there are, the user's packages, the default.
+
+Nothing of the old module is ever changed, and the overlay of the new one is as before where its pip fails.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Optional
+
+from easysif import files, installed, inventory, recipe, search
+from easysif.belongings import Belongings
+from easysif.errors import TOOL, EasySIFError
+from easysif.lock import Lock
+from easysif.run import failure, run
+
+#: what a virtual environment brings itself
+OF_VENV = ('pip', 'setuptools', 'wheel')
+
+#: the commands by which a module may offer pip
+PIPS = (('pip',), ('pip3',), ('python3', '-m', 'pip'), ('python', '-m', 'pip'))
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that the user added to the old module.
+
+    :param name: as pip knows it (str)
+    :param version: which one the old module has (str)
+    :param there: which one the new module has (str), None where it lacks it
+    :param origin: where the new module has it from, ``image`` or ``overlay`` (str)
+    """
+
+    name: str
+    version: str
+    there: Optional[str]
+    origin: Optional[str]
+
+    @property
+    def is_wanted(self):
+        """Whether the new module lacks it; what it has itself in the same version or a newer one is fine (bool)."""
+        return self.there is None or self.origin == 'image' and order(self.there) < order(self.version)
+
+    @property
+    def requirement(self):
+        """What pip is asked for (str)."""
+        return self.name if self.version == '?' else '%s==%s' % (self.name, self.version)
+
+
+def order(version):
+    """Return by what versions are compared (list): 24.9 < 24.10, 2.0rc1 < 2.0."""
+    parts = re.findall(r'\d+|[a-z]+', version.lower().partition('+')[0])
+    return [(1, int(part)) if part.isdigit() else (-1, part) for part in parts] + [(0,)]
+
+
+def newer(prefix):
+    """Return for each installed module what is newer (dict): newest installed module and newest recipe, or None.
+
+    Only what has the same name and the same version suffix is compared; a module without anything newer is left out.
+
+    :param prefix: EasyBuild's install path (str)
+    """
+    modules = installed.modules(prefix)
+    known, recipes, found = {}, {}, {}
+    for module in modules:
+        known.setdefault(_kind(module), []).append(module)
+    for name in {module.split('/')[0] for module in modules}:
+        for kind, module, file_name in _recipes(name):
+            recipes.setdefault(kind, []).append((module, file_name))
+    for module in modules:
+        newest = max(known[_kind(module)], key=_age)
+        there, file_name = max(recipes.get(_kind(module), [(module, None)]), key=lambda one: _age(one[0]))
+        is_new = _age(there) > _age(newest)
+        if newest != module or is_new:
+            found[module] = (newest if newest != module else None, file_name if is_new else None)
+    return found
+
+
+def _kind(module):
+    name, _, version = module.partition('/')
+    return name, version.partition('-')[2]
+
+
+def _age(module):
+    return order(module.partition('/')[2].partition('-')[0])
+
+
+def _recipes(name):
+    for file_name in search.names():
+        if file_name.startswith(name + '-'):
+            values = recipe.parse(search.find(file_name))[0]
+            if values.get('easyblock') == 'ContainerImage' and values.get('name') == name:
+                module = '%s/%s%s' % (name, values.get('version'), values.get('versionsuffix') or '')
+                yield _kind(module), module, file_name
+
+
+def packages(old, new):
+    """Return what the user added to a module, and what another one has of it (list of Package).
+
+    :param old: the module that has them (Belongings)
+    :param new: the other one (Belongings)
+    :raises EasySIFError: one of them does not tell
+    """
+    there = {_key(one['name']): one for one in _list(new)}
+    found = []
+    for one in _list(old):
+        if one['from'] == 'overlay' and _key(one['name']) not in OF_VENV:
+            other = there.get(_key(one['name']), {})
+            found.append(Package(one['name'], one['version'], other.get('version'), other.get('from')))
+    return found
+
+
+def _key(name):
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def has_overlay(known):
+    """Tell whether packages can be added to a module (bool)."""
+    return bool(known.record and (known.record['parameters'] or {}).get('python_env'))
+
+
+def _environment():
+    return {name: value for name, value in os.environ.items() if name not in installed.LOADED}
+
+
+def _list(known):
+    result = run([os.path.join(known.root, 'bin', 'list-packages'), '--json'], env=_environment(), check=False)
+    try:
+        return json.loads(result.stdout)
+    except ValueError:
+        raise EasySIFError(known.name, 'does not tell which packages it has', facts=failure(result).facts,
+                           hint='easysif verify %s' % known.name, exit_code=TOOL) from None
+
+
+def pip(known):
+    """Return the command by which a module offers pip (list of str).
+
+    :raises EasySIFError: it offers none
+    """
+    for words in PIPS:
+        if os.path.lexists(os.path.join(known.root, 'bin', words[0])):
+            return list(words)
+    raise EasySIFError(known.name, 'has no command that runs pip',
+                       hint="module load %s; start-shell -c 'python3 -m pip install PACKAGE'" % known.name)
+
+
+def carry(new, wanted):
+    """Install packages into the overlay of a module by its own pip.
+
+    :param new: the module (Belongings)
+    :param wanted: the packages (list of Package)
+    :raises EasySIFError: it cannot be done; the overlay is as it was
+    """
+    overlay = installed.overlay(new.root)
+    state = inventory.overlay_at(overlay).state
+    if state not in ('none', 'directory'):
+        raise EasySIFError(new.name, 'the overlay is %s, packages cannot be added' % (
+            'damaged' if state == 'damaged' else 'packed'), facts=[('directory', overlay)],
+            hint='module load %s; unmake-squashfs' % new.name)
+    words = pip(new)
+    argv = [os.path.join(new.root, 'bin', words[0]), *words[1:], 'install', '--no-input',
+            *(one.requirement for one in wanted)]
+    os.makedirs(overlay, exist_ok=True)
+    with Lock(os.path.join(overlay, '.pack.lock'), new.name), _kept(os.path.join(overlay, 'user-software')):
+        result = run(argv, env=_environment(), check=False)
+        if result.status:
+            errors = [line for line in result.stderr.splitlines() if line.startswith('ERROR')] or [result.last_line()]
+            culprits = [one.requirement for one in wanted if any(one.name in line for line in errors)]
+            raise EasySIFError(new.name, 'pip could not install %s' % (', '.join(culprits) or 'the packages'),
+                               facts=[('pip', errors[0]), ('command', shlex.join(argv))],
+                               hint='the overlay is as before; module load %s, then install one by one: %s install %s'
+                               % (new.name, shlex.join(words), wanted[0].requirement), exit_code=TOOL)
+
+
+@contextmanager
+def _kept(directory):
+    """Let a directory be as before where the block fails, or where we are killed, at the next call."""
+    aside = os.path.join(os.path.dirname(directory), '.user-software.before-upgrade')
+    part = aside + '.part'
+    _restore(directory, aside)
+    files.remove_tree(part)
+    if os.path.isdir(directory):
+        try:
+            shutil.copytree(directory, part, symlinks=True)
+        except (OSError, shutil.Error) as err:
+            files.remove_tree(part)
+            raise EasySIFError(directory, 'cannot be copied for safety (%s)' % (
+                err.strerror or err.args[0][0][2]), hint='df -h %s' % shlex.quote(directory)) from err
+        os.rename(part, aside)
+    try:
+        yield
+    except BaseException:
+        _restore(directory, aside)
+        raise
+    files.remove_tree(aside)
+
+
+def _restore(directory, aside):
+    if os.path.isdir(aside):
+        if os.path.isdir(directory) and not files.exchange(aside, directory):
+            files.remove_tree(directory)
+            os.rename(aside, directory)
+        elif not os.path.isdir(directory):
+            os.rename(aside, directory)
+        files.remove_tree(aside)
+
+
+def set_default(known):
+    """Make a module the default of its name, as ``eb --set-default-module`` does; return the former one (str or None).
+
+    :param known: the module (Belongings)
+    :raises EasySIFError: it cannot be written
+    """
+    version, former = os.path.basename(known.name), None
+    for path in (known.module, *known.links):
+        default = os.path.join(os.path.dirname(path), 'default')
+        if path == known.module and os.path.islink(default):
+            former = '%s/%s' % (os.path.dirname(known.name), os.path.splitext(os.readlink(default))[0])
+        if os.path.lexists(default) and not os.path.islink(default):
+            raise EasySIFError(known.name, 'the default cannot be set: what should be a link is something else',
+                               facts=[('file', default)], hint='ls -ld %s' % shlex.quote(default))
+        beside = os.path.join(os.path.dirname(default), '.default.new-%d' % os.getpid())
+        try:
+            with files.writable(os.path.dirname(default)):
+                os.symlink(version + '.lua', beside)
+                os.rename(beside, default)
+        except OSError as err:
+            with suppress(OSError):
+                os.unlink(beside)
+            raise EasySIFError(known.name, 'the default cannot be set (%s)' % err.strerror, facts=[('file', default)],
+                               hint='ls -ld %s' % shlex.quote(os.path.dirname(default))) from err
+    return former
+
+
+def find(prefix, module):
+    """Return an installed module (Belongings).
+
+    :raises EasySIFError: it is not installed, or damaged
+    """
+    known = Belongings(installed.find(prefix, module)[0], prefix)
+    if known.record is None:
+        inventory.read(known.name, known.root)  # says that there is none
+    return known
