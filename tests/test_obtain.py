@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """An image that was fetched or built is tied to its digest, and to its bytes until it is installed."""
 
+import hashlib
 import json
 import os
 import threading
@@ -215,9 +216,17 @@ def test_files_are_verified_wherever_they_are_found(world, tmp_path):
         assert world.obtain(image=name, site=site).path == str(found) == world.verified[-1]
 
 
-def test_the_installed_image_is_verified_where_it_is_all_there_is(world, tmp_path):
-    (tmp_path / 'toy.sif').touch()
-    image = {'reference': 'toy.sif', 'file': 'toy.sif', 'sha256': '0' * 64}
-    world.places = Places(find_file=lambda name: None, verify=world.verified.append, searched=[], downloads='',
-                          work='', log='', previous=(str(tmp_path), {'image': image}))
-    assert world.obtain(image='toy.sif').path == str(tmp_path / 'toy.sif') == world.verified[-1]
+@pytest.mark.parametrize('image', ['toy.sif', REFERENCE])
+def test_the_installed_image_is_taken_only_if_it_is_whole(world, tmp_path, image):
+    world.gone = True
+    record = {'reference': image, 'digest': FIRST, 'file': 'toy.sif', 'sha256': hashlib.sha256(b'image').hexdigest()}
+    world.places = replace(world.places, find_file=lambda name: None, previous=(str(tmp_path), {'image': record}))
+    for content in (None, 'other'):
+        if content:
+            (tmp_path / 'toy.sif').write_text(content)
+        with pytest.raises(EasySIFError) as caught:
+            world.obtain(image=image)
+        assert ('image file not found: toy.sif' if image == 'toy.sif' else 'is not to be had') in str(caught.value)
+    (tmp_path / 'toy.sif').write_text('image')
+    assert world.obtain(image=image).path == str(tmp_path / 'toy.sif')
+    assert world.verified == ([str(tmp_path / 'toy.sif')] if image == 'toy.sif' else [])

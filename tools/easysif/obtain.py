@@ -238,13 +238,16 @@ def _newest_fetched(recipe, places, fits):
 
 
 def _previous(places, fits):
-    """Return the image of the installation that stands there, if it is there and fits (Obtained or None)."""
+    """Return the image of the installation that stands there, if it is there, whole and fits (Obtained or None)."""
     if not places.previous:
         return None
     root, manifest = places.previous
     image = manifest['image']
     path = os.path.join(root, image['file'])
-    if not fits(image) or not os.path.isfile(path):
+    try:
+        if not fits(image) or sha256_of(path) != image['sha256']:
+            return None
+    except OSError:
         return None
     origin = {key: image[key] for key in ('reference', 'digest', 'manifest_digest', 'source') if key in image}
     return Obtained(path, own=True, expected=image['sha256'], origin=origin)
