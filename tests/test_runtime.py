@@ -128,8 +128,9 @@ def test_exec_argv_is_a_plain_command_line(tmp_path):
 def test_a_path_that_binds_cannot_carry_is_refused(path):
     with pytest.raises(EasySIFError) as err:
         APPTAINER.exec_argv('x.sif', ['ls'], binds=[(path, '/inside')])
-    assert str(err.value) == (path.replace('\n', '\\n') + ': cannot be seen inside a container: its path holds a colon, '
-                              'comma or newline\nhint: move it to a path without these characters')
+    assert str(err.value) == (
+        path.replace('\n', '\\n') + ': cannot be seen inside a container: its path holds a colon, comma or newline\n'
+        'hint: move it to a path without these characters')
 
 
 @pytest.fixture(scope='module')
