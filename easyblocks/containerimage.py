@@ -105,7 +105,7 @@ class ContainerImage(EasyBlock):
             self.standing.publish(self.easysif.complete(self.standing, self.module_text, self.test_results))
             self.published, self.installdir = True, self.standing.root
             self._warn(self.easysif.finish(self.installdir))
-            self.modes.give(self.standing.module, *map(os.path.dirname, self.standing.links), self.installdir)
+            self.modes.give(self.standing.module, *map(os.path.dirname, [*self.standing.links, self.installdir]))
             self.standing.clear()
             self.invalidate_module_caches(self.module_generator.get_modules_path())
             self.modules_tool.update()
