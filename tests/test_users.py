@@ -246,6 +246,17 @@ def test_everybody_has_packages_of_their_own_for_a_central_module(machine, centr
         machine.run(user, ['rm', '-r', users.home(user) / '.local'])
 
 
+def test_what_easybuild_is_told_to_make_for_one_group_stays_closed_to_others(machine, central):
+    machine.admin('cd shared; sed "s/^name =.*/name = \'club\'/" toy-1.0.eb >club-1.0.eb; '
+                  'echo "group = \'team\'" >>club-1.0.eb')
+    machine.eb('installer', central, SHARED / 'club-1.0.eb', umask='077', group=users.TEAM)
+    root = central / 'software' / 'club' / '1.0'
+    assert machine.admin('stat -c "%A %G" "$1"', root) == 'drwxr-x--- team\n'
+    assert machine.run('member', [root / 'bin' / 'fine', 'seen']).stdout == 'seen\n'
+    assert 'Permission denied' in machine.run('stranger', [root / 'bin' / 'fine'], check=False).stderr
+    machine.admin('rm -r "$@"', root, *(central / 'modules' / kind / 'club' for kind in ('all', 'tools')))
+
+
 def test_overlays_are_where_user_and_site_say(machine, central):
     machine.admin('mkdir -m 1777 shared/project')
     own = {'EASYSIF_OVERLAYS': SHARED / 'project' / 'mine'}

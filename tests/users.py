@@ -78,14 +78,17 @@ class Machine:
         self.process.stdout.close()
         self.process.stderr.close()
 
-    def run(self, user, argv, env=None, umask='022', **options):
-        """Run a command as a user, ``root`` for the administrator, in their home; return its harness.Result."""
+    def run(self, user, argv, env=None, umask='022', group=None, **options):
+        """Run a command as a user, ``root`` for the administrator, in their home; return its harness.Result.
+
+        :param group: number of the primary group (int), the user's own where None
+        """
         number = USERS.get(user, 0)
         environment = dict(harness.user_environment(TOP), HOME=str(home(user)), USER=user, LOGNAME=user,
                            TMPDIR=str(TOP / 'tmp'))
         environment.update(env or {})
         start = ['nsenter', '--target', self.inside, '--user', '--mount', '--pid', '--', 'setpriv', '--reuid', number,
-                 '--regid', number, '--init-groups']
+                 '--regid', group or number, '--init-groups']
         if number:
             start += ['--bounding-set=-all', '--inh-caps=-all']
         environment = {name: str(value) for name, value in environment.items()}
