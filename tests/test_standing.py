@@ -229,6 +229,19 @@ def test_who_waited_is_told_of_what_another_one_installed(place):
     assert place.what() == ['new'] * 3 and told[0].startswith('waiting for process %d' % os.getpid())
 
 
+def test_who_does_not_get_the_lock_removes_nothing_of_who_has_it(top):
+    place = Place(top)
+    first, second, scratch = place.standing(), place.standing(), top / 'build' / 'toy'
+    with first.alone('toy.eb'):
+        scratch.mkdir(parents=True)
+        with pytest.raises(EasySIFError), second.alone('toy.eb'):
+            raise AssertionError
+        second.tidy()
+        assert scratch.is_dir()
+    first.tidy()
+    assert os.listdir(top) == []
+
+
 def test_nothing_is_published_under_a_lost_lock(place):
     before, standing = place.snapshot(), place.standing()
     with standing.alone('toy.eb'):

@@ -2,6 +2,7 @@
 """Files and directories that are there whole or not at all: written, exchanged, synced, removed."""
 
 import ctypes
+import hashlib
 import os
 import shutil
 import signal
@@ -94,6 +95,15 @@ def beside(path):
         return [os.path.join(directory, other) for other in os.listdir(directory)
                 if other.startswith('.%s.new-' % name)]
     return []
+
+
+def sha256(path):
+    """Return the sha256 of a small file (str), None where it cannot be read."""
+    try:
+        with open(path, 'rb') as handle:
+            return hashlib.sha256(handle.read()).hexdigest()
+    except OSError:
+        return None
 
 
 def remove_tree(path):

@@ -65,7 +65,10 @@ class Standing:
         with files.ended_in_order(), Lock(self.lock, where, **how) as self.held:
             stands = self._identity()
             self._recover()
-            yield self.held.waited and stands not in (None, stood)
+            try:
+                yield self.held.waited and stands not in (None, stood)
+            finally:
+                self.tidy(alone=True)
 
     def _identity(self):
         """Return what tells the installation that stands from any other one, None where there is none."""
@@ -92,12 +95,10 @@ class Standing:
             wanted = (manifest.read(self.root)['modulefile'] or {}).get('sha256')
         except EasySIFError:
             return
-        if _sha256(self.module) != wanted:
-            for beside in files.beside(self.module):
-                if _sha256(beside) == wanted:
-                    self._link()
-                    os.rename(beside, self.module)
-                    return
+        for beside in files.beside(self.module):
+            if files.sha256(beside) == wanted != files.sha256(self.module):
+                self._link()
+                os.rename(beside, self.module)
 
     def make(self):
         """Make the empty directory for the new installation and return it (str).
@@ -178,11 +179,15 @@ class Standing:
                 if stat.S_IMODE(os.stat(path).st_mode) != mode:
                     os.chmod(path, mode)  # EasyBuild makes what is read-only writable before it asks us
 
-    def tidy(self):
-        """Remove the directories that were made on the way and hold nothing, as after a failure."""
+    def tidy(self, alone=False):
+        """Remove the directories that were made on the way and hold nothing, as after a failure.
+
+        :param alone: also those of an install, which without the lock may be those of another one (bool)
+        """
         for directory in self.missing:
-            with suppress(OSError):
-                os.rmdir(directory)
+            if alone or self.lock.startswith(directory + os.sep):
+                with suppress(OSError):
+                    os.rmdir(directory)
 
     def clear(self):
         """Remove what is no longer needed; what cannot be, as NFS keeps files that are in use, the next call does."""
@@ -261,15 +266,6 @@ def _link(target, path):
     except BaseException:
         os.unlink(beside)
         raise
-
-
-def _sha256(path):
-    """Return the sha256 of a small file (str), None where it cannot be read."""
-    try:
-        with open(path, 'rb') as handle:
-            return hashlib.sha256(handle.read()).hexdigest()
-    except OSError:
-        return None
 
 
 def _state(path):
