@@ -14,7 +14,7 @@ import pytest
 
 import harness
 import toys
-from easysif import cli, files, remove
+from easysif import cli, files, remove, verify
 from easysif.lock import Lock
 from made_up import MadeUp
 from standins import on_terminal
@@ -424,6 +424,28 @@ def test_of_two_at_once_one_removes_and_the_other_says_why_not(toy, prefix):
     err = ''.join(err for _, err in outputs)
     assert 'another process is at work here' in err or 'is not installed here' in err
     assert left(prefix) == set()
+
+
+def test_with_a_refresh_at_the_same_time_it_is_there_whole_or_gone(toy, prefix):
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    for pause in (0, 0.1, 0.2, 0.4):
+        shutil.rmtree(prefix)
+        toy = MadeUp(prefix)
+        (toy.root / 'bin' / 'fine').unlink()
+        commands = []
+        for command in ('refresh', 'remove'):
+            commands.append(subprocess.Popen([sys.executable, '-m', 'easysif.cli', command, 'toy/1'], env=env,
+                                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            time.sleep(pause)
+        (_, refused), (_, err) = [process.communicate(timeout=60) for process in commands]
+        statuses = [process.returncode for process in commands]
+        assert statuses in ([0, 0], [0, 1], [1, 0]), (refused, err)
+        if statuses[1] == 0:
+            assert not toy.root.exists() and not toy.modulefile.exists() and not os.path.lexists(toy.link)
+        else:
+            assert 'another process is at work here' in err
+            assert verify.verify('toy/1', str(toy.root), str(prefix)).problems == []
+        assert os.listdir(prefix / 'software') in (['toy'], [])
 
 
 # --- with the real eb ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import harness
 import standins
 import toys
-from easysif import cli, upgrade
+from easysif import cli, files, upgrade
 from made_up import MadeUp
 
 
@@ -145,6 +145,35 @@ def test_after_kill_9_the_next_call_has_the_overlay_as_it_was(easysif, both, mon
     assert toys.snapshot(new.overlay) == before
 
 
+@pytest.mark.parametrize('works, moment', [(True, 3), (True, 4), (False, 3), (False, 4), (False, 5), (False, 6)])
+def test_killed_while_it_tidies_up_nothing_is_lost(easysif, both, monkeypatch, works, moment):
+    new = both[1]
+    before = fill(new)
+    if not works:
+        fails(new, 'exit 1')
+
+    class Killed(BaseException):
+        pass
+    done = []
+
+    def counted(function, *args):
+        if '.user-software.before-upgrade' in str(args):
+            done.append(args)
+            if len(done) == moment:  # the first two are before pip
+                raise Killed
+        return function(*args)
+    rename, remove_tree = os.rename, files.remove_tree
+    with monkeypatch.context() as patch:
+        patch.setattr(upgrade.os, 'rename', lambda *args: counted(rename, *args))
+        patch.setattr(upgrade.files, 'remove_tree', lambda *args: counted(remove_tree, *args))
+        with pytest.raises(Killed):
+            cli.main(['upgrade', 'toy/1', 'toy/2', '--yes'])
+    fails(new, 'exit 1')
+    cli.main(['upgrade', 'toy/1', 'toy/2', '--yes'])
+    assert set(toys.snapshot(new.overlay)) == ({*before, 'user-software/new'} if works and moment > 3 else {*before})
+    assert (new.overlay / 'user-software' / 'mine').read_text() == 'precious'
+
+
 def test_a_copy_that_cannot_be_made_is_told(easysif, both, monkeypatch):
     before = fill(both[1])
 
@@ -169,7 +198,7 @@ def test_a_packed_overlay_is_not_added_to(easysif, both, size, state):
 def test_a_module_without_pip_is_told(easysif, both):
     (both[1].root / 'bin' / 'pip').unlink()
     assert easysif('upgrade', 'toy/1', 'toy/2') == (
-        1, '', "error: toy/2: has no command that runs pip\n"
+        1, '', 'error: toy/2: has no command that runs pip\n'
         "hint: module load toy/2; start-shell -c 'python3 -m pip install PACKAGE'\n")
     script(both[1].root / 'bin' / 'python3', '')
     assert '&& python3 -m pip install Mine_a==1.0' in easysif('upgrade', 'toy/1', 'toy/2')[1]
@@ -193,7 +222,8 @@ def test_modules_without_overlay_have_nothing_to_carry(easysif, both, prefix):
                                   ['--default']])
 def test_two_modules_are_named_or_none(easysif, argv):
     assert easysif('upgrade', *argv) == (
-        2, '', 'error: easysif upgrade: name two modules, the old one and the new one, or none\nhint: easysif upgrade\n')
+        2, '', 'error: easysif upgrade: name two modules, the old one and the new one, or none\n'
+        'hint: easysif upgrade\n')
 
 
 def test_a_module_that_is_not_there_is_told(easysif, both):
@@ -265,6 +295,7 @@ toy/1.9-x  toy/1.10-x  easysif upgrade toy/1.9-x toy/1.10-x
     for version, suffix in (('1.8', '-x'), ('1.11', '-x'), ('9', '-z')):
         toys.recipe(tmp_path / 'recipes', version=version, versionsuffix=suffix)
     toys.recipe(tmp_path / 'recipes', name='alone', version='2', easyblock='Tarball')
+    (tmp_path / 'recipes' / 'toy-99-x.eb').write_text('no Python')
     toys.recipe(tmp_path / 'recipes', name='toy-more', version='7', versionsuffix='-x')
     assert easysif('upgrade')[1] == """\
 MODULE      NEWER          TYPE

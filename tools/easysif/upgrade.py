@@ -92,11 +92,13 @@ def _age(module):
 
 def _recipes(name):
     for file_name in search.names():
-        if file_name.startswith(name + '-'):
-            values = recipe.parse(search.find(file_name))[0]
-            if values.get('easyblock') == 'ContainerImage' and values.get('name') == name:
-                module = '%s/%s%s' % (name, values.get('version'), values.get('versionsuffix') or '')
-                yield _kind(module), module, file_name
+        path = file_name.startswith(name + '-') and search.find(file_name)
+        values = {}
+        with suppress(EasySIFError):  # one that nobody can read, and eb says why
+            values = recipe.parse(path)[0] if path else values
+        if values.get('easyblock') == 'ContainerImage' and values.get('name') == name:
+            module = '%s/%s%s' % (name, values.get('version'), values.get('versionsuffix') or '')
+            yield _kind(module), module, file_name
 
 
 def packages(old, new):
@@ -179,11 +181,10 @@ def carry(new, wanted):
 
 @contextmanager
 def _kept(directory):
-    """Let a directory be as before where the block fails, or where we are killed, at the next call."""
+    """Let a directory be as before where the block fails, or at the next call where we are killed."""
     aside = os.path.join(os.path.dirname(directory), '.user-software.before-upgrade')
-    part = aside + '.part'
-    _restore(directory, aside)
-    files.remove_tree(part)
+    part = aside + '.part'  # what is not whole, of whatever kind: it goes
+    _restore(directory, aside, part)
     if os.path.isdir(directory):
         try:
             shutil.copytree(directory, part, symlinks=True)
@@ -195,19 +196,20 @@ def _kept(directory):
     try:
         yield
     except BaseException:
-        _restore(directory, aside)
+        _restore(directory, aside, part)
         raise
-    files.remove_tree(aside)
-
-
-def _restore(directory, aside):
     if os.path.isdir(aside):
-        if os.path.isdir(directory) and not files.exchange(aside, directory):
-            files.remove_tree(directory)
-            os.rename(aside, directory)
-        elif not os.path.isdir(directory):
-            os.rename(aside, directory)
-        files.remove_tree(aside)
+        os.rename(aside, part)
+        files.remove_tree(part)
+
+
+def _restore(directory, aside, part):
+    files.remove_tree(part)
+    if os.path.isdir(aside):
+        if os.path.isdir(directory):
+            os.rename(directory, part)
+        os.rename(aside, directory)
+        files.remove_tree(part)
 
 
 def set_default(known):

@@ -86,6 +86,6 @@ def _list(prefix, as_json):
     else:
         option = installed.option(prefix)
         rows = [{'MODULE': module, 'NEWER': there or recipe, 'TYPE': 'easysif upgrade %s %s%s' % (module, there, option)
-                 if there else 'eb %s' % recipe} for module, (there, recipe) in found.items()]
+                 if there else 'eb %s' % shlex.quote(recipe)} for module, (there, recipe) in found.items()]
         print('\n'.join(table([{name: name for name in rows[0]}, *rows], 'TYPE')))
     return 0
