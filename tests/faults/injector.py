@@ -24,10 +24,6 @@ from easybuild.tools.build_log import EasyBuildError
 FAULTS = json.loads(os.environ['FAULTS'])
 PREFIX = os.environ['EASYBUILD_PREFIX']
 
-#: those between which something of an installation is made
-STEPS = ('fetch', 'ready', 'extract', 'patch', 'prepare', 'configure', 'build', 'test', 'install', 'extensions',
-         'postiter', 'postproc', 'sanitycheck', 'cleanup', 'module', 'permissions', 'package', 'testcases')
-
 CALLS = ((os, 'rename'), (os, 'unlink'), (os, 'symlink'), (os, 'rmdir'), (os, 'mkdir'), (os, 'fsync'), (os, 'chmod'),
          (os, 'utime'), (files, 'exchange'))
 
@@ -86,7 +82,7 @@ ACTIONS = {
     'fail': _fail, 'crash': _crash, 'full': _full, 'fill': _fill, 'close': _close, 'kill': _kill,
     'limit': lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY)),
     'ask': _ask, 'back': _set_clock_back,
-    'pause': lambda: time.sleep(3), 'none': lambda: None,
+    'pause': lambda: time.sleep(3),
     'SIGTERM': _send(signal.SIGTERM), 'SIGINT': _send(signal.SIGINT), 'SIGHUP': _send(signal.SIGHUP),
 }
 
@@ -100,9 +96,8 @@ def _at_step(name):
     return hook
 
 
-for _step in STEPS:
-    for _name in ('pre_' + _step, 'post_' + _step):
-        globals()[_name + '_hook'] = _at_step(_name)
+for _name in {fault['step'] for fault in FAULTS.values() if 'step' in fault}:
+    globals()[_name + '_hook'] = _at_step(_name)
 
 
 def start_hook(*_):
