@@ -16,7 +16,6 @@ SCRIPTS = {'fine': '#!/bin/sh\necho "$@"\n',
            'needs-gpu': '#!/bin/sh\ntest -n "$TOY_GPU" || { echo "no toy GPU here" >&2; exit 5; }\n',
            'orphan': '#!/bin/no-such-interpreter\n',
            'crashes': '#!/bin/sh\nkill -SEGV $$\n',
-           'hangs': '#!/bin/sh\ntest -z "$HANGS" || sleep 300\n',
            'litters': '#!/bin/sh\ntouch litter\n'}
 
 

@@ -106,6 +106,7 @@ def test_files_may_not_be_large(scenes, each, moment):
     each(one, STEPS[:4])
 
 
+@pytest.mark.nightly
 @pytest.mark.fault('a prefix whose directories are closed in the middle of a rebuild')
 def test_the_prefix_is_closed(scenes, each, moment):
     for scene in scenes:

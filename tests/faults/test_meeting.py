@@ -96,6 +96,7 @@ def test_a_lock_of_a_dead_process(scene, left, moment):
         check(scene, [1])
 
 
+@pytest.mark.nightly
 @pytest.mark.fault('a lock of another host, whose last sign of life was an hour ago')
 def test_a_lock_of_another_host(scene, left, moment):
     record = json.loads((left / 'holder').read_text())

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.e2e
 
 SIGNALS = ('SIGTERM', 'SIGINT', 'SIGHUP')
 STEPS = ('pre_build', 'post_install', 'post_sanitycheck', 'post_package')
+PARTS = [STEPS[1:2], pytest.param((STEPS[0], *STEPS[2:]), marks=pytest.mark.nightly)]
 
 
 def faults(steps):
@@ -37,10 +38,11 @@ def interrupt(moment):
 
 
 @pytest.mark.fault('SIGTERM, SIGINT, SIGHUP in a rebuild')
-def test_a_rebuild_is_interrupted_between_steps(scenes, each, moment):
+@pytest.mark.parametrize('steps', PARTS)
+def test_a_rebuild_is_interrupted_between_steps(scenes, each, moment, steps):
     for scene in scenes:
         scene.restore(0)
-    each(interrupt(moment), faults(STEPS))
+    each(interrupt(moment), faults(steps))
 
 
 @pytest.mark.fault('SIGTERM, SIGINT, SIGHUP while the new one takes the place of the old one, which ends first')
@@ -51,7 +53,7 @@ def test_a_rebuild_is_interrupted_when_it_is_published(scenes, each, moment):
 
 
 @pytest.mark.fault('SIGTERM, SIGINT, SIGHUP in an install')
-@pytest.mark.parametrize('steps', [STEPS[1:2], pytest.param((STEPS[0], *STEPS[2:]), marks=pytest.mark.nightly)])
+@pytest.mark.parametrize('steps', PARTS)
 def test_an_install_is_interrupted_between_steps(scenes, each, moment, steps):
     def one(scene, fault):
         scene.restore(None)
