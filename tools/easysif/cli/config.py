@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 
+from easysif.errors import escaped
 from easysif.site import resolve
 
 
@@ -28,4 +29,4 @@ def _run(args):
     width = max(map(len, values))
     for key, value in values.items():
         text = '-' if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        print('%-*s  %s  (%s)' % (width, key, text, origins[key]))
+        print(escaped('%-*s  %s  (%s)' % (width, key, text, origins[key])))

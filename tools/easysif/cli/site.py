@@ -4,6 +4,7 @@
 import os
 
 from easysif import site_files
+from easysif.errors import escaped
 from easysif.installed import default_prefix
 from easysif.site import resolve
 
@@ -22,6 +23,6 @@ def register(subparsers):
 def _apply(args):
     changed = site_files.apply(os.path.abspath(args.prefix or default_prefix()), resolve().site)
     for path in changed:
-        print('written  %s' % path)
+        print('written  %s' % escaped(path))
     if not changed:
         print('nothing to change')
