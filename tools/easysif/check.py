@@ -131,6 +131,11 @@ def names_its_easyblock(draft):
     """A recipe says which easyblock installs it, as EasyBuild would otherwise guess one from the name."""
     if 'easyblock' not in draft.lines:
         yield draft.error(None, 'easyblock is missing', hint="write easyblock = 'ContainerImage'")
+    elif 'easyblock' in draft.values and draft.values['easyblock'] and not draft.ours:
+        # the schema is for recipes of ours, but this much holds for all
+        for problem in schema.problems('recipe', draft.values):
+            if problem.path == ('easyblock',):
+                yield draft.error('easyblock', problem.what, hint=problem.hint)
 
 
 @rule

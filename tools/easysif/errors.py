@@ -11,7 +11,7 @@ USAGE = 2  #: exit code for a command line that cannot be understood
 TOOL = 3  #: exit code for a tool or a network that failed
 
 LONGEST = 2000  #: characters of one part of a message; more nobody reads
-MOST = 50       #: problems that are printed at once
+MOST = 1000     #: problems that are printed at once
 
 #: what a terminal obeys instead of showing it: control characters, and those that turn the direction of writing
 _OBEYED = re.compile('[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
@@ -66,7 +66,7 @@ class EasySIFError(Exception):
 
 
 class SeveralErrors(EasySIFError):
-    """Several problems found at once, each printed whole, unless there are very many.
+    """Several problems found at once, each printed whole, unless there are more than anybody reads.
 
     :param errors: the problems (list of EasySIFError, not empty)
     """
