@@ -5,15 +5,22 @@ true or says clearly what is wrong, in a time that is known before, and nothing 
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from dataclasses import asdict
 
 import pytest
+import yaml
 
+import harness
+import hostile
+import toys
 from easysif.errors import TOOL
 from easysif.images import inspect
+from easysif.module import literal
+from helpers_registry import LoopbackRegistry, tiny_layout, tiny_rootfs
 from image_trees import Image
 
 pytestmark = pytest.mark.e2e
@@ -202,3 +209,98 @@ def test_the_list_of_packages_shows_names_of_any_kind_on_one_line_each(tmp_path,
                           stdout=subprocess.PIPE, check=True)
     assert '\x1b' not in done.stdout and 'evil\\x1b[2J' in done.stdout and '1\\x1b[31m' in done.stdout
     assert max(map(len, done.stdout.splitlines())) < 300 and not (tmp_path / 'evil').exists()
+
+
+# --- installed by eb ------------------------------------------------------------------------------------------------
+
+#: without $ ` " \\, which Apptainer 1.4.5 escapes wrongly when it takes over the environment of such an image
+OCI = "it's ;touch %(evil)s; | & > %(evil)s é * ~ #"
+
+ODD = "it's $(touch evil) `touch evil` \"é"
+
+
+class Installed:
+    """Two hostile images installed by one eb: ``odd`` from a SIF file, ``oci`` from a registry."""
+
+    def __init__(self, directory):
+        self.directory, self.prefix = directory, directory / 'prefix'
+        for name in ('home', 'cwd', 'tmp'):
+            (directory / name).mkdir()
+        self.sif(Image(directory / 'image'))
+        with LoopbackRegistry(directory / 'registry') as running:
+            running.push(self.layout(), 'x/oci:1')
+            site = directory / 'site.yaml'
+            site.write_text(yaml.safe_dump({'registry_mirrors': {'docker.io': [running.url]}, 'ca_certificates': ''}))
+            env = dict(harness.eb_environment(self.prefix, directory / 'home', site), TMPDIR=str(directory / 'tmp'))
+            recipes = [
+                toys.recipe(directory, 'odd', image='odd.sif', commands={'odd': shlex.quote(ODD), 'sh': 'sh'},
+                            needs=[], sanity_check_commands=['odd now']),
+                toys.recipe(directory, 'env', image='odd.sif', conda_env=None, sanity_check_commands=['true']),
+                toys.recipe(directory, 'oci', image='docker://docker.io/x/oci:1', commands=['env', 'sh'])]
+            self.result = harness.run(['eb', *recipes], env=env, cwd=directory / 'cwd', check=False)
+
+    def sif(self, image):
+        """Make a SIF file of a tree with odd names and texts wherever there are any."""
+        image.file('/bin/' + ODD, '#!/bin/sh\nprintf "%s|" odd "$@"\n')
+        for name in ('-rf', '*', 'two\nlines', '\x1b[2J', '$(touch evil)', '~'):
+            image.file('/bin/' + name)
+        image.file('/opt/conda/envs/%s/conda-meta/history' % ODD, '')
+        image.file('/opt/conda/envs/two\ntouch<evil/conda-meta/history', '')
+        image.env('echo "\033[31mgarbage" >&2\nexport WITH_CONDA="%s" ODD="%s"\n' % (
+            (re.sub(r'([$`"\\])', r'\\\1', ODD),) * 2))
+        labels = {ODD: ODD, 'two\nlines': '\x1b[2J\ntouch evil', 'org.label-schema.name': '$(touch evil)' * 1000}
+        image.file('/.singularity.d/labels.json', json.dumps(labels), 0o644)
+        image.file('/.singularity.d/runscript', '#!/bin/sh\ntouch evil\n')
+        (image.path / 'usr').mkdir(exist_ok=True)
+        (image.path / 'usr/bin').symlink_to('bin')
+        harness.run(['apptainer', 'build', '--disable-cache', self.directory / 'odd.sif', image.path],
+                    env=harness.user_environment(self.directory / 'home'))
+
+    def layout(self):
+        """Make an OCI image whose configuration holds what nobody should evaluate, and return its name (str)."""
+        evil = self.directory / 'evil'
+        return tiny_layout(self.directory, tiny_rootfs(self.directory / 'rootfs'), config=[
+            '--config.env=EVIL=%s' % (OCI % {'evil': evil}), '--config.env=A B=1', '--config.env=1X=1',
+            '--config.env=EVIL;touch evil=1', '--config.label=%s=$(touch %s)' % (ODD, evil),
+            '--config.label=two\nlines=\x1b[2J', '--config.entrypoint=sh', '--config.entrypoint=-c',
+            '--config.entrypoint=touch %s' % evil, '--config.workingdir=/$(touch evil)',
+            '--config.user=nobody;touch evil', '--author=\x1b[2J$(touch evil)'])
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """The hostile images, installed (Installed)."""
+    return Installed(tmp_path_factory.mktemp('hostile'))
+
+
+def test_hostile_images_are_installed_and_nothing_of_them_runs_on_the_host(installed):
+    output = installed.result.output
+    assert installed.result.status == 0, output
+    assert 'Build succeeded for 3 out of 3' in output
+    assert '\x1b' not in output and hostile.traces(installed.directory) == []
+
+
+def test_what_a_hostile_image_says_of_itself_arrives_as_it_is(installed):
+    script = '''module load env
+printf '%s\\0' "$WITH_CONDA" "$APPTAINERENV_CONDA_DEFAULT_ENV" "$SINGULARITYENV_CONDA_PREFIX"
+start-shell -c 'printf "%s\\0" "$WITH_CONDA" "$CONDA_DEFAULT_ENV" "$CONDA_PREFIX" "$ODD"'
+module unload env; env -0'''
+    done = harness.run_shell(script, installed.prefix, installed.directory / 'home', cwd=installed.directory / 'cwd')
+    found = done.stdout.split('\0')
+    assert found[:3] == [ODD, literal(ODD), literal('/opt/conda/envs/' + ODD)]
+    assert found[3:7] == [ODD, ODD, '/opt/conda/envs/' + ODD, ODD]
+    assert not [line for line in found[7:] if line.startswith(('WITH_CONDA', 'APPTAINERENV'))]
+    assert hostile.traces(installed.directory) == []
+
+
+def test_a_command_with_any_name_inside_runs(installed):
+    done = harness.run_shell("module load odd\nodd '$(touch evil)' 'a  b'", installed.prefix,
+                             installed.directory / 'home', cwd=installed.directory / 'cwd')
+    assert done.stdout == 'odd|$(touch evil)|a  b|' and hostile.traces(installed.directory) == []
+
+
+def test_the_configuration_of_an_oci_image_is_never_evaluated(installed):
+    done = harness.run_shell('module load oci\nsh -c \'printf "%s" "$EVIL"\'', installed.prefix,
+                             installed.directory / 'home', cwd=installed.directory / 'cwd')
+    assert done.stdout == OCI % {'evil': installed.directory / 'evil'} and 'error' not in done.stderr
+    assert hostile.traces(installed.directory) == []
