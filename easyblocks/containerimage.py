@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 
 from easysif.data import check_version
-from easysif.errors import EasySIFError
+from easysif.errors import EasySIFError, told
 from easysif.files import existing_directory
 from easysif.install import Install
 from easysif.modes import Modes
@@ -50,11 +50,12 @@ class ContainerImage(EasyBlock):
         self.toolchain.options['rpath'] = False
         self.module_load_environment.replace({'PATH': ['bin']})
         self.easysif = self.last_step = self.test_results = None
-        self.module_text, self.published = None, False
+        self.module_text = None
         links = [os.path.join(install_path('mod'), directory, os.path.relpath(self.mod_filepath, self.installdir_mod))
                  for directory in ActiveMNS().det_module_symlink_paths(self.cfg)]
         # now, as EasyBuild changes the permissions of what stands before it asks for the first step
         self.standing = Standing(self.installdir, self.install_subdir, self.mod_filepath, links, [self.builddir])
+        self.standing.remember_modes()
 
     def run_all_steps(self, run_test_cases):
         """Everything that can be known to be wrong is said before anything is made, also by EasyBuild."""
@@ -66,10 +67,10 @@ class ContainerImage(EasyBlock):
             steps = self.get_steps(run_test_cases, self.det_iter_cnt())
             self.last_step = [step for step, _, _, skippable in steps if not self.skip_step(step, skippable)][-1]
             return self._run_alone(run_test_cases)
-        except EasySIFError as err:
-            raise EasyBuildError('%s', err) from err
+        except (EasySIFError, OSError) as err:
+            raise EasyBuildError('%s', told(err, os.path.basename(self.cfg.path))) from err
         finally:
-            self.standing.tidy()
+            self.standing.leave()
 
     def _run_alone(self, run_test_cases):
         """Run the steps under a lock of our own, in the place of EasyBuild's, which stays when its holder is killed."""
@@ -84,8 +85,7 @@ class ContainerImage(EasyBlock):
                 try:
                     return super().run_all_steps(run_test_cases)
                 finally:
-                    if not self.published:
-                        self._withdraw()
+                    self._withdraw()
 
     @contextmanager
     def _options(self, **options):
@@ -103,9 +103,9 @@ class ContainerImage(EasyBlock):
         super().run_step(step, step_methods)
         if step == self.last_step and self.module_text:
             self.standing.publish(self.easysif.complete(self.standing, self.module_text, self.test_results))
-            self.published, self.installdir = True, self.standing.root
+            self.installdir = self.standing.root
             self._warn(self.easysif.finish(self.installdir))
-            self.modes.give(self.standing.module, *map(os.path.dirname, [*self.standing.links, self.installdir]))
+            self.modes.give(self.standing.module, *self.standing.missing, above=False)
             self.standing.clear()
             self.invalidate_module_caches(self.module_generator.get_modules_path())
             self.modules_tool.update()
@@ -122,10 +122,9 @@ class ContainerImage(EasyBlock):
 
     def _withdraw(self):
         self.installdir = self.standing.root
-        try:
+        if not self.standing.is_published and self.standing.is_ours():
             self.easysif.undo()
-        finally:
-            self.standing.withdraw()
+            self.standing.clear()
 
     def fetch_step(self, *args, **kwargs):
         """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""

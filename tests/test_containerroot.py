@@ -55,3 +55,13 @@ def test_links_of_an_overlay_follow_the_image(work, prefix):
     work.place.link(work.root, 'toy.sif')
     assert {path.name: path.is_symlink() and os.readlink(path) for path in overlay.iterdir()} == {
         'toy.sif': work.root + '/toy.sif', 'mine': '/etc', 'runscripts': False}
+
+
+def test_what_the_user_puts_into_a_new_overlay_while_tests_run_stays(work, prefix):
+    wrapper = prefix / 'software' / 'toy' / '1' / 'easysif' / 'wrapper'
+    wrapper.write_text("#!/bin/sh\necho 'CONTAINERROOT=%s'\n" % (prefix / 'overlays' / 'toy' / '1'))
+    work.place.make(work.root, 'toy')
+    mine = prefix / 'overlays' / 'toy' / '1' / 'user-software' / 'mine'
+    mine.write_text('precious')
+    work.place.undo()
+    assert mine.read_text() == 'precious'

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import toys
-from easysif import files, manifest
+from easysif import files, manifest, relocate
 from easysif.errors import EasySIFError
 from easysif.standing import Standing
 
@@ -38,7 +38,10 @@ class Place:
 
     def standing(self):
         """Return what a session has that begins now (Standing)."""
-        return Standing(str(self.root), MODULE, str(self.module), [str(self.link)], [str(self.top / 'build' / 'toy')])
+        standing = Standing(str(self.root), MODULE, str(self.module), [str(self.link)],
+                            [str(self.top / 'build' / 'toy')])
+        standing.remember_modes()
+        return standing
 
     def snapshot(self):
         """Return all that there is, but for the directory of locks (dict)."""
@@ -95,7 +98,7 @@ def test_where_nothing_stood_it_is_put(top):
         place.make(standing)
         standing.publish({str(place.module): 'new'})
         standing.clear()
-    standing.tidy()
+    standing.leave()
     assert place.what() == ['new'] * 3 and os.listdir(place.root.parent) == ['1.0-x']
 
 
@@ -105,8 +108,8 @@ def test_what_fails_before_leaves_no_trace(place):
         place.make(standing)
         (place.top / 'build' / 'toy').mkdir(parents=True)
         place.root.chmod(0o700)  # as EasyBuild does before a rebuild
-        standing.withdraw()
-    standing.tidy()
+        standing.clear()
+    standing.leave()
     assert toys.snapshot(place.top) == before
 
 
@@ -116,8 +119,8 @@ def test_where_nothing_stood_nothing_is_left(top):
     with standing.alone('toy.eb'):
         place.make(standing)
         (place.top / 'mine').touch()
-        standing.withdraw()
-    standing.tidy()
+        standing.clear()
+    standing.leave()
     assert os.listdir(top) == ['mine']
 
 
@@ -150,8 +153,8 @@ def test_what_fails_at_the_moment_itself_is_undone(place, way, monkeypatch, rena
         if len(count) < rename:  # an exchange is no rename
             assert len(count) == 3 and place.what() == ['new'] * 3
             return
-        standing.withdraw()
-    standing.tidy()
+        standing.clear()
+    standing.leave()
     assert place.snapshot() == before and place.module.stat().st_mtime_ns == times
 
 
@@ -250,7 +253,7 @@ def test_nothing_is_published_under_a_lost_lock(place):
         with pytest.raises(EasySIFError) as caught:
             standing.publish({str(place.module): 'new'})
         assert 'the lock was lost' in str(caught.value)
-        standing.withdraw()
+        standing.clear()
     assert place.snapshot() == before
 
 
@@ -281,6 +284,68 @@ def test_a_long_prefix_has_a_lock_all_the_same(tmp_path):
         assert len(os.listdir(place.root.parents[1] / '.locks')) == 1
 
 
+def test_what_is_there_but_was_not_made_by_us_is_never_published(place, monkeypatch):
+    """As half an installation of another member of the group, which we may not remove."""
+    new, standing = place.root.parent / '.1.0-x.new', place.standing()
+    new.mkdir()
+    monkeypatch.setattr(files, 'remove_tree', lambda path: None)
+    with standing.alone('toy.eb'):
+        standing.publish({str(place.module): 'new'})
+        standing.clear()
+    assert place.what() == ['old', 'new', 'new'] and os.listdir(new) == []
+
+
+@pytest.mark.parametrize('then', ['back', 'stuck'])
+def test_what_cannot_be_put_back_is_not_removed(place, monkeypatch, then):
+    """Without an exchange: the new one cannot be put there, and the old one not back."""
+    monkeypatch.setattr(files, 'exchange', lambda one, other: False)
+    standing, real = place.standing(), os.rename
+
+    def failing(source, target):
+        if target == str(place.root) or then == 'stuck' and source == str(place.root) and standing.is_swapped:
+            raise OSError(116, 'Stale file handle')
+        real(source, target)
+
+    with standing.alone('toy.eb'):
+        place.make(standing)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'rename', failing)
+            with pytest.raises(EasySIFError, match='Stale file handle'):
+                standing.publish({str(place.module): 'new'})
+            standing.clear()
+    standing.leave()
+    with place.standing().alone('toy.eb'):
+        assert place.what() == ['old'] * 3
+
+
+def test_what_users_put_into_the_old_one_is_in_the_new_one(place):
+    (place.root / 'notes').mkdir()
+    (place.root / 'notes' / 'mine').write_text('precious')
+    (place.root / 'bin' / 'mine').symlink_to('tool')
+    (place.root / 'old.sif').write_text('an image, as far as is known')
+    (place.root / '.x.new-1').touch()
+    standing = place.standing()
+    with standing.alone('toy.eb'):
+        new = place.make(standing)
+        (new / 'bin').chmod(0o555)
+        relocate.carry_over(standing.root, standing.new)
+        standing.publish({str(place.module): 'new'})
+        standing.clear()
+    assert (place.root / 'notes' / 'mine').read_text() == 'precious'
+    assert os.readlink(place.root / 'bin' / 'mine') == 'tool'
+    assert place.what() == ['new'] * 3
+    assert not (place.root / 'old.sif').exists() and not (place.root / '.x.new-1').exists()
+    assert (place.root / 'bin').stat().st_mode & 0o777 == 0o555
+
+
+def test_two_spellings_of_a_prefix_have_one_lock(place, tmp_path):
+    (tmp_path / 'link').symlink_to(place.top)
+    other = Place(tmp_path / 'link').standing()
+    with place.standing().alone('toy.eb'), pytest.raises(EasySIFError, match='another process'):
+        with other.alone('toy.eb'):
+            pass
+
+
 def test_it_names_its_final_place(place):
     standing = place.standing()
     with standing.alone('toy.eb'):
@@ -291,8 +356,8 @@ def test_it_names_its_final_place(place):
         (new / 'relative').symlink_to('bin/tool')
         (new / 'empty').touch()
         (new / 'binary').write_bytes(b'\0\1')
-        standing.settle()
-        standing.publish({str(place.module): standing.relocated('root = "%s"' % new)})
+        relocate.tree(str(new), standing.root)
+        standing.publish({str(place.module): relocate.text_of('root = "%s"' % new, standing.new, standing.root)})
     tool = place.root / 'bin' / 'tool'
     assert tool.read_text() == 'cd %s/bin; echo $PREFIX/toy/1.0-x/x\n' % place.root
     assert tool.stat().st_mode & 0o777 == 0o751
@@ -307,7 +372,7 @@ def test_a_binary_file_that_names_the_place_where_it_was_made_is_refused(place):
         new = place.make(standing)
         (new / 'program').write_bytes(b'\0' + os.fsencode(new / 'lib') + b'\0')
         with pytest.raises(EasySIFError) as caught:
-            standing.settle()
+            relocate.tree(str(new), standing.root)
     assert str(caught.value) == (
         '%s/program: names the directory in which it was made, which is only for a time\n  directory  %s\n'
         'hint: let postinstallcmds write paths relative to the installation' % (new, new))
@@ -359,7 +424,7 @@ def test_a_process_that_is_told_to_end_cleans_up_in_peace(place, number):
                 time.sleep(60)
             finally:
                 os.kill(os.getpid(), number)
-                place.standing().withdraw()
+                place.standing().clear()
         assert (caught.value.code, signal.getsignal(number)) == (128 + number, signal.SIG_DFL)
     finally:
         signal.signal(number, previous)

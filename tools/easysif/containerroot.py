@@ -22,7 +22,7 @@ class ContainerRoot:
     def __init__(self, where, prefix, module, env):
         self.where, self.prefix, self.env = where, prefix, env
         self.path = os.path.join(prefix, 'overlays', module)
-        self.marker = self.made = None
+        self.marker = self.made = self.content = None
 
     def make(self, root, python_env):
         """Make the directory for the user's own packages in the prefix, with its virtual environment.
@@ -51,16 +51,17 @@ class ContainerRoot:
             raise self._failure(result, 'the virtual environment of the overlay could not be made')
         if is_new:
             modes.give_overlay(self.path)
+            self.content = _content(self.path)
 
     def undo(self):
         """Take back what was made. Nothing that goes wrong with it is an error: there is one already."""
         overlays = os.path.join(self.prefix, 'overlays')
-        if self.made:
+        if self.made and self.content in (None, _content(self.made)):  # the user has put nothing into it meanwhile
             for remove, path in ((files.remove_tree, self.made), (os.rmdir, os.path.dirname(self.made)),
                                  (os.rmdir, overlays)):
                 with suppress(OSError):  # gone already, or with something of others in it
                     remove(path)
-            self.made = None
+        self.made = None
         if self.marker and not os.path.isdir(overlays):
             with suppress(OSError):
                 directory = os.path.dirname(self.marker)
@@ -101,3 +102,17 @@ class ContainerRoot:
     def _failure(self, result, what):
         told = failure(result)
         return EasySIFError(self.where, what, facts=told.facts, exit_code=told.exit_code)
+
+
+def _content(top):
+    """Return what tells the files in a directory from any that are put there later (set).
+
+    Without what Python compiles as it runs the tests of the recipe.
+    """
+    found = set()
+    for parent, _, names in os.walk(top):
+        for path in (os.path.join(parent, name) for name in names if not name.endswith('.pyc')):
+            with suppress(OSError):
+                info = os.lstat(path)
+                found.add((path, info.st_size, info.st_mtime_ns))
+    return found

@@ -4,7 +4,9 @@
 This module imports nothing of ours, so that everything can import it.
 """
 
+import os
 import re
+import shlex
 
 INPUT = 1  #: exit code for what the user gave: a recipe, a site file, a path
 USAGE = 2  #: exit code for a command line that cannot be understood
@@ -77,3 +79,16 @@ class SeveralErrors(EasySIFError):
         more = ['and %d more' % left] if left > 0 else []
         Exception.__init__(self, '\nerror: '.join([str(err) for err in self.errors[:MOST]] + more))
         self.exit_code = max(err.exit_code for err in self.errors)
+
+
+def told(err, where):
+    """Return an error of the system in our form, and ours as it is (EasySIFError).
+
+    :param err: what was raised (EasySIFError or OSError)
+    :param where: the file, command or module concerned (str)
+    """
+    if isinstance(err, EasySIFError):
+        return err
+    path = err.filename or 'the disk'
+    return EasySIFError(where, '%s (%s)' % (path, err.strerror or err), exit_code=TOOL,
+                        hint='df -h; ls -ld %s' % shlex.quote(os.fsdecode(path)) if err.filename else 'df -h')

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import asdict, replace
 
-from easysif import files, manifest, render, runtime, site_files, wrappers
+from easysif import files, manifest, relocate, render, runtime, site_files, wrappers
 from easysif.containerroot import ContainerRoot
 from easysif.errors import TOOL, EasySIFError
 from easysif.images.inspect import Conda, look_inside
@@ -182,9 +182,9 @@ class Install:
         """
         if tests is not None:
             self.manifest['tests'] = tests
-        text = standing.relocated(text)
+        text = relocate.text_of(text, standing.new, standing.root)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        block = standing.relocated(self.module_text())
+        block = relocate.text_of(self.module_text(), standing.new, standing.root)
         begin = text.rfind(block)
         self.manifest['modulefile'] = {'path': standing.module, 'links': sorted(standing.links), 'sha256': digest,
                                        'block': None if begin < 0 else [begin, begin + len(block)]}
@@ -195,9 +195,10 @@ class Install:
         files.rewrite(copy, text.encode())
         with files.writable(os.path.join(self.root, 'easysif')):
             os.unlink(os.path.join(self.root, manifest.UNTESTED))
-        standing.settle()
+        relocate.tree(standing.new, standing.root)
         self.manifest['files'] = manifest.contents(self.root, self.manifest['image']['file'])
         files.rewrite(path, manifest.dumps(self.manifest).encode())
+        relocate.carry_over(standing.root, standing.new)
         return {standing.module: text}
 
     def finish(self, root):

@@ -56,13 +56,16 @@ class Modes:
         finally:
             os.umask(before)
 
-    def give(self, *paths):
-        """Give them to files and directories and to the directories above them, as far as these are the user's own."""
+    def give(self, *paths, above=True):
+        """Give them to files and directories, as far as these are the user's own.
+
+        :param above: also to the directories above them (bool)
+        """
         top = os.path.join(self.prefix, '')
         for path in paths:
             while path.startswith(top):
                 self._give(path, self.bits)
-                path = os.path.dirname(path)
+                path = os.path.dirname(path) if above else ''
 
     def give_all(self, directory, more=0):
         """Give them to a directory and to all in it.

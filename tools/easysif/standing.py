@@ -12,8 +12,9 @@ told by what exists, so there is no journal that could be wrong:
   between the two. It is put there.
 """
 
+import errno
+import glob
 import hashlib
-import mmap
 import os
 import shlex
 import stat
@@ -42,14 +43,23 @@ class Standing:
         parent, version = os.path.split(root)
         self.root, self.module, self.links = root, module, links
         self.new, self.old = (os.path.join(parent, '.%s.%s' % (version, word)) for word in ('new', 'old'))
-        # the one that EasyBuild itself would make, where that is no longer than a name may be
-        lock = root.replace(os.sep, '_') + '.lock'
+        # the one that EasyBuild itself would make, where that is no longer than a name may be; one for all spellings
+        lock = os.path.join(os.path.realpath(parent), version).replace(os.sep, '_') + '.lock'
         if len(os.fsencode(lock)) > LONGEST:
             lock = '%s.lock' % hashlib.sha256(os.fsencode(root)).hexdigest()
         self.lock = os.path.join(root[:-len(name) - 1], '.locks', lock)
-        self.modes = _modes(root)
+        self.stood, self.modes = self._identity(), {}
         self.missing = _missing_directories([parent, *scratch, *map(os.path.dirname, [self.lock, module, *links])])
         self.held = None
+        self.is_made = self.is_swapped = self.is_published = self.is_stuck = False
+
+    def remember_modes(self):
+        """Note the permissions of what stands, for `leave`."""
+        for parent, _, names in os.walk(self.root):
+            for path in [parent, *(os.path.join(parent, name) for name in names)]:
+                with suppress(OSError):  # gone meanwhile
+                    if not os.path.islink(path):
+                        self.modes[path] = stat.S_IMODE(os.lstat(path).st_mode)
 
     @contextmanager
     def alone(self, where, **how):
@@ -61,22 +71,21 @@ class Standing:
         :param how: ``wait``, ``tell`` and ``hint`` of Lock
         :raises EasySIFError: another process has it
         """
-        stood = self._identity()
         with files.ended_in_order(), Lock(self.lock, where, **how) as self.held:
             stands = self._identity()
             self._recover()
             try:
-                yield self.held.waited and stands not in (None, stood)
+                yield self.held.waited and stands not in (None, self.stood)
             finally:
                 self.tidy(alone=True)
 
     def _identity(self):
         """Return what tells the installation that stands from any other one, None where there is none."""
         try:
-            status = os.stat(os.path.join(self.root, manifest.NAME))
+            status = os.stat(self.root)
         except OSError:
             return None
-        return status.st_ino, status.st_mtime_ns
+        return status.st_dev, status.st_ino
 
     def _recover(self):
         if os.path.lexists(self.old):
@@ -107,34 +116,13 @@ class Standing:
         """
         for _ in range(PATIENCE):
             self.clear()
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, FileNotFoundError):  # as of a directory above that another one removes
                 os.makedirs(self.new)
+                self.is_made = True
                 return self.new
             time.sleep(1)  # a command of a killed session may write for a moment after it
         raise EasySIFError(self.root, 'what a killed session left cannot be removed', facts=[('directory', self.new)],
                            hint='rm -r -- %s' % shlex.quote(self.new))
-
-    def settle(self):
-        """Let the new installation name its final place wherever it names the one that it is made in, and sync it.
-
-        :raises EasySIFError: a binary file names it
-        """
-        name, final = (os.fsencode(os.sep + os.path.basename(path)) for path in (self.new, self.root))
-        made = os.fsencode(os.path.dirname(self.new)) + name
-        for parent, directories, names in os.walk(os.fsencode(self.new)):
-            for path in (os.path.join(parent, entry) for entry in directories + names):
-                if os.path.islink(path):
-                    target = os.readlink(path)
-                    if target.startswith(made):
-                        with files.writable(parent):
-                            os.unlink(path)
-                            os.symlink(target.replace(name, final, 1), path)
-                elif os.path.isfile(path) and not path.endswith(b'.sif'):
-                    self._rename_within(path, name, final)
-
-    def relocated(self, text):
-        """Return a text with the final place for the one that the installation is made in (str)."""
-        return text.replace(os.sep + os.path.basename(self.new), os.sep + os.path.basename(self.root))
 
     def publish(self, texts):
         """Put the new installation, where one was made, and files outside of it in place, at one moment.
@@ -149,35 +137,54 @@ class Standing:
                 stack.enter_context(files.writable(directory))
             beside = {path: stack.enter_context(files.written_beside(path, text)) for path, text in texts.items()}
             stack.enter_context(files.undisturbed())
-            swapped = False
             try:
                 for path in beside.values():  # so that they are found where the machine is lost in between
                     files.sync_directory(os.path.dirname(path))
-                if os.path.isdir(self.new):
+                if self.is_made:
                     files.sync(self.new)
                     self._swap()
-                    swapped = True
+                    files.sync_directory(os.path.dirname(self.root))
                 self._link()
                 for path in sorted(beside, key=self.module.__eq__):  # at last, as it is what users see
                     os.rename(beside[path], path)
+                self.is_published = True
             except BaseException as err:
-                for path, state in before.items():
-                    if _state(path) != state:
-                        _restore(path, state)
-                if swapped:
-                    self._swap_back()
+                self._go_back(before)
                 if isinstance(err, OSError):
                     raise EasySIFError(self.root, 'cannot be put in its place (%s)' % err.strerror,
                                        hint='ls -la %s' % os.path.dirname(self.root)) from err
                 raise
 
-    def withdraw(self):
-        """The new installation failed: leave nothing of it, and what stands there with the modes that it had."""
-        self.clear()
-        for path, mode in self.modes.items():
-            with suppress(OSError):
-                if stat.S_IMODE(os.stat(path).st_mode) != mode:
-                    os.chmod(path, mode)  # EasyBuild makes what is read-only writable before it asks us
+    def _go_back(self, before):
+        """Undo a publication that failed; if that fails as well nothing is removed any more."""
+        try:
+            if self.is_swapped:
+                self._swap_back()
+            for path, state in before.items():
+                if _state(path) != state:
+                    _restore(path, state)
+        except OSError as err:
+            self.is_stuck = True
+            raise EasySIFError(self.root, 'what stood there cannot be put back (%s)' % err.strerror,
+                               facts=[('old and new', ', '.join(filter(os.path.lexists, (self.new, self.old))))],
+                               hint='ls -la %s; then the same command again' % os.path.dirname(self.root)) from err
+
+    def is_ours(self):
+        """Tell whether we still have the lock (bool)."""
+        try:
+            self.held.check()
+        except EasySIFError:
+            return False
+        return True
+
+    def leave(self):
+        """Leave nothing that was made on the way, and what stood there with the permissions that it had."""
+        if not self.is_published and self._identity() == self.stood:
+            for path, mode in self.modes.items():
+                with suppress(OSError):
+                    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+                        os.chmod(path, mode)  # EasyBuild makes what is read-only writable before it asks us
+        self.tidy()
 
     def tidy(self, alone=False):
         """Remove the directories that were made on the way and hold nothing, as after a failure.
@@ -191,7 +198,12 @@ class Standing:
 
     def clear(self):
         """Remove what is no longer needed; what cannot be, as NFS keeps files that are in use, the next call does."""
-        for path in (self.new, self.old):
+        if self.is_stuck:
+            return
+        paths = [self.new]
+        if os.path.lexists(self.root):  # else it is the old one that has to be put back
+            paths += [self.old, *glob.glob(glob.escape(self.old) + '-*')]
+        for path in paths:
             with suppress(OSError):
                 files.remove_tree(path)
 
@@ -199,50 +211,29 @@ class Standing:
         if not os.path.lexists(self.root):
             os.rename(self.new, self.root)
         elif not files.exchange(self.new, self.root):
+            if os.path.lexists(self.old):  # with files that are in use
+                os.rename(self.old, '%s-%d' % (self.old, os.getpid()))
             os.rename(self.root, self.old)
             try:
                 os.rename(self.new, self.root)
             except BaseException:
                 os.rename(self.old, self.root)
                 raise
-        files.sync_directory(os.path.dirname(self.root))
+        self.is_swapped = True
 
     def _swap_back(self):
         if os.path.isdir(self.old):
             os.rename(self.root, self.new)
             os.rename(self.old, self.root)
         elif os.path.isdir(self.new):
-            files.exchange(self.new, self.root)
+            if not files.exchange(self.new, self.root):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
         else:
             os.rename(self.root, self.new)
 
     def _link(self):
         for link in self.links:
             _link(self.module, link)
-
-    def _rename_within(self, path, name, final):
-        with open(path, 'rb') as handle:
-            if not os.fstat(handle.fileno()).st_size:
-                return
-            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content.find(name) < 0:
-                    return
-            content = handle.read()
-        if b'\0' in content:
-            raise EasySIFError(os.fsdecode(path), 'names the directory in which it was made, which is only for a time',
-                               facts=[('directory', self.new)],
-                               hint='let postinstallcmds write paths relative to the installation')
-        files.rewrite(path, content.replace(name, final))
-
-
-def _modes(root):
-    """Return the permissions of a directory and of all that is in it (dict of int)."""
-    modes = {}
-    for parent, directories, names in os.walk(root):
-        for path in [parent, *(os.path.join(parent, name) for name in names)]:
-            if not os.path.islink(path):
-                modes[path] = stat.S_IMODE(os.stat(path).st_mode)
-    return modes
 
 
 def _missing_directories(paths):
