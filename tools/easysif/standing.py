@@ -200,6 +200,7 @@ class Standing:
         """Remove what is no longer needed; what cannot be, as NFS keeps files that are in use, the next call does."""
         if self.is_stuck:
             return
+        self.is_made = False
         paths = [self.new]
         if os.path.lexists(self.root):  # else it is the old one that has to be put back
             paths += [self.old, *glob.glob(glob.escape(self.old) + '-*')]
