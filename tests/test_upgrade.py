@@ -12,7 +12,7 @@ import pytest
 import harness
 import standins
 import toys
-from easysif import cli, files, upgrade
+from easysif import before_upgrade, cli, files, upgrade
 from made_up import MadeUp
 
 
@@ -117,7 +117,7 @@ def fill(new):
 def test_where_pip_fails_the_package_is_named_and_all_is_as_before(easysif, both, prefix):
     old, new = both
     before = fill(new), toys.snapshot(old.root)
-    fails(new, 'echo "ERROR: No matching distribution found for b==2.10" >&2; echo hm >&2; exit 1')
+    script(new.root / 'bin' / 'pip', 'echo "ERROR: No matching distribution found for b==2.10" >&2; exit 1\n')
     pip = new.root / 'bin' / 'pip'
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes', '--default') == (
         3, '', 'error: toy/2: pip could not install b==2.10\n'
@@ -126,12 +126,43 @@ def test_where_pip_fails_the_package_is_named_and_all_is_as_before(easysif, both
         'hint: the overlay is as before; module load toy/2, then install one by one: pip install Mine_a==1.0\n' % pip)
     assert (toys.snapshot(new.overlay), toys.snapshot(old.root)) == before
     assert not os.path.lexists(new.modulefile.parent / 'default')
+
+
+def test_what_a_failed_pip_changed_stays_beside_the_overlay(easysif, both):
+    """What another shell installed meanwhile is in it."""
+    new = both[1]
+    before = fill(new)
     fails(new, 'exit 1')
-    assert 'pip could not install the packages' in easysif('upgrade', 'toy/1', 'toy/2', '--yes')[2]
-    assert (toys.snapshot(new.overlay), toys.snapshot(old.root)) == before
+    for name in ('user-software.after-upgrade', 'user-software.after-upgrade-2'):
+        code, _, err = easysif('upgrade', 'toy/1', 'toy/2', '--yes')
+        assert code == 3 and err.startswith('error: toy/2: pip could not install the packages\n')
+        assert '\nhint: the overlay is as before, what it was when pip failed is %s; module load' % (
+            new.overlay / name) in err
+        assert toys.files(new.overlay / name) == {'half', 'link', 'mine'}
+        assert (new.overlay / name / 'mine').read_text() == 'broken\n'
+    now = {path: one for path, one in toys.snapshot(new.overlay).items() if '.after-upgrade' not in path}
+    assert now == before
 
 
-def test_after_kill_9_the_next_call_has_the_overlay_as_it_was(easysif, both, monkeypatch):
+def test_what_a_failed_pip_made_is_told_where_there_was_nothing(easysif, both):
+    new = both[1]
+    fails(new, 'exit 1')
+    (new.root / 'bin' / 'pip').write_text('#!/bin/sh\nmkdir %s/user-software; exit 1\n' % new.overlay)
+    assert 'hint: what pip left is in %s; module load' % (new.overlay / 'user-software') in easysif(
+        'upgrade', 'toy/1', 'toy/2', '--yes')[2]
+
+
+CUT_SHORT = """\
+error: toy/2: an upgrade was cut short, which of two directories you want is not known
+  now                 {0}/user-software
+  before the upgrade  {0}/.user-software.before-upgrade
+hint: to keep what is now: rm -r -- {0}/.user-software.before-upgrade; to go back: mv -- {0}/user-software \
+{0}/user-software.after-upgrade && mv -- {0}/.user-software.before-upgrade {0}/user-software
+"""
+
+
+@pytest.mark.parametrize('choice', ['keep what is now', 'go back'])
+def test_after_kill_9_nothing_is_lost_and_the_user_chooses(easysif, both, choice):
     new = both[1]
     before = fill(new)
     fails(new, 'kill -9 "$VICTIM"; sleep 5')
@@ -139,39 +170,79 @@ def test_after_kill_9_the_next_call_has_the_overlay_as_it_was(easysif, both, mon
             'cli.main(["upgrade", "toy/1", "toy/2", "--yes"])')
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     assert subprocess.run([sys.executable, '-c', code], env=env, timeout=60, capture_output=True).returncode == -9
-    assert toys.snapshot(new.overlay) != before
-    fails(new, 'exit 1')
-    easysif('upgrade', 'toy/1', 'toy/2', '--yes')
-    assert toys.snapshot(new.overlay) == before
+    (new.overlay / 'user-software' / 'since then').write_text('precious')
+    there = toys.files(new.overlay / 'user-software')
+    script(new.root / 'bin' / 'pip', 'exit 0\n')
+    code, _, err = easysif('upgrade', 'toy/1', 'toy/2', '--yes')
+    assert (code, err) == (1, CUT_SHORT.format(new.overlay))
+    assert toys.files(new.overlay / 'user-software') == there
+    command = err.partition('to %s: ' % choice)[2].partition('; to')[0]
+    subprocess.run(['sh', '-c', command], check=True)
+    if choice == 'go back':
+        assert (new.overlay / 'user-software.after-upgrade' / 'since then').exists()
+        shutil.rmtree(new.overlay / 'user-software.after-upgrade')
+        assert toys.snapshot(new.overlay) == before
+    else:
+        assert toys.files(new.overlay / 'user-software') == there
+    assert easysif('upgrade', 'toy/1', 'toy/2', '--yes')[0] == 0
 
 
-@pytest.mark.parametrize('works, moment', [(True, 3), (True, 4), (False, 3), (False, 4), (False, 5), (False, 6)])
-def test_killed_while_it_tidies_up_nothing_is_lost(easysif, both, monkeypatch, works, moment):
+def test_where_the_user_ends_it_both_directories_are_told(easysif, both, monkeypatch):
     new = both[1]
     before = fill(new)
+    changes = []
+
+    def interrupted(argv, **options):
+        if 'install' not in argv:
+            return run(argv, **options)
+        for path in changes:
+            path.write_text('of pip')
+        raise KeyboardInterrupt
+    run = upgrade.run
+    monkeypatch.setattr(upgrade, 'run', interrupted)
+    assert easysif('upgrade', 'toy/1', 'toy/2', '--yes') == (130, '', '')
+    assert toys.snapshot(new.overlay) == before
+    changes.append(new.overlay / 'user-software' / 'half')
+    assert easysif('upgrade', 'toy/1', 'toy/2', '--yes') == (1, '', CUT_SHORT.format(new.overlay))
+    assert (new.overlay / 'user-software' / 'half').exists()
+    shutil.rmtree(new.overlay / 'user-software')
+    assert 'to go back: mv -- {0}/.user-software.before-upgrade {0}/user-software\n'.format(new.overlay) in easysif(
+        'upgrade', 'toy/1', 'toy/2', '--yes')[2]
+
+
+@pytest.mark.parametrize('works', [True, False])
+@pytest.mark.parametrize('moment', range(1, 6))
+def test_killed_at_any_moment_nothing_is_lost(easysif, both, monkeypatch, works, moment):
+    new = both[1]
+    fill(new)
     if not works:
-        fails(new, 'exit 1')
+        fails(new, 'touch of-others; exit 1')
 
     class Killed(BaseException):
         pass
     done = []
 
     def counted(function, *args):
-        if '.user-software.before-upgrade' in str(args):
+        if 'user-software' in str(args):
             done.append(args)
-            if len(done) == moment:  # the first two are before pip
+            if len(done) == moment:
                 raise Killed
         return function(*args)
     rename, remove_tree = os.rename, files.remove_tree
     with monkeypatch.context() as patch:
-        patch.setattr(upgrade.os, 'rename', lambda *args: counted(rename, *args))
-        patch.setattr(upgrade.files, 'remove_tree', lambda *args: counted(remove_tree, *args))
-        with pytest.raises(Killed):
+        patch.setattr(before_upgrade.os, 'rename', lambda *args: counted(rename, *args))
+        patch.setattr(before_upgrade.files, 'remove_tree', lambda *args: counted(remove_tree, *args))
+        try:
             cli.main(['upgrade', 'toy/1', 'toy/2', '--yes'])
-    fails(new, 'exit 1')
-    cli.main(['upgrade', 'toy/1', 'toy/2', '--yes'])
-    assert set(toys.snapshot(new.overlay)) == ({*before, 'user-software/new'} if works and moment > 3 else {*before})
-    assert (new.overlay / 'user-software' / 'mine').read_text() == 'precious'
+        except Killed:
+            pass
+    there = toys.files(new.overlay)
+    assert 'user-software/mine' in there or '.user-software.before-upgrade/mine' in there
+    new_one = 'new' if works else 'of-others'
+    assert moment < 3 or any(path.endswith('/' + new_one) for path in there)
+    directories = [new.overlay / name for name in ('.user-software.before-upgrade', 'user-software')]
+    assert any(toys.files(one) >= {'mine', 'link', 'sub/file'} and (one / 'mine').read_text() == 'precious'
+               for one in directories)
 
 
 def test_a_copy_that_cannot_be_made_is_told(easysif, both, monkeypatch):
@@ -179,7 +250,7 @@ def test_a_copy_that_cannot_be_made_is_told(easysif, both, monkeypatch):
 
     def full(*args, **options):
         raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(upgrade.shutil, 'copytree', full)
+    monkeypatch.setattr(before_upgrade.shutil, 'copytree', full)
     directory = both[1].overlay / 'user-software'
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes') == (
         1, '', 'error: %s: cannot be copied for safety (No space left on device)\nhint: df -h %s\n'

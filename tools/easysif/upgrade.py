@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From one version of a module to another: which ones there are, the user's packages, the default.
 
-Nothing of the old module is ever changed, and the overlay of the new one is as before where its pip fails.
+Nothing of the old module is ever changed, and nothing in the overlay of the new one is deleted, whatever happens.
 """
 
 import json
 import os
 import re
 import shlex
-import shutil
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Optional
 
 from easysif import files, installed, inventory, recipe, search
+from easysif.before_upgrade import BeforeUpgrade
 from easysif.belongings import Belongings
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
@@ -156,7 +156,7 @@ def carry(new, wanted):
 
     :param new: the module (Belongings)
     :param wanted: the packages (list of Package)
-    :raises EasySIFError: it cannot be done; the overlay is as it was
+    :raises EasySIFError: it cannot be done, and what the overlay is then is told
     """
     overlay = installed.overlay(new.root)
     state = inventory.overlay_at(overlay).state
@@ -168,48 +168,22 @@ def carry(new, wanted):
     argv = [os.path.join(new.root, 'bin', words[0]), *words[1:], 'install', '--no-input',
             *(one.requirement for one in wanted)]
     os.makedirs(overlay, exist_ok=True)
-    with Lock(os.path.join(overlay, '.pack.lock'), new.name), _kept(os.path.join(overlay, 'user-software')):
-        result = run(argv, env=_environment(), check=False)
+    with Lock(os.path.join(overlay, '.pack.lock'), new.name):
+        copy = BeforeUpgrade(os.path.join(overlay, 'user-software'), new.name)
+        try:
+            result = run(argv, env=_environment(), check=False)
+        except BaseException:  # as by Ctrl-C
+            copy.drop_if_unchanged()
+            copy.check()
+            raise
         if result.status:
             errors = [line for line in result.stderr.splitlines() if line.startswith('ERROR')] or [result.last_line()]
             culprits = [one.requirement for one in wanted if any(one.name in line for line in errors)]
             raise EasySIFError(new.name, 'pip could not install %s' % (', '.join(culprits) or 'the packages'),
                                facts=[('pip', errors[0]), ('command', shlex.join(argv))],
-                               hint='the overlay is as before; module load %s, then install one by one: %s install %s'
-                               % (new.name, shlex.join(words), wanted[0].requirement), exit_code=TOOL)
-
-
-@contextmanager
-def _kept(directory):
-    """Let a directory be as before where the block fails, or at the next call where we are killed."""
-    aside = os.path.join(os.path.dirname(directory), '.user-software.before-upgrade')
-    part = aside + '.part'  # what is not whole, of whatever kind: it goes
-    _restore(directory, aside, part)
-    if os.path.isdir(directory):
-        try:
-            shutil.copytree(directory, part, symlinks=True)
-        except (OSError, shutil.Error) as err:
-            files.remove_tree(part)
-            raise EasySIFError(directory, 'cannot be copied for safety (%s)' % (
-                err.strerror or err.args[0][0][2]), hint='df -h %s' % shlex.quote(directory)) from err
-        os.rename(part, aside)
-    try:
-        yield
-    except BaseException:
-        _restore(directory, aside, part)
-        raise
-    if os.path.isdir(aside):
-        os.rename(aside, part)
-        files.remove_tree(part)
-
-
-def _restore(directory, aside, part):
-    files.remove_tree(part)
-    if os.path.isdir(aside):
-        if os.path.isdir(directory):
-            os.rename(directory, part)
-        os.rename(aside, directory)
-        files.remove_tree(part)
+                               hint='%s; module load %s, then install one by one: %s install %s'
+                               % (copy.put_back(), new.name, shlex.join(words), wanted[0].requirement), exit_code=TOOL)
+        copy.drop()
 
 
 def set_default(known):
