@@ -134,7 +134,7 @@ def test_a_new_easysif_writes_its_wrappers_and_modules_and_records_them(easysif,
     lua = render.lua
     monkeypatch.setattr(render, 'lua', lambda *args: lua(*args).replace('finish()', 'finish() -- as of now'))
     assert easysif('refresh', 'toy') == (
-        0, 'toy/1: refreshed bin/new-command, easysif/modulefile, bin/list-packages, %s, easysif.json\n'
+        0, 'toy/1: refreshed bin/new-command, easysif/modulefile, bin/list-packages, easysif.json, %s\n'
         % toy.modulefile, '')
     new = toy.modulefile.read_text()
     assert new == old.replace('finish()', 'finish() -- as of now') != old
@@ -337,6 +337,26 @@ def test_after_kill_9_at_any_moment_the_next_one_mends(easysif, toy, prefix):
         killed += process.returncode == -signal.SIGKILL
         assert easysif('refresh', 'toy')[0] == 0 and toys.snapshot(prefix) == before, count
     assert killed >= 8
+
+
+@pytest.mark.parametrize('fault', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
+@pytest.mark.parametrize('moment', range(3))
+def test_a_new_block_that_was_not_written_everywhere_is_by_the_next_one(easysif, toy, monkeypatch, moment, fault):
+    """The copy, the record and the module file are changed one after the other."""
+    easysif('refresh', 'toy')
+    old, lua, rename = toy.modulefile.read_text(), render.lua, os.rename
+    monkeypatch.setattr(render, 'lua', lambda *args: lua(*args).replace('finish()', 'finish() -- as of now'))
+    target = [toy.root / 'easysif' / 'modulefile', toy.root / 'easysif.json', toy.modulefile][moment]
+    with monkeypatch.context() as patch:
+        def full(path, other):
+            if other == str(target):
+                raise fault
+            rename(path, other)
+        patch.setattr(refresh.os, 'rename', full)
+        assert easysif('refresh', 'toy')[0] == (130 if isinstance(fault, KeyboardInterrupt) else 1)
+    assert easysif('refresh', 'toy')[0] == 0
+    assert toy.modulefile.read_text() == old.replace('finish()', 'finish() -- as of now') != old
+    assert (toy.root / 'easysif' / 'modulefile').read_text() == toy.modulefile.read_text() and problems(toy) == []
 
 
 def test_wrappers_that_run_meanwhile_never_see_a_half(toy, prefix):

@@ -119,10 +119,10 @@ class _Refresh:
         finally:
             self.standing.clear()
         self._clear_out(made, text is not None)
+        self._record(made)  # before the module file: whenever we are killed, it or its copy is what is recorded
         if text is not None:
             self._write(self.known.module, text)
         self._link()
-        self._record(made)
         if self.record['parameters']['environment']:
             self._link_containerroot(inst.sif_name)
 
