@@ -351,7 +351,8 @@ def test_a_default_that_cannot_be_written_is_told(easysif, both, monkeypatch):
 
 
 @pytest.mark.parametrize('first, second', [('24.9', '24.10'), ('2.0rc1', '2.0'), ('2.0', '2.0.1'), ('1.9', '2'),
-                                           ('1.0+cu121', '1.1')])
+                                           ('1.0+cu121', '1.1'), ('1.0', '1.0.post1'), ('1.0.post1', '1.0.1'),
+                                           ('1.0rc1', '1.0.post1'), ('1.0.post2', '1.0.post10')])
 def test_versions_are_compared_as_people_do(first, second):
     assert upgrade.order(first) < upgrade.order(second)
 

@@ -53,9 +53,9 @@ class Package:
 
 
 def order(version):
-    """Return by what versions are compared (list): 24.9 < 24.10, 2.0rc1 < 2.0."""
+    """Return by what versions are compared (list): 24.9 < 24.10, 2.0rc1 < 2.0 < 2.0.post1 < 2.0.1."""
     parts = re.findall(r'\d+|[a-z]+', version.lower().partition('+')[0])
-    return [(1, int(part)) if part.isdigit() else (-1, part) for part in parts] + [(0,)]
+    return [(2, int(part)) if part.isdigit() else (1 if part == 'post' else -1, part) for part in parts] + [(0,)]
 
 
 def newer(prefix):
