@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import harness
 import toys
@@ -17,9 +17,11 @@ from slurm import Slurm
 # The framework's `eb` runs from the clone by PYTHONPATH; tests that call the library do likewise.
 sys.path[:0] = [str(harness.CLONE), str(harness.CLONE / 'tools')]
 
-# How often properties are tried: the same texts in every run, or others each time with tools/run-tests --nightly.
+# How often properties are tried: the same texts in every run, or others each time with tools/run-tests --nightly, which
+# looks for the shortest text that fails, for minutes.
 EXAMPLES = dict(deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck))
-settings.register_profile('fast', max_examples=40, derandomize=True, **EXAMPLES)
+settings.register_profile('fast', max_examples=40, derandomize=True, phases=[Phase.explicit, Phase.generate],
+                          **EXAMPLES)
 settings.register_profile('nightly', max_examples=10000, **EXAMPLES)
 settings.load_profile('fast')
 

@@ -168,7 +168,17 @@ def stages(story, env):
     return found, done.stderr.decode()
 
 
+LINES = [hostile.CONTROL.sub('', piece) for piece in hostile.PIECES]
+ALL = {'P%d' % number: text for number, text in enumerate(LINES)}
+
+
 @hostile.share(1)
+@example(container_env=ALL, site_env={}, need_env={}, names=['*', 'a', 'x', '?'], targets=[], with_conda="'\\\"$(id)",
+         conda='*', users_texts=['a;b%3B', '$(touch evil)', '\ntouch<evil'])
+@example(container_env={}, site_env=ALL, need_env={}, names=['a b', '*', 'a', "'"], targets=['*', '$(id)'],
+         with_conda='a\ntouch<evil', conda="'", users_texts=['\ntouch<evil', '"', '\\'])
+@example(container_env={'A': 'recipe'}, site_env={'A': 'site', 'B': 'site'}, need_env=dict(ALL, B='need'), names=[],
+         targets=[], with_conda='', conda='x', users_texts=['x', 'x', 'x'])
 @given(container_env=hostile.variables(hostile.lines()), site_env=hostile.variables(hostile.lines()),
        need_env=hostile.variables(hostile.lines()), names=st.lists(hostile.file_names(), max_size=4, unique=True),
        targets=st.lists(hostile.file_names(), max_size=4), with_conda=hostile.texts(), conda=hostile.file_names(),
@@ -222,6 +232,7 @@ def expected_binds(story, binds):
 
 
 @hostile.share(0.5)
+@example(commands={'*': LINES[:20], "it's": ['$(touch evil)', '']}, arguments=LINES[20:])
 @given(commands=hostile.commands(), arguments=st.lists(hostile.texts(), max_size=3))
 def test_a_wrapper_hands_on_every_word_as_it_is(work, commands, arguments):
     arguments = [text.replace('\0', '').encode('utf-8', 'replace').decode() for text in arguments]
@@ -246,6 +257,7 @@ def test_a_wrapper_hands_on_every_word_as_it_is(work, commands, arguments):
 
 @pytest.mark.e2e
 @hostile.share(0.1)
+@example(texts=LINES, words=[piece for piece in LINES if piece], names=['*', 'a', "it's $(touch evil)", '"'])
 @given(texts=st.lists(hostile.lines(), min_size=1, max_size=20), words=st.lists(hostile.texts(), max_size=4),
        names=st.lists(hostile.file_names(), max_size=3, unique=True))
 def test_what_a_recipe_says_arrives_in_the_container_as_it_is(work, toy, texts, words, names):
