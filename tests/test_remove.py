@@ -15,6 +15,7 @@ import pytest
 import harness
 import toys
 from easysif import cli, files, remove, verify
+from easysif.errors import EasySIFError
 from easysif.lock import Lock
 from made_up import MadeUp
 from standins import on_terminal
@@ -157,6 +158,49 @@ def test_a_shell_where_it_is_loaded_is_told(easysif, toy, monkeypatch):
     assert easysif('remove', 'toy')[1].endswith('it is loaded in this shell: module unload toy/1\n')
 
 
+def copied(prefix, tmp_path):
+    backup = tmp_path / 'back up'
+    shutil.copytree(prefix, backup, symlinks=True)
+    return backup
+
+
+@pytest.mark.parametrize('command', [['remove', 'toy'], ['remove', 'toy', '--overlay', '--yes'], ['refresh', 'toy']])
+@pytest.mark.parametrize('lost', [None, 'module.sh'])
+def test_a_copied_prefix_leaves_the_original_alone(easysif, toy, prefix, tmp_path, command, lost):
+    toy.add_package()
+    backup = copied(prefix, tmp_path)
+    if lost:
+        (backup / 'software' / 'toy' / '1' / 'easysif' / lost).unlink()
+    before = toys.snapshot(tmp_path, 'back up/software/.locks')
+    code, _, err = easysif(*command, '--prefix', str(backup))
+    assert code == 1 and 'was installed elsewhere, and what belongs to that is not touched\n' in err
+    assert '\n  installed in  %s\n  this one      %s\n  module file   %s\n' % (
+        toy.root, backup / 'software' / 'toy' / '1', toy.modulefile) in err
+    assert toys.snapshot(tmp_path, 'back up/software/.locks') == before
+
+
+@pytest.mark.parametrize('kind', ['path', 'links'])
+def test_a_manifest_that_names_files_elsewhere_is_refused(easysif, toy, prefix, tmp_path, kind):
+    victim = tmp_path / 'victim' / 'toy' / '1.lua'
+    victim.parent.mkdir(parents=True)
+    victim.write_text('precious')
+    values = toy.record()['modulefile']
+    toy.record(modulefile=dict(values, **{kind: str(victim) if kind == 'path' else [str(victim)]}))
+    assert 'was installed elsewhere' in refused(easysif, prefix, 'remove', 'toy')
+    assert victim.read_text() == 'precious'
+
+
+def test_module_files_outside_the_prefix_are_ours_where_they_say_so(easysif, toy, prefix, tmp_path):
+    there = tmp_path / 'modules' / 'all' / 'toy' / '1.lua'
+    there.parent.mkdir(parents=True)
+    toy.modulefile.rename(there)
+    toy.link.unlink()
+    values = json.loads((toy.root / 'easysif.json').read_text())
+    values['modulefile'].update(path=str(there), links=[])
+    (toy.root / 'easysif.json').write_text(json.dumps(values))
+    assert easysif('remove', 'toy')[0] == 0 and not there.exists() and left(prefix) == set()
+
+
 # --- the overlay as well ------------------------------------------------------------------------------------------
 
 
@@ -181,6 +225,40 @@ def test_on_a_terminal_there_is_a_question(toy, prefix, answer, status):
                              [(question, answer)])
     assert got == status and toy.root.exists() == toy.overlay.exists() == bool(status)
     assert ('nothing was removed' in shown) == bool(status)
+
+
+def test_an_overlay_of_another_prefix_stays(easysif, toy, prefix, tmp_path, monkeypatch):
+    other = MadeUp(tmp_path / 'other')
+    other.add_package()
+    (prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    monkeypatch.setenv('EASYSIF_OVERLAYS', str(tmp_path / 'other' / 'overlays'))
+    assert refused(easysif, prefix, 'remove', 'toy', '--overlay', '--yes') == (
+        'error: toy/1: the overlay is of another prefix\n  overlay  %s\n  prefix   %s\nhint: easysif remove toy/1\n'
+        % (other.overlay, prefix))
+    assert (other.overlay / 'user-software' / 'venv' / 'toy' / 'package').exists()
+
+
+def test_an_overlay_that_became_another_one_since_the_question_stays(toy, prefix, tmp_path, monkeypatch):
+    toy.add_package()
+    removal = remove.Removal('toy', str(prefix), with_overlay=True)
+    (prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    mine = tmp_path / 'mine' / 'toy' / '1'
+    (mine / 'user-software').mkdir(parents=True)
+    (mine / 'user-software' / 'file').write_text('mine')
+    monkeypatch.setenv('EASYSIF_OVERLAYS', str(tmp_path / 'mine'))
+    with pytest.raises(EasySIFError) as caught:
+        removal.run()
+    assert str(caught.value) == (
+        'toy/1: the overlay is another one now\n  before  %s\n  now     %s\nhint: run the same command again'
+        % (toy.overlay, mine))
+    assert toy.root.exists() and toy.modulefile.exists() and toy.overlay.exists() and mine.exists()
+    monkeypatch.delenv('EASYSIF_OVERLAYS')
+    (prefix / 'easysif' / 'prefix.json').chmod(0o644)
+    removal = remove.Removal('toy', str(prefix), with_overlay=True)
+    monkeypatch.setattr(remove, '_of_others', lambda path: path)
+    with pytest.raises(EasySIFError, match='the overlay is not yours to remove'):
+        removal.run()
+    assert toy.root.exists() and toy.overlay.exists()
 
 
 def test_what_a_link_in_the_overlay_leads_to_stays(easysif, toy, tmp_path):

@@ -3,7 +3,9 @@
 
 import os
 import re
+import shlex
 from contextlib import suppress
+from dataclasses import dataclass
 
 from easysif import installed, inventory, manifest
 from easysif.errors import EasySIFError
@@ -15,8 +17,27 @@ ASKED = ('easysif/wrapper', 'easysif/module.sh', 'easysif/site.sh')
 #: left of a file that was being written when its writer was killed
 LITTER = re.compile(r'^\.(.+)\.new-\d+$')
 
+#: where wrappers and module file say which installation they are of
+ROOTS = ((os.path.join('easysif', 'module.sh'), re.compile(r'^es_root=(.+)$', re.M)),
+         (manifest.MODULE, re.compile(r'^\s*local root, prefix = ("(?:[^"\\]|\\.)*"), ', re.M)))
+
 #: files of a directory of modules that may name the default version
 DEFAULTS = ('.modulerc.lua', '.modulerc', '.version')
+
+
+@dataclass
+class Size:
+    """Files and bytes on disk of something."""
+
+    files: int = 0
+    size: int = 0
+
+    @classmethod
+    def of(cls, directory):
+        """Return those of a directory (Size); nothing of it is followed."""
+        entries = [entry for _, entry in manifest.walk(directory, without=())]
+        return cls(sum(not entry.is_dir(follow_symlinks=False) for entry in entries),
+                   inventory.size_on_disk(directory))
 
 
 class Belongings:
@@ -29,7 +50,7 @@ class Belongings:
 
     :param name: as in ``jax/24.10`` (str)
     :param prefix: EasyBuild's install path (str)
-    :raises EasySIFError: the manifest cannot be used, or is of another module
+    :raises EasySIFError: the manifest cannot be used, or is of another module or of an installation elsewhere
     """
 
     def __init__(self, name, prefix):
@@ -43,12 +64,26 @@ class Belongings:
                                facts=[('file', os.path.join(self.root, manifest.NAME)),
                                       ('recorded', ', '.join([self.record['module'], *paths]))],
                                hint=inventory.rebuild(name))
+        if self.record:
+            self._check_place(paths)
         self.module = paths[0] if paths else os.path.join(prefix, 'modules', 'all') + ending
         self._spell(os.path.join('modules', 'all') + ending)
         self.places = sorted({*paths, self.module, *_places(os.path.dirname(self.module[:-len(ending)]), ending)})
         self.links = [path for path in self.places if path in paths[1:] or _leads(path, self.module)]
         defaults = [os.path.join(os.path.dirname(path), 'default') for path in self.places]
         self.defaults = [path for path in defaults if _leads(path, os.path.basename(ending))]
+
+    def _check_place(self, paths):
+        """See that what is recorded is of this installation: in a copied prefix it is of the original."""
+        told = [_root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
+        told += [_root_in(path, ROOTS[1][1]) or 'not known' for path in paths
+                 if os.path.exists(path) and not _is_below(path, self.prefix)]
+        for root in filter(None, told):
+            if not _is_same(root, self.root):
+                raise EasySIFError(self.name, 'was installed elsewhere, and what belongs to that is not touched',
+                                   facts=[('installed in', root), ('this one', self.root), *(
+                                       ('module file', path) for path in paths[:1])],
+                                   hint=inventory.rebuild(self.name))
 
     def _spell(self, below):
         prefix = self.module[:-len(below) - 1]
@@ -75,6 +110,13 @@ class Belongings:
             with suppress(EasySIFError):
                 return installed.overlay(self.root) or own
         return own if os.path.lexists(own) else None
+
+    def is_ours(self, overlay):
+        """Tell whether a user's directory can be of this module: not where it is in another prefix (bool)."""
+        overlays = overlay[:-len(self.name) - 1]
+        prefix = os.path.dirname(os.path.realpath(overlays))
+        return overlay == os.path.join(overlays, self.name) and (
+            not os.path.lexists(os.path.join(prefix, 'easysif', 'prefix.json')) or _is_same(prefix, self.prefix))
 
     def foreign(self):
         """Return the files in the installation that others put there, relative to it (list of str)."""
@@ -110,3 +152,21 @@ def _places(top, ending):
 
 def _leads(path, target):
     return os.path.islink(path) and os.readlink(path) == target
+
+
+def _root_in(path, pattern):
+    """Return which installation a file of ours says that it is of (str), None where it does not."""
+    with suppress(OSError, ValueError), open(path, encoding='utf-8') as handle:
+        found = pattern.search(handle.read())
+        return shlex.split(found.group(1))[0] if found else None
+    return None
+
+
+def _is_same(path, other):
+    with suppress(OSError):
+        return os.path.samefile(path, other)
+    return False
+
+
+def _is_below(path, directory):
+    return os.path.realpath(os.path.dirname(path)).startswith(os.path.realpath(directory) + os.sep)

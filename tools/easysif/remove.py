@@ -11,24 +11,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from easysif import files, installed, inventory, manifest
-from easysif.belongings import Belongings
+from easysif.belongings import Belongings, Size
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
-
-
-@dataclass
-class Size:
-    """Files and bytes on disk of something."""
-
-    files: int = 0
-    size: int = 0
-
-    @classmethod
-    def of(cls, directory):
-        """Return those of a directory (Size); nothing of it is followed."""
-        entries = [entry for _, entry in manifest.walk(directory, without=())]
-        return cls(sum(not entry.is_dir(follow_symlinks=False) for entry in entries),
-                   inventory.size_on_disk(directory))
 
 
 @dataclass
@@ -87,6 +72,16 @@ class Removal:
         self._check_permissions(known)
         return known
 
+    def _look_again(self):
+        """Look at what there is now, under the lock; the overlay must be the one that the user was asked about."""
+        self.known, asked = self._look(), self.overlay
+        if self.with_overlay and self.known.record:
+            self.overlay = self._overlay()
+            if self.overlay != asked:
+                raise EasySIFError(self.name, 'the overlay is another one now',
+                                   facts=[('before', asked or 'none'), ('now', self.overlay or 'none')],
+                                   hint='run the same command again')
+
     def _not_known(self, err):
         """Return the error that what belongs to the module cannot be told (EasySIFError)."""
         if 'newer EasySIF' in err.what or 'cannot be read (Permission' in err.what:
@@ -122,6 +117,10 @@ class Removal:
                                    hint='easysif refresh %s%s' % (self.name, installed.option(self.prefix)))
             return None
         if self.with_overlay:
+            if not self.known.is_ours(path):
+                raise EasySIFError(self.name, 'the overlay is of another prefix',
+                                   facts=[('overlay', path), ('prefix', self.known.prefix)],
+                                   hint='easysif remove %s%s' % (self.name, installed.option(self.prefix)))
             if os.path.islink(path):
                 raise EasySIFError(self.name, 'the overlay is a link, which is not followed',
                                    facts=[('link', path), ('leads to', os.path.realpath(path))],
@@ -147,7 +146,7 @@ class Removal:
             stack.enter_context(standing.alone(self.name, hint='wait for it to end, then run the same command again'))
             if not is_rest:
                 installed.find(self.prefix, self.name)  # another process may have removed it
-            self.known = self._look()
+            self._look_again()
             done = Removed(self.name, self.known.root)
             if self.known.record or os.path.lexists(self.known.module):
                 self._remove(standing, done, stack)
@@ -222,7 +221,8 @@ class Removal:
         except OSError as err:
             raise EasySIFError(self.name, 'was removed, but not all of the overlay (%s)' % err.strerror,
                                facts=[('file', err.filename)],
-                               hint='rm -r -- %s' % shlex.quote(aside)) from err
+                               hint='rm -r -- %s' % shlex.quote(aside if os.path.lexists(aside) else self.overlay)
+                               ) from err
         if self.overlay and (done.overlay_removed or os.path.lexists(self.overlay)):
             done.overlay = self.overlay
             done.overlay_size = self.overlay_size if done.overlay_removed else Size.of(self.overlay)
