@@ -34,9 +34,9 @@ def test_a_module_is_found_by_name_and_version_or_by_name_alone(add, prefix):
 
 
 def test_what_is_put_aside_is_no_module(add, prefix):
-    for name in ('jax/1', 'jax/1.old', 'jax/1.removed'):
+    for name in ('jax/1', 'jax/.1.old', 'jax/.2.new', 'jax/2.old', 'jax/2.removed'):
         add(name)
-    assert list(installed.modules(str(prefix))) == ['jax/1']
+    assert list(installed.modules(str(prefix))) == ['jax/1', 'jax/2.old', 'jax/2.removed']
 
 
 def test_of_several_versions_one_must_be_named(add, prefix):

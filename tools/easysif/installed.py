@@ -117,7 +117,7 @@ def _ask(root, question):
 
 def _two_levels(directory):
     return [os.path.join(name, version) for name in _entries(directory) for version in
-            _entries(os.path.join(directory, name)) if not version.endswith(('.old', '.removed'))]
+            _entries(os.path.join(directory, name))]
 
 
 def _entries(directory):
