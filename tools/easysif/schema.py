@@ -24,7 +24,7 @@ from easysif.formats import FORMATS
 
 SCHEMAS = os.path.join(DIRECTORY, 'schemas')
 
-MOST = 200     #: problems that are looked for; in what holds more, the rest is found when these are gone
+MOST = 100     #: problems that are looked for; in what holds more, the rest is found when these are gone
 LONGEST = 200  #: characters of a value that a message quotes
 
 
