@@ -104,6 +104,7 @@ RECIPE = {
     'container_env': _mappings(), 'binds': _lists(_paths()), 'sanity_check_commands': _lists(texts()),
     'moduleclass': texts(), 'usage': texts(8), 'modextravars': _mappings(), 'modaltsoftname': texts(),
     'modaliases': _mappings(), 'docurls': _lists(texts()), 'site_contacts': st.one_of(texts(), _lists(texts())),
+    'dependencies': _lists(st.tuples(texts(), texts())),
 }
 
 #: the settings of a site, likewise
@@ -167,7 +168,7 @@ GOOD_RECIPE = {
     'modextravars': variables(_good_lines().map(
         lambda text: re.sub('[\\\\"]|os.getenv| \\.\\. ', '', text).strip(' .'))),
     'modaliases': variables(_good_lines().map(lambda text: re.sub('[\\\\"]', '', text))),
-    'site_contacts': _good_help(),
+    'site_contacts': _good_help(), 'dependencies': _lists(st.tuples(NAME, NAME)),
 }
 
 _NEEDED = st.fixed_dictionaries({}, optional={'binds': _good_binds(), 'container_env': variables(lines())})
