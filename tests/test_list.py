@@ -86,6 +86,13 @@ def test_a_prefix_that_is_named_must_be_there(easysif):
         1, '', 'error: /no/such: there is no such directory\nhint: easysif list --prefix DIR\n')
 
 
+def test_hints_are_for_the_prefix_that_was_named(easysif, tmp_path):
+    toy = MadeUp(tmp_path / 'another one')
+    toy.sif.unlink()
+    assert easysif('verify', '--prefix', str(toy.prefix))[2].endswith(
+        "hint: eb --rebuild '--installpath=%s' toy-1.eb\n" % toy.prefix)
+
+
 def test_what_is_half_made_or_on_its_way_out_is_not_listed(listed, prefix):
     toy = MadeUp(prefix)
     for name in ('.1.new', '.1.old'):

@@ -63,7 +63,7 @@ class Belongings:
             raise EasySIFError(name, '%s is of another module' % manifest.NAME,
                                facts=[('file', os.path.join(self.root, manifest.NAME)),
                                       ('recorded', ', '.join([self.record['module'], *paths]))],
-                               hint=inventory.rebuild(name))
+                               hint=inventory.rebuild(name, self.root))
         if self.record:
             self._check_place(paths)
         self.module = paths[0] if paths else os.path.join(prefix, 'modules', 'all') + ending
@@ -83,7 +83,7 @@ class Belongings:
                 raise EasySIFError(self.name, 'was installed elsewhere, and what belongs to that is not touched',
                                    facts=[('installed in', root), ('this one', self.root), *(
                                        ('module file', path) for path in paths[:1])],
-                                   hint=inventory.rebuild(self.name))
+                                   hint=inventory.rebuild(self.name, self.root))
 
     def _spell(self, below):
         prefix = self.module[:-len(below) - 1]

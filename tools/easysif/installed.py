@@ -44,7 +44,7 @@ def modules(prefix):
     """Return our installations in a prefix: module name -> installation directory (dict, sorted).
 
     Damaged ones are among them, and those of which only the module file is left; half-made ones and those on their
-    way out are not: their names begin with a dot, or end in ``.old`` or ``.removed``.
+    way out are not: their names begin with a dot.
 
     :param prefix: EasyBuild's install path (str)
     """
@@ -79,7 +79,7 @@ def find(prefix, module):
     near = schema.closest(module, list(known) + [name.split('/')[0] for name in known])
     raise EasySIFError(module, 'is not installed here',
                        facts=[('prefix', prefix), ('installed', ', '.join(known) or 'nothing')],
-                       hint="did you mean '%s'?" % near if near else 'eb --search %s' % module)
+                       hint="did you mean '%s'?" % near if near else 'eb --search %s' % shlex.quote(module))
 
 
 def overlay(root):

@@ -74,7 +74,7 @@ def look_at(name, root):
         problem = err
     except OSError as err:  # it is being rebuilt or removed at this moment
         problem = EasySIFError(name, 'cannot be looked at (%s)' % err.strerror, facts=[('file', err.filename)],
-                               hint='easysif verify %s' % name)
+                               hint='easysif verify %s%s' % (name, installed.option(_prefix(name, root))))
     return Module(name, root, record, image, size_on_disk(root), _installed(root), _overlay(root, record), problem)
 
 
@@ -88,18 +88,25 @@ def read(name, root):
         return manifest.read(root)
     except (FileNotFoundError, NotADirectoryError):
         raise EasySIFError(name, 'the installation is gone, only its module file is left', facts=[('file', root)],
-                           hint=rebuild(name)) from None
+                           hint=rebuild(name, root)) from None
     except OSError as err:
         raise EasySIFError(name, 'the installation cannot be read (%s)' % err.strerror, facts=[('file', root)],
                            hint='ls -ld %s' % shlex.quote(root)) from err
     except EasySIFError as err:
         raise EasySIFError(name, '%s: %s' % (manifest.NAME, err.what), facts=[('file', err.where), *err.facts],
-                           hint=err.hint.replace('eb --rebuild RECIPE.eb', rebuild(name))) from err
+                           hint=err.hint.replace('eb --rebuild RECIPE.eb', rebuild(name, root))) from err
 
 
-def rebuild(name, record=None):
-    """Return what to type to install a module anew, as far as it is known (str)."""
-    return 'eb --rebuild %s' % (record['recipe'] if record else '%s.eb' % name.replace('/', '-', 1))
+def rebuild(name, root, record=None):
+    """Return what to type to install a module anew in its prefix, as far as it is known (str)."""
+    prefix = _prefix(name, root)
+    option = ' ' + shlex.quote('--installpath=' + prefix) if installed.option(prefix) else ''
+    recipe = record['recipe'] if record else '%s.eb' % name.replace('/', '-', 1)
+    return 'eb --rebuild%s %s' % (option, shlex.quote(recipe))
+
+
+def _prefix(name, root):
+    return root[:-len(os.path.join('software', name)) - 1]
 
 
 def find_image(name, root, record, may_ask=True):
@@ -113,11 +120,11 @@ def find_image(name, root, record, may_ask=True):
     path = own if os.path.exists(own) else _stored(root, record) if may_ask else None
     if path is None:
         facts = [('file', own)] + ([('leads to', os.readlink(own))] if os.path.islink(own) else [])
-        raise EasySIFError(name, 'the image is gone', facts=facts, hint=rebuild(name, record))
+        raise EasySIFError(name, 'the image is gone', facts=facts, hint=rebuild(name, root, record))
     size = os.stat(path).st_size
     if size != record['image']['size']:
         raise EasySIFError(name, 'the image has %d bytes, not %d' % (size, record['image']['size']),
-                           facts=[('file', path)], hint=rebuild(name, record))
+                           facts=[('file', path)], hint=rebuild(name, root, record))
     return path
 
 

@@ -74,12 +74,12 @@ def _known(name, prefix):
         again = 'easysif refresh %s%s' % (name, installed.option(prefix))
         raise EasySIFError(name, 'an older EasySIF installed it, and did not record what is needed',
                            facts=[('file', os.path.join(known.root, manifest.NAME))],
-                           hint='%s && %s' % (_module_only(name, known.record), again))
+                           hint='%s && %s' % (_module_only(name, known.root, known.record), again))
     return known
 
 
-def _module_only(name, record):
-    return inventory.rebuild(name, record).replace('eb ', 'eb --module-only ', 1)
+def _module_only(name, root, record):
+    return inventory.rebuild(name, root, record).replace('eb ', 'eb --module-only ', 1)
 
 
 def _failed(name, err):
@@ -145,7 +145,7 @@ class _Refresh:
 
     def _cannot(self, what):
         self.done.problems.append(EasySIFError(self.known.name, what, facts=[('file', self.known.module)],
-                                               hint=_module_only(self.known.name, self.record)))
+                                               hint=_module_only(self.known.name, self.root, self.record)))
 
     def _put(self, new):
         """Rename each file that is not there, or is another one, into the installation."""

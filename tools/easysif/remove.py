@@ -94,7 +94,7 @@ class Removal:
         byhand = 'rm -r -- %s' % shlex.join([root, *paths])
         return EasySIFError(self.name, 'cannot be removed: %s' % err.what, facts=err.facts,
                             hint='%s && easysif remove %s%s; or by hand, whatever else lies there: %s' % (
-                                inventory.rebuild(self.name), self.name, option, byhand))
+                                inventory.rebuild(self.name, root), self.name, option, byhand))
 
     def _check_permissions(self, known):
         directories = {os.path.dirname(path) for path in (known.module, *known.links) if os.path.lexists(path)}

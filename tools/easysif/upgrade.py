@@ -136,7 +136,8 @@ def _list(known):
         return json.loads(result.stdout)
     except ValueError:
         raise EasySIFError(known.name, 'does not tell which packages it has', facts=failure(result).facts,
-                           hint='easysif verify %s' % known.name, exit_code=TOOL) from None
+                           hint='easysif verify %s%s' % (known.name, installed.option(known.prefix)),
+                           exit_code=TOOL) from None
 
 
 def pip(known):

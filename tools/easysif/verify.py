@@ -27,7 +27,8 @@ def verify(name, root, prefix, deep=True):
     """
     while True:
         before = _identity(root)
-        report = Report(name, root, 'easysif refresh %s%s' % (name, installed.option(prefix)), inventory.rebuild(name))
+        report = Report(name, root, 'easysif refresh %s%s' % (name, installed.option(prefix)),
+                        inventory.rebuild(name, root))
         try:
             _verify(report, deep)
         except OSError as err:
@@ -75,7 +76,7 @@ def _verify(report, deep):
     except EasySIFError as err:
         report.problems.append(err)
         return
-    report.rebuild = inventory.rebuild(report.module, record)
+    report.rebuild = inventory.rebuild(report.module, report.root, record)
     if record['module'] != report.module:
         report.wrong(os.path.join(report.root, manifest.NAME), '%s is of another module' % manifest.NAME,
                      [('recorded', record['module'])])
