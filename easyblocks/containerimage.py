@@ -122,8 +122,9 @@ class ContainerImage(EasyBlock):
 
     def _withdraw(self):
         self.installdir = self.standing.root
-        if not self.standing.is_published and self.standing.is_ours():
-            self.easysif.undo()
+        if self.standing.is_ours():
+            if not self.standing.is_published:
+                self.easysif.undo()
             self.standing.clear()
 
     def fetch_step(self, *args, **kwargs):
