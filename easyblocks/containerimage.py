@@ -106,6 +106,9 @@ class ContainerImage(EasyBlock):
             self.installdir = self.standing.root
             self._warn(self.easysif.finish(self.installdir))
             self.modes.give(self.standing.module, *self.standing.missing, above=False)
+            # and of those for all software, which EasyBuild makes before it asks us
+            self.modes.give(*(os.path.dirname(os.path.dirname(path)) for path in (
+                self.standing.module, *self.standing.links, self.installdir)))
             self.standing.clear()
             self.invalidate_module_caches(self.module_generator.get_modules_path())
             self.modules_tool.update()
