@@ -109,6 +109,7 @@ class Stub(http.server.BaseHTTPRequestHandler):
 def stub(answers, tls=None):
     """A registry that says what a test wants; gives its server, with ``host`` and ``seen`` (requests)."""
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Stub)
+    server.handle_error = lambda *_: None  # who asks may hang up; what is printed would be taken for a later test's
     server.daemon_threads = True
     server.answers, server.seen, server.host = answers, [], 'localhost:%d' % server.server_port
     if tls:

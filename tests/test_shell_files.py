@@ -121,7 +121,7 @@ def test_activation_evaluates_no_path(tmp_path, shell, conda):
 
 def test_settings_are_quoted(tmp_path):
     fake = make(tmp_path, 'p', conda=Conda("/opt/it's $(id)", 'x', '/opt/"root'))
-    wrappers._copy_runscripts(fake.inst)
+    wrappers._copy_runscripts(fake.inst, str(fake.root))
     settings = fake.root / 'runscripts' / 'lib' / 'settings'
     harness.run(['shellcheck', settings])
     out = harness.run(['sh', '-c', '. "$0"; printf "%s|" "$easysif_conda_prefix" "$easysif_conda_root"', settings])
