@@ -14,7 +14,7 @@ import pytest
 
 import harness
 import toys
-from easysif import cli, files, remove, verify
+from easysif import belongings, cli, files, remove, verify
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
 from made_up import MadeUp
@@ -255,7 +255,7 @@ def test_an_overlay_that_became_another_one_since_the_question_stays(toy, prefix
     monkeypatch.delenv('EASYSIF_OVERLAYS')
     (prefix / 'easysif' / 'prefix.json').chmod(0o644)
     removal = remove.Removal('toy', str(prefix), with_overlay=True)
-    monkeypatch.setattr(remove, '_of_others', lambda path: path)
+    monkeypatch.setattr(belongings, 'of_others', lambda path: path)
     with pytest.raises(EasySIFError, match='the overlay is not yours to remove'):
         removal.run()
     assert toy.root.exists() and toy.overlay.exists()
@@ -581,3 +581,12 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_what_another_one_takes_away_while_we_look_is_said_so(easysif, toy, monkeypatch):
+    def vanished(directory):
+        raise FileNotFoundError(2, 'No such file or directory', directory)
+    monkeypatch.setattr(remove.Size, 'of', vanished)
+    code, _, err = easysif('remove', 'toy/1')
+    assert code == 1 and 'toy/1: another process is at work here: a file vanished while it was looked at' in err
+    assert 'hint: run the same command again' in err and toy.root.exists()

@@ -7,15 +7,12 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
-from easysif import installed, inventory, manifest
+from easysif import files, installed, inventory, manifest
 from easysif.errors import EasySIFError
 from easysif.standing import Standing
 
 #: what is run when an installation is asked for its overlay, below it
 ASKED = ('easysif/wrapper', 'easysif/module.sh', 'easysif/site.sh')
-
-#: left of a file that was being written when its writer was killed
-LITTER = re.compile(r'^\.(.+)\.new-\d+$')
 
 #: where wrappers and module file say which installation they are of
 ROOTS = ((os.path.join('easysif', 'module.sh'), re.compile(r'^es_root=(.+)$', re.M)),
@@ -138,7 +135,7 @@ class Belongings:
 
 def _whole_name(path):
     directory, name = os.path.split(path)
-    litter = LITTER.match(name)
+    litter = files.LITTER.match(name)
     return os.path.join(directory, litter.group(1)) if litter else path
 
 
@@ -170,3 +167,26 @@ def _is_same(path, other):
 
 def _is_below(path, directory):
     return os.path.realpath(os.path.dirname(path)).startswith(os.path.realpath(directory) + os.sep)
+
+
+def links_into(directory, root):
+    """Return the names of the links in a directory that lead into an installation (set of str)."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return set()
+    return {name for name in names if os.path.islink(os.path.join(directory, name))
+            and os.readlink(os.path.join(directory, name)).startswith(root + os.sep)}
+
+
+def of_others(directory):
+    """Return what another user made in a directory, the first of it (str), None where there is none."""
+    everything = [(directory, os.stat(directory)), *(
+        (entry.path, entry.stat(follow_symlinks=False)) for _, entry in manifest.walk(directory, without=()))]
+    return next((path for path, info in everything if info.st_uid != os.geteuid()), None)
+
+
+def links_out_of(directory):
+    """Return the links of a directory that lead to something (list of str), wherever that is."""
+    paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+    return [path for path in paths if os.path.islink(path) and os.path.exists(path)]

@@ -4,6 +4,7 @@
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import signal
 import stat
@@ -14,6 +15,8 @@ from contextlib import contextmanager, suppress
 from easysif.errors import EasySIFError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
+#: what a killed process leaves of writing a file of that name; hidden, or Lmod would show it
+LITTER = re.compile(r'\.(.+)\.new-\d+\Z')
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -45,9 +48,7 @@ def written_beside(path, content, mode=0o664):
 
     :raises EasySIFError: it cannot be written, or the block cannot rename it
     """
-    directory, name = os.path.split(path)
-    # hidden, or Lmod would show it
-    made = os.path.join(directory, '.%s.new-%d' % (name, os.getpid()))
+    directory, made = os.path.dirname(path), name_beside(path)
     try:
         os.makedirs(directory, exist_ok=True)
         try:
@@ -63,6 +64,27 @@ def written_beside(path, content, mode=0o664):
     except OSError as err:
         raise EasySIFError(path, 'cannot be written (%s)' % err.strerror,
                            hint='check: ls -ld %s; df %s' % ((directory,) * 2)) from err
+
+
+def name_beside(path):
+    """Return where a file is written before it is renamed to its place (str): beside it, hidden, ours alone."""
+    return os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
+
+
+def link(target, path):
+    """Make a symbolic link, in the place of what was there before.
+
+    :param target: where it leads, literally (str)
+    :param path: the link (str)
+    :raises OSError: it cannot be made
+    """
+    made = name_beside(path)
+    os.symlink(target, made)
+    try:
+        os.rename(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise
 
 
 def rewrite(path, content):
@@ -93,7 +115,7 @@ def beside(path):
     directory, name = os.path.split(path)
     with suppress(OSError):
         return [os.path.join(directory, other) for other in os.listdir(directory)
-                if other.startswith('.%s.new-' % name)]
+                if (litter := LITTER.match(other)) and litter[1] == name]
     return []
 
 

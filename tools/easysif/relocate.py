@@ -7,14 +7,11 @@ a language does to the rest of it.
 
 import mmap
 import os
-import re
 import shutil
 from contextlib import suppress
 
 from easysif import files, manifest
 from easysif.errors import EasySIFError
-
-LITTER = re.compile(r'\..+\.new-\d+\Z')  #: what a killed process leaves of writing a file
 
 
 def text_of(text, made, final):
@@ -60,7 +57,7 @@ def carry_over(old, new):
     for path, entry in manifest.walk(old):
         target = os.path.join(new, path)
         if entry.is_dir(follow_symlinks=False) or path in ours or path in (manifest.NAME, manifest.UNTESTED) or \
-                LITTER.match(entry.name) or not ours and path.endswith('.sif') or os.path.lexists(target):
+                files.LITTER.match(entry.name) or not ours and path.endswith('.sif') or os.path.lexists(target):
             continue
         with files.writable(os.path.dirname(target) if os.path.isdir(os.path.dirname(target)) else new):
             os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -10,7 +10,7 @@ import shlex
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from easysif import files, installed, inventory, manifest
+from easysif import belongings, files, installed, inventory, manifest
 from easysif.belongings import Belongings, Size
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
@@ -57,9 +57,13 @@ class Removal:
             self.name = _left_over(prefix, module)
             if not self.name:
                 raise
-        self.known = self._look()
-        self.overlay = self._overlay()
-        self.overlay_size = Size.of(self.overlay) if self.overlay else None
+        try:
+            self.known = self._look()
+            self.overlay = self._overlay()
+            self.overlay_size = Size.of(self.overlay) if self.overlay else None
+        except FileNotFoundError as err:  # we do not have the lock yet
+            raise EasySIFError(self.name, 'another process is at work here: a file vanished while it was looked at',
+                               facts=[('file', err.filename)], hint='run the same command again') from err
 
     def _look(self):
         """Find out what there is, and that all of it can be removed."""
@@ -110,7 +114,7 @@ class Removal:
     def _overlay(self):
         """Return the user's directory (str), None where there is none; what may be removed of it is checked."""
         path = self.known.containerroot if self.known.record else None
-        if not path or Size.of(path).files <= len(_links_into(path, self.known.root)):
+        if not path or Size.of(path).files <= len(belongings.links_into(path, self.known.root)):
             if self.with_overlay and self.known.record and not self.known.is_sound():
                 raise EasySIFError(self.name, 'which overlay is yours is not known: the wrappers are damaged',
                                    facts=[('installation', self.known.root)],
@@ -128,7 +132,7 @@ class Removal:
                                        self.name, installed.option(self.prefix),
                                        shlex.join([path, os.path.realpath(path)])))
             above = os.path.dirname(path)
-            closed = _of_others(path) or (None if os.access(above, os.W_OK) else above)
+            closed = belongings.of_others(path) or (None if os.access(above, os.W_OK) else above)
             if closed:
                 raise EasySIFError(self.name, 'the overlay is not yours to remove', facts=[('of others', closed)],
                                    hint='easysif remove %s%s' % (self.name, installed.option(self.prefix)))
@@ -179,8 +183,7 @@ class Removal:
             try:
                 for path in (*self.known.links, self.known.module):
                     if os.path.lexists(path):
-                        beside = '.%s.new-%d' % (os.path.basename(path), os.getpid())
-                        moved.append((path, os.path.join(os.path.dirname(path), beside)))
+                        moved.append((path, files.name_beside(path)))
                         _rename(*moved[-1])
                 if whole:
                     _rename(self.known.root, standing.new)
@@ -204,7 +207,7 @@ class Removal:
                 os.unlink(path)
         own = os.path.join(self.known.prefix, 'overlays', self.name)
         for directory in {own, self.known.record and self.known.containerroot or own}:
-            for name in _links_into(directory, self.known.root):
+            for name in belongings.links_into(directory, self.known.root):
                 with suppress(OSError):
                     os.unlink(os.path.join(directory, name))
             for path in (os.path.join(directory, 'user-software'), directory):
@@ -214,7 +217,7 @@ class Removal:
             files.remove_tree(aside)
             if self.overlay and self.with_overlay:
                 done.notes += ['%s was a link; what it leads to stays: %s' % (path, os.path.realpath(path))
-                               for path in _links_out(self.overlay)]
+                               for path in belongings.links_out_of(self.overlay)]
                 os.rename(self.overlay, aside)
                 done.overlay_removed = True
                 files.remove_tree(aside)
@@ -229,8 +232,8 @@ class Removal:
         for path in (os.path.dirname(self.overlay or own), os.path.dirname(own), os.path.dirname(os.path.dirname(own))):
             _remove_empty(path)
         done.notes += ['%s names the version as the default; edit it' % path for path in self.known.named_as_default()]
-        done.notes += ['it was the default of %s: the newest version is now' % os.path.dirname(self.name)
-                       for _ in self.known.defaults[:1]]
+        if self.known.defaults:
+            done.notes.append('it was the default of %s: the newest version is now' % os.path.dirname(self.name))
 
     def _tidy(self, standing):
         """Remove the directories that are empty now."""
@@ -264,28 +267,6 @@ def _remove_ours(root, foreign):
                 os.unlink(full)
     with files.writable(root):
         os.unlink(os.path.join(root, manifest.NAME))
-
-
-def _links_into(directory, root):
-    """Return the names of the links in a directory that lead into an installation (set of str)."""
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return set()
-    return {name for name in names if os.path.islink(os.path.join(directory, name))
-            and os.readlink(os.path.join(directory, name)).startswith(root + os.sep)}
-
-
-def _of_others(directory):
-    """Return what another user made in a directory, the first of it (str), None where there is none."""
-    everything = [(directory, os.stat(directory)), *(
-        (entry.path, entry.stat(follow_symlinks=False)) for _, entry in manifest.walk(directory, without=()))]
-    return next((path for path, info in everything if info.st_uid != os.geteuid()), None)
-
-
-def _links_out(directory):
-    paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
-    return [path for path in paths if os.path.islink(path) and os.path.exists(path)]
 
 
 def _rename(path, other):

@@ -251,13 +251,7 @@ def _link(target, path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.islink(path) and os.readlink(path) == target:
         return
-    beside = os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
-    os.symlink(target, beside)
-    try:
-        os.rename(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    files.link(target, path)
 
 
 def _state(path):
@@ -280,7 +274,7 @@ def _restore(path, state):
     if mode is None:
         _link(content, path)
         return
-    beside = os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
+    beside = files.name_beside(path)
     with open(beside, 'wb') as handle:
         os.fchmod(handle.fileno(), mode)
         handle.write(content)

@@ -201,14 +201,10 @@ def set_default(known):
         if os.path.lexists(default) and not os.path.islink(default):
             raise EasySIFError(known.name, 'the default cannot be set: what should be a link is something else',
                                facts=[('file', default)], hint='ls -ld %s' % shlex.quote(default))
-        beside = os.path.join(os.path.dirname(default), '.default.new-%d' % os.getpid())
         try:
             with files.writable(os.path.dirname(default)):
-                os.symlink(version + '.lua', beside)
-                os.rename(beside, default)
+                files.link(version + '.lua', default)
         except OSError as err:
-            with suppress(OSError):
-                os.unlink(beside)
             raise EasySIFError(known.name, 'the default cannot be set (%s)' % err.strerror, facts=[('file', default)],
                                hint='ls -ld %s' % shlex.quote(os.path.dirname(default))) from err
     return former
