@@ -49,16 +49,16 @@ class ContainerImage(EasyBlock):
         self.modes.lend(self.logfile)
         self.toolchain.options['rpath'] = False
         self.module_load_environment.replace({'PATH': ['bin']})
-        self.easysif = self.last_step = self.test_results = None
-        self.module_text = None
+        self.easysif = self.last_step = self.test_results = self.module_text = None
         links = [os.path.join(install_path('mod'), directory, os.path.relpath(self.mod_filepath, self.installdir_mod))
                  for directory in ActiveMNS().det_module_symlink_paths(self.cfg)]
-        # now, as EasyBuild changes the permissions of what stands before it asks for the first step
         self.standing = Standing(self.installdir, self.install_subdir, self.mod_filepath, links, [self.builddir])
-        self.standing.remember_modes()
+        if build_option('read_only_installdir'):  # else EasyBuild makes what stands there writable before it asks us
+            self.installdir = self.standing.new
 
     def run_all_steps(self, run_test_cases):
         """Everything that can be known to be wrong is said before anything is made, also by EasyBuild."""
+        self.installdir = self.standing.root
         try:
             self._prepare()
             if self.dry_run or build_option('sanity_check_only'):
@@ -70,7 +70,7 @@ class ContainerImage(EasyBlock):
         except (EasySIFError, OSError) as err:
             raise EasyBuildError('%s', told(err, os.path.basename(self.cfg.path))) from err
         finally:
-            self.standing.leave()
+            self.standing.tidy()
 
     def _run_alone(self, run_test_cases):
         """Run the steps under a lock of our own, in the place of EasyBuild's, which stays when its holder is killed."""

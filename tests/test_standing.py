@@ -38,10 +38,7 @@ class Place:
 
     def standing(self):
         """Return what a session has that begins now (Standing)."""
-        standing = Standing(str(self.root), MODULE, str(self.module), [str(self.link)],
-                            [str(self.top / 'build' / 'toy')])
-        standing.remember_modes()
-        return standing
+        return Standing(str(self.root), MODULE, str(self.module), [str(self.link)], [str(self.top / 'build' / 'toy')])
 
     def snapshot(self):
         """Return all that there is, but for the directory of locks (dict)."""
@@ -98,7 +95,7 @@ def test_where_nothing_stood_it_is_put(top):
         place.make(standing)
         standing.publish({str(place.module): 'new'})
         standing.clear()
-    standing.leave()
+    standing.tidy()
     assert place.what() == ['new'] * 3 and os.listdir(place.root.parent) == ['1.0-x']
 
 
@@ -107,9 +104,8 @@ def test_what_fails_before_leaves_no_trace(place):
     with standing.alone('toy.eb'):
         place.make(standing)
         (place.top / 'build' / 'toy').mkdir(parents=True)
-        place.root.chmod(0o700)  # as EasyBuild does before a rebuild
         standing.clear()
-    standing.leave()
+    standing.tidy()
     assert toys.snapshot(place.top) == before
 
 
@@ -120,7 +116,7 @@ def test_where_nothing_stood_nothing_is_left(top):
         place.make(standing)
         (place.top / 'mine').touch()
         standing.clear()
-    standing.leave()
+    standing.tidy()
     assert os.listdir(top) == ['mine']
 
 
@@ -154,7 +150,7 @@ def test_what_fails_at_the_moment_itself_is_undone(place, way, monkeypatch, rena
             assert len(count) == 3 and place.what() == ['new'] * 3
             return
         standing.clear()
-    standing.leave()
+    standing.tidy()
     assert place.snapshot() == before and place.module.stat().st_mtime_ns == times
 
 
@@ -313,7 +309,7 @@ def test_what_cannot_be_put_back_is_not_removed(place, monkeypatch, then):
             with pytest.raises(EasySIFError, match='Stale file handle'):
                 standing.publish({str(place.module): 'new'})
             standing.clear()
-    standing.leave()
+    standing.tidy()
     with place.standing().alone('toy.eb'):
         assert place.what() == ['old'] * 3
 

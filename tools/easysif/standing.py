@@ -48,18 +48,10 @@ class Standing:
         if len(os.fsencode(lock)) > LONGEST:
             lock = '%s.lock' % hashlib.sha256(os.fsencode(root)).hexdigest()
         self.lock = os.path.join(root[:-len(name) - 1], '.locks', lock)
-        self.stood, self.modes = self._identity(), {}
+        self.stood = self._identity()
         self.missing = _missing_directories([parent, *scratch, *map(os.path.dirname, [self.lock, module, *links])])
         self.held = None
         self.is_made = self.is_swapped = self.is_published = self.is_stuck = False
-
-    def remember_modes(self):
-        """Note the permissions of what stands, for `leave`."""
-        for parent, _, names in os.walk(self.root):
-            for path in [parent, *(os.path.join(parent, name) for name in names)]:
-                with suppress(OSError):  # gone meanwhile
-                    if not os.path.islink(path):
-                        self.modes[path] = stat.S_IMODE(os.lstat(path).st_mode)
 
     @contextmanager
     def alone(self, where, **how):
@@ -176,15 +168,6 @@ class Standing:
         except EasySIFError:
             return False
         return True
-
-    def leave(self):
-        """Leave nothing that was made on the way, and what stood there with the permissions that it had."""
-        if not self.is_published and self._identity() == self.stood:
-            for path, mode in self.modes.items():
-                with suppress(OSError):
-                    if stat.S_IMODE(os.stat(path).st_mode) != mode:
-                        os.chmod(path, mode)  # EasyBuild makes what is read-only writable before it asks us
-        self.tidy()
 
     def tidy(self, alone=False):
         """Remove the directories that were made on the way and hold nothing, as after a failure.
