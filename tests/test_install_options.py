@@ -94,7 +94,8 @@ def test_a_read_only_installation_can_be_rebuilt(standing):
     assert not os.access(standing.root / 'bin', os.W_OK)
     recipe = standing.recipe
     tested = recipe.read_text()
-    recipe.write_text(tested.replace('python -c "import json"', 'test -d %s -a ! -w %s' % ((standing.root / 'bin',) * 2)))
+    read_only = 'test -d {0} -a ! -w {0}'.format(standing.root / 'bin')
+    recipe.write_text(tested.replace('python -c "import json"', read_only))
     standing.eb('--rebuild', '--read-only-installdir')  # what stands is read-only until the new one takes its place
     recipe.write_text(tested)
     standing.eb('--rebuild')

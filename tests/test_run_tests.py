@@ -26,7 +26,7 @@ def run_tests(tmp_path):
 def test_help_says_what_it_does_and_does_nothing(run_tests):
     printed = run_tests('--help').stdout
     assert printed.startswith(
-        'Usage: tools/run-tests [--fast] [--nightly] [--benchmarks] [-k NAME] [PYTEST-ARGUMENT…]\n')
+        'Usage: tools/run-tests [--fast] [--nightly] [--reliability] [--benchmarks] [-k NAME] [PYTEST-ARGUMENT…]\n')
     assert 'seconds' not in printed and ' s] ' not in printed
 
 
