@@ -13,6 +13,7 @@ import subprocess
 import time
 import uuid
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -22,6 +23,7 @@ import toys
 
 HOOKS = Path(__file__).with_name('injector.py')
 WORKERS = 2
+MOMENTS = 30
 
 #: what is not of the installation, and differs between sessions: EasyBuild's logs and copies of recipes, empty places
 OTHERS = ('ebfiles_repo', 'software/.locks', 'software/toy/0.9/easybuild', 'software/toy/1.0/easybuild')
@@ -34,7 +36,52 @@ def tree(directory, *without):
     return {path: (*what, os.lstat(os.path.join(directory, path)).st_mtime_ns) for path, what in found.items()}
 
 
-class Scene:
+def critical(lines):
+    """Return the numbers of the calls that do something new: the first of each kind, some of those that only tidy."""
+    numbered = [(number, *line.split(' ', 1)) for number, line in enumerate(lines, 1)]
+    places = [one for one in numbered if one[2].startswith('/') or one[1] == 'fsync']
+    rest = [one[0] for one in numbered if one not in places]
+    firsts = [next(group)[0] for _, group in groupby(places, key=lambda one: one[1])]
+    return sorted({*firsts, *rest[:1], *rest[len(rest) // 2:][:1], *rest[-1:]})
+
+
+def moments(seconds, part):
+    """Return moments that are spread over a duration: a few for every run of the tests, or the others."""
+    return [{'seconds': seconds * (number + 0.5) / MOMENTS} for number in range(MOMENTS)
+            if (number % 6 == 3) == (part == 0)]
+
+
+class Place:
+    """A directory in which something is disturbed, and the processes that have to do with it.
+
+    :param directory: a directory of its own (Path)
+    """
+
+    def __init__(self, directory):
+        self.directory, self.marker = directory, 'fault-%s' % uuid.uuid4().hex
+
+    def processes(self):
+        """Return what runs of our sessions, or has a file of this scene open: id -> command (dict)."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                environment, arguments = (Path('/proc', pid, name).read_bytes() for name in ('environ', 'cmdline'))
+                opened = [os.readlink('/proc/%s/fd/%s' % (pid, number)) for number in os.listdir('/proc/%s/fd' % pid)]
+            except OSError:  # gone, or of somebody else
+                continue
+            if self.marker.encode() in environment or any(path.startswith(str(self.directory)) for path in opened):
+                found[int(pid)] = arguments.replace(b'\0', b' ').decode('utf-8', 'replace')
+        return found
+
+    def nothing_runs(self, patience=15):
+        """Make sure that nothing of our sessions runs any more."""
+        deadline = time.monotonic() + patience
+        while self.processes():
+            assert time.monotonic() < deadline, self.processes()
+            time.sleep(0.05)
+
+
+class Scene(Place):
     """One prefix, with all that belongs to it.
 
     :param directory: a directory of its own (Path)
@@ -44,7 +91,7 @@ class Scene:
     """
 
     def __init__(self, directory, toy, registry, tmp=None):
-        self.directory, self.marker = directory, 'fault-%s' % uuid.uuid4().hex
+        super().__init__(directory)
         self.prefix, self.tmp, self.sources = directory / 'prefix', tmp or directory / 'tmp', toy.parent
         self.tmp.mkdir()
         self.site = directory / 'site.yaml'
@@ -176,26 +223,6 @@ class Scene:
             done'''
         told = harness.run_shell(script, self.prefix, self.directory / 'home', cwd=self.directory)
         return dict(line.split(' ') for line in told.stdout.splitlines())
-
-    def processes(self):
-        """Return what runs of our sessions, or has a file of this scene open: id -> command (dict)."""
-        found = {}
-        for pid in filter(str.isdigit, os.listdir('/proc')):
-            try:
-                environment, arguments = (Path('/proc', pid, name).read_bytes() for name in ('environ', 'cmdline'))
-                opened = [os.readlink('/proc/%s/fd/%s' % (pid, number)) for number in os.listdir('/proc/%s/fd' % pid)]
-            except OSError:  # gone, or of somebody else
-                continue
-            if self.marker.encode() in environment or any(path.startswith(str(self.directory)) for path in opened):
-                found[int(pid)] = arguments.replace(b'\0', b' ').decode('utf-8', 'replace')
-        return found
-
-    def nothing_runs(self, patience=15):
-        """Make sure that nothing of our sessions runs any more."""
-        deadline = time.monotonic() + patience
-        while self.processes():
-            assert time.monotonic() < deadline, self.processes()
-            time.sleep(0.05)
 
 
 def check(scene, generations, before=None, done=True):

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """An eb that is killed at any moment: until the next one all modules work, and the next one needs no help."""
 
-from itertools import groupby
-
 import pytest
 
-from scene import check
+from scene import check, critical, moments
 
 pytestmark = pytest.mark.e2e
-
-MOMENTS = 30
 
 
 @pytest.fixture(scope='module')
@@ -30,15 +26,6 @@ def seconds(scenes):
     clock = scenes[0].directory / 'clock'
     scenes[0].restore(0).install(1, {'clock': str(clock)})
     return float(clock.read_text())
-
-
-def critical(lines):
-    """Return the numbers of the calls that do something new: the first of each kind, some of those that only tidy."""
-    numbered = [(number, *line.split(' ', 1)) for number, line in enumerate(lines, 1)]
-    places = [one for one in numbered if one[2].startswith('/') or one[1] == 'fsync']
-    rest = [one[0] for one in numbered if one not in places]
-    firsts = [next(group)[0] for _, group in groupby(places, key=lambda one: one[1])]
-    return sorted({*firsts, *rest[:1], *rest[len(rest) // 2:][:1], *rest[-1:]})
 
 
 def kill(scene, generation, fault):
@@ -118,9 +105,3 @@ def test_a_rebuild_is_killed_at_any_time(scenes, each, seconds, moment, part):
 @pytest.mark.parametrize('part', [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_an_install_is_killed_at_any_time(each, seconds, moment, part):
     each(kill_install(moment), moments(seconds, part))
-
-
-def moments(seconds, part):
-    """Return moments that are spread over a duration: a few for every run of the tests, or the others."""
-    return [{'seconds': seconds * (number + 0.5) / MOMENTS} for number in range(MOMENTS)
-            if (number % 6 == 3) == (part == 0)]
