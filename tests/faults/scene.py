@@ -51,6 +51,11 @@ def moments(seconds, part):
             if (number % 6 == 3) == (part == 0)]
 
 
+def earlier(fault):
+    """Return an earlier moment (dict), for when a run was done before: not all take as long, or as many calls."""
+    return dict(fault, **{'seconds': 0.8 * fault['seconds']} if 'seconds' in fault else {'call': fault['call'] - 1})
+
+
 class Place:
     """A directory in which something is disturbed, and the processes that have to do with it.
 
