@@ -4,6 +4,9 @@
 Makes a virtual environment that sees the packages of this Python, inside an image, as small as can be: links and no
 copy of pip. Works where the image has no ensurepip, and where its Python is itself a virtual environment, whose
 packages --system-site-packages alone would miss. Runs under every Python that has venv, so it uses old syntax only.
+
+The order of import is overlay, overlay of those who installed the module, layer of the recipe, image: the environment
+sees those of its name in the places below it, where they are there when Python starts.
 """
 
 import glob
@@ -13,18 +16,16 @@ import subprocess
 import sys
 import venv
 
+#: where the environments of one name are, in the order in which Python looks into them
+PLACES = ('/user-software', '/shared-software', '/layer')
+
+#: read before image-packages.pth, as Python reads such files in the order of their names
+BELOW = 'import os, site, sys; %r in sys.path or os.path.isdir(%r) and site.addsitedir(%r)\n'
+
 PIP = '''#!%s
-import os
-import re
-import stat
-import sys
-from pip._internal.cli.main import main
+import runpy
 if __name__ == '__main__':
-    mode = os.stat(sys.prefix).st_mode
-    if mode & stat.S_IWGRP:  # a group shares the overlay
-        os.umask(0o077 & ~mode | stat.S_IWOTH)
-    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
-    sys.exit(main())
+    runpy.run_path('/runscripts/lib/pip_main.py', run_name='__main__')
 '''
 
 
@@ -41,6 +42,19 @@ def seen_by(python):
     return subprocess.check_output([python, '-E', '-s', '-c', code]).decode().splitlines()
 
 
+def places_below(directory):
+    """Return the environments of the same name that lie below one (list of str)."""
+    for number, place in enumerate(PLACES):
+        if directory.startswith(place + '/'):
+            return [other + directory[len(place):] for other in PLACES[number + 1:]]
+    return []
+
+
+def has(python, module):
+    """Tell whether a Python finds a module (bool)."""
+    return subprocess.call([python, '-E', '-s', '-c', 'import ' + module], stderr=subprocess.DEVNULL) == 0
+
+
 def main(directory):
     """Make the virtual environment ``directory`` (str)."""
     venv.EnvBuilder(system_site_packages=True, symlinks=True, with_pip=False).create(directory)
@@ -51,7 +65,14 @@ def main(directory):
         with open(os.path.join(own, 'image-packages.pth'), 'w') as handle:
             for path in missing:
                 handle.write('import site; site.addsitedir(%r)\n' % path)
-    if subprocess.call([python, '-E', '-s', '-c', 'import pip'], stderr=subprocess.DEVNULL) == 0:
+    below = [place + own[len(directory):] for place in places_below(directory)]
+    if below:
+        with open(os.path.join(own, 'below.pth'), 'w') as handle:
+            for path in below:
+                handle.write(BELOW % (path, path, path))
+    if not has(python, 'pip') and has(python, 'ensurepip'):
+        subprocess.check_call([python, '-E', '-s', '-m', 'ensurepip'], stdout=sys.stderr)
+    if has(python, 'pip'):
         for name in ('pip', 'pip3'):
             script = os.path.join(directory, 'bin', name)
             with open(script, 'w') as handle:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Usage: python /runscripts/lib/pip_main.py ARG..., or runpy.run_path of it with run_name '__main__'
+
+What pip in the virtual environment of the overlay is: pip itself, in this process, with what only we can say. Where
+the overlay cannot be written that is said before pip starts, instead of an error of the file system; where pip fails
+because of a package that the image brings, what that is and how to have another one nevertheless. Runs under every
+Python that has venv, so it uses old syntax only.
+"""
+
+import logging
+import os
+import re
+import stat
+import sys
+
+VENVS = '/user-software/'
+CONSTRAINTS = '/runscripts/lib/constraints.txt'
+
+#: options by which pip writes to another place, or nowhere
+ELSEWHERE = re.compile('(--dry-run|--help|-h|--target|-t|--prefix|--root)(=|$)')
+
+#: options by which pip installs anew what is there already, so that a constraint to its version would not protect it
+ANEW = ('--force-reinstall', '--ignore-installed', '-I')
+
+UNWRITABLE = {
+    'packed': ('the overlay is packed, packages cannot be %s',
+               'unmake-squashfs && module reload, then the same again (on the host: exit first if you are inside)'),
+    'read-only': ('the overlay is on a read-only file system, packages cannot be %s',
+                  'export EASYSIF_OVERLAYS=<a directory of yours> && module reload'),
+    'missing': ('there is no overlay, packages cannot be %s',
+                'module load the module of this image first; it binds your overlay at /user-software'),
+}
+
+HINT = '''\
+error: pip: %s is of the image, and protected: another one would hide it from all that was built for it
+  the image brings  %s
+  constraint file   %s
+hint: %s
+'''
+
+
+def unwritable(venv):
+    """Return why the overlay cannot be written, one of the keys of UNWRITABLE (str), None where it can."""
+    if not venv.startswith(VENVS):
+        return None
+    while not os.path.isdir(venv):
+        venv = os.path.dirname(venv)
+    if not venv.startswith(VENVS[:-1]):
+        return 'missing'
+    if not os.statvfs(venv).f_flag & os.ST_RDONLY:
+        return None
+    with open('/proc/self/mounts', 'rb') as handle:
+        kinds = [line.split()[2] for line in handle if line.split()[1:2] == [VENVS[:-1].encode()]]
+    return 'packed' if kinds and b'squash' in kinds[-1] else 'read-only'
+
+
+class Watch(logging.Handler):
+    """Looks on while pip tells why it fails, and remembers which constraints it names: ``names`` (list of str)."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+        self.names = []
+
+    def emit(self, record):
+        """Take what pip logs."""
+        self.names += re.findall(r'\(constraint\) ([A-Za-z0-9._-]+)', record.getMessage())
+
+
+def constraints(path=CONSTRAINTS):
+    """Return what the image brings and is protected: name as the index compares it -> the line of it (dict of str)."""
+    if path not in os.environ.get('PIP_CONSTRAINT', '').split() or not os.path.exists(path):
+        return {}
+    with open(path) as handle:
+        return dict((key(line.split('==')[0]), line.strip()) for line in handle if '==' in line)
+
+
+def key(name):
+    """Return a name as the package index compares it (str)."""
+    return re.sub('[-_.]+', '-', name.strip()).lower()
+
+
+def quoted(words):
+    """Return words as they can be typed (str)."""
+    return ' '.join(word if re.match(r'[A-Za-z0-9@%+=:,./_-]+$', word) else "'%s'" % word.replace("'", "'\\''")
+                    for word in words)
+
+
+def tell(watch, args):
+    """Say what the image brings where that is why pip failed."""
+    known = constraints()
+    names = sorted(set(key(name) for name in watch.names) & set(known))
+    if names:
+        again = 'to have another one nevertheless: PIP_CONSTRAINT=/dev/null pip %s' % quoted(args)
+        sys.stderr.write(HINT % (', '.join(names), ', '.join(known[name] for name in names), CONSTRAINTS, again))
+
+
+def run(args, venv):
+    """Run pip with these arguments (list of str) and return its exit status (int)."""
+    command = next((word for word in args if not word.startswith('-')), '')
+    changes = command in ('install', 'uninstall')
+    why = unwritable(venv) if changes and not any(ELSEWHERE.match(word) for word in args) else None
+    if why:
+        what, hint = UNWRITABLE[why]
+        sys.stderr.write('error: pip: %s\nhint: %s\n' % (what % (command + 'ed'), hint))
+        return 1
+    mode = os.stat(venv).st_mode if changes and os.path.isdir(venv) else 0
+    if mode & stat.S_IWGRP:  # a group shares the overlay
+        os.umask(0o077 & ~mode | stat.S_IWOTH)
+    from pip._internal.cli.main import main
+    watch = Watch()
+    logging.getLogger('pip._internal').addHandler(watch)
+    own = scripts(venv) if changes else {}
+    try:
+        status = main(args)
+    finally:
+        restore(own)
+    if status:
+        tell(watch, args)
+    return status
+
+
+def scripts(venv):
+    """Return those scripts of pip in the virtual environment that lead here: path -> text (dict of bytes)."""
+    found = {}
+    for name in ('pip', 'pip3'):
+        path = os.path.join(venv, 'bin', name)
+        if os.path.isfile(path):
+            with open(path, 'rb') as handle:
+                text = handle.read()
+            if os.path.basename(__file__).encode() in text:
+                found[path] = text
+    return found
+
+
+def restore(own):
+    """Bring back the scripts that a new version of pip has replaced, or taken away with an old one."""
+    for path, text in own.items():
+        if not os.path.isfile(path) or open(path, 'rb').read() != text:
+            if os.path.lexists(path):
+                os.unlink(path)  # it may be one file with another, of a cache
+            with open(path, 'wb') as handle:
+                handle.write(text)
+            os.chmod(path, 0o777 & ~os.umask(os.umask(0o022)) | 0o111)
+
+
+if __name__ == '__main__':
+    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        del sys.path[0]
+    sys.argv[0] = os.path.join(sys.prefix, 'bin', 'pip')  # by which pip tells how it is called
+    sys.exit(run(sys.argv[1:], sys.prefix))
