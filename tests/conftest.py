@@ -42,6 +42,23 @@ def safe_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def its_prefix(prefix, monkeypatch):
+    """The prefix is the one of EasyBuild's variables, as it is for a user."""
+    monkeypatch.setenv('EASYBUILD_PREFIX', str(prefix))
+
+
+@pytest.fixture
+def easysif(capsys):
+    """Run the command ``easysif`` in this process and return its exit code, output and error output."""
+    from easysif import cli  # sys.path has its place by now
+
+    def run(*argv):
+        code = cli.main(list(argv))
+        return (code, *capsys.readouterr())
+    return run
+
+
 @pytest.fixture(scope='session')
 def clone():
     """The repository under test (Path)."""

@@ -41,15 +41,6 @@ def quiet_place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def easysif(capsys):
-    """Run the command and return its exit code, output and error output."""
-    def run(*argv):
-        code = cli.main(list(argv))
-        return (code, *capsys.readouterr())
-    return run
-
-
-@pytest.fixture
 def command(monkeypatch):
     """Give the command line one more sub-command, ``try``, that calls a function."""
     def add(function):

@@ -10,20 +10,11 @@ from datetime import datetime
 import pytest
 
 import toys
-from easysif import cli, installed, inventory, text
+from easysif import installed, inventory, text
 from easysif.errors import EasySIFError
 from easysif.site import resolve
 from easysif.site_files import apply
 from made_up import MadeUp, run_easysif
-
-
-@pytest.fixture
-def easysif(capsys):
-    """Run the command and return its exit code, output and error output."""
-    def run(*argv):
-        code = cli.main(list(argv))
-        return (code, *capsys.readouterr())
-    return run
 
 
 @pytest.fixture

@@ -14,32 +14,20 @@ import pytest
 
 import harness
 import toys
-from easysif import belongings, cli, files, remove, verify
+from easysif import belongings, files, remove, verify
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
 from made_up import MadeUp
 from standins import on_terminal
 
 
-@pytest.fixture(autouse=True)
-def its_prefix(prefix, monkeypatch):
-    """The prefix is the one of EasyBuild's variables, as it is for a user."""
-    monkeypatch.setenv('EASYBUILD_PREFIX', str(prefix))
+pytestmark = pytest.mark.usefixtures('its_prefix')
 
 
 @pytest.fixture
 def toy(prefix):
     """One installed module (MadeUp)."""
     return MadeUp(prefix)
-
-
-@pytest.fixture
-def easysif(capsys):
-    """Run the command and return its exit code, output and error output."""
-    def run(*argv):
-        code = cli.main(list(argv))
-        return (code, *capsys.readouterr())
-    return run
 
 
 def left(prefix):

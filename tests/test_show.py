@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import toys
-from easysif import cli, recipe, search
+from easysif import recipe, search
 from easysif.check import recipe_directory
 from easysif.module import Command
 from easysif.site import resolve
@@ -22,15 +22,6 @@ def its_prefix(prefix, monkeypatch):
     """The prefix is the one of EasyBuild's variables, the search path is the test's own directory."""
     monkeypatch.setenv('EASYBUILD_PREFIX', str(prefix))
     monkeypatch.setenv('EASYBUILD_ROBOT_PATHS', str(prefix.parent / 'recipes'))
-
-
-@pytest.fixture
-def easysif(capsys):
-    """Run the command and return its exit code, output and error output."""
-    def run(*argv):
-        code = cli.main(list(argv))
-        return (code, *capsys.readouterr())
-    return run
 
 
 @pytest.fixture
