@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The virtual environments that are made inside images: order of what is imported, and pip in them."""
+"""The virtual environments that are made inside images: the order of what is imported."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 
@@ -71,21 +70,3 @@ def test_an_environment_elsewhere_sees_none_of_them(environments, tmp_path):
     assert load('make_venv').places_below(str(tmp_path / 'x')) == []
     top = environments(LAYER, 'other')
     assert python(top / 'other', 'import of_layer; print("there")') == ''
-
-
-@pytest.mark.parametrize('words, changes', [
-    ('install x', True), ('-q install x', True), ('uninstall -y x', True), ('list', False), ('', False),
-    ('install --target=/d x', False), ('install -t /d x', False), ('install --help', False), ('show install', False)])
-def test_pip_is_known_to_change_its_environment(words, changes):
-    assert load('pip_main').changes(words.split()) is changes
-
-
-def test_pip_says_that_the_overlay_is_packed(monkeypatch, capsys):
-    pip_main = load('pip_main')
-    monkeypatch.setattr(os, 'statvfs', lambda path: type('', (), {'f_flag': os.ST_RDONLY}))
-    monkeypatch.setattr(sys, 'argv', ['pip', 'install', 'x'])
-    monkeypatch.setattr(sys, 'prefix', '/user-software/venv/x')
-    assert pip_main.main() == 1
-    assert capsys.readouterr().err == (
-        'error: pip: the overlay is packed, packages cannot be changed\n  directory  /user-software/venv/x\n'
-        'hint: exit, then: unmake-squashfs && module reload\n')
