@@ -26,7 +26,7 @@ def write(inst, inside, site, directory=None):
     _copy_runscripts(inst, directory)
     own = os.path.join(directory, 'easysif')
     library = os.path.join(own, 'lib', 'easysif')
-    os.makedirs(library, exist_ok=True)
+    os.makedirs(os.path.join(library, 'overlay'), exist_ok=True)
     for name in overlay.MODULES:
         shutil.copyfile(os.path.join(DIRECTORY, name + '.py'), os.path.join(library, name + '.py'))
     shutil.copyfile(helper('overlay_main.py'), os.path.join(own, 'lib', '__main__.py'))

@@ -7,6 +7,6 @@ directory runs this file, and looks for modules neither in the working directory
 
 import sys
 
-from easysif.overlay import main
+from easysif.overlay.manager import main
 
 sys.exit(main())

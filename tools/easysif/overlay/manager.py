@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The overlay of a module, on the host: packs the directory into one squashfs file, and unpacks it again.
-
-Nothing of the user's is ever removed: packing leaves the directory alone, unpacking keeps the squashfs file aside.
-Each result is written beside its place, verified and renamed. A copy of this module and of what it imports lies in
-every installation, for users who have no EasySIF; so it imports the standard library and its small neighbours only.
-"""
+"""Packs the directory of an overlay into one squashfs file, and unpacks it again."""
 
 import argparse
 import contextlib
 import glob
 import hashlib
 import itertools
-import json
 import os
 import shlex
 import shutil
@@ -22,12 +16,9 @@ import sys
 from easysif import files, squashfs
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
+from easysif.overlay.recorded import record, update_record
 from easysif.resources import mksquashfs_options, processors
 from easysif.run import failure, run
-
-#: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'overlay', 'resources', 'run', 'squashfs',
-           'supervisor')
 
 
 class Overlay:
@@ -41,7 +32,6 @@ class Overlay:
         self.root, self.module = root, module
         self.directory = os.path.join(root, 'user-software')
         self.squashfs = self.directory + '.squashfs'
-        self.record = os.path.join(root, 'overlay.json')
 
     def pack(self, settings):
         """Write the directory into the squashfs file and return its size in bytes (int).
@@ -66,7 +56,7 @@ class Overlay:
                 self._verify(beside, before)
                 size, digest = os.path.getsize(beside), _sync_and_hash(beside)
                 lock.check()
-                self._write_record({'sha256': digest, 'size': size, 'content': _fingerprint(before)})
+                update_record(self.root, squashfs={'sha256': digest, 'size': size, 'content': _fingerprint(before)})
                 os.rename(beside, self.squashfs)
             finally:
                 _remove(beside)
@@ -184,14 +174,8 @@ class Overlay:
         return _Alone(self, where)
 
     def _read_record(self):
-        try:
-            with open(self.record, encoding='utf-8') as handle:
-                return json.load(handle)['squashfs']
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
-
-    def _write_record(self, values):
-        files.write(self.record, json.dumps({'schema': 1, 'squashfs': values}, indent=2, sort_keys=True) + '\n')
+        found = record(self.root).get('squashfs')
+        return found if isinstance(found, dict) else {}
 
 
 class _Alone(Lock):
