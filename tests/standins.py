@@ -99,16 +99,18 @@ def certificates():
     return {'ca_certificates': own} if own != harness.CA_BUNDLE else {}
 
 
-def package(directory, name, version, command=None):
+def package(directory, name, version, command=None, requires=()):
     """Write a wheel that pip installs without any index, and return it (Path).
 
     :param command: name of a console script, which prints name and version (str)
+    :param requires: what it needs (sequence of str)
     """
     source, info = directory / ('%s-%s' % (name, version)), '%s-%s.dist-info' % (name, version)
     files = {
         name + '/__init__.py': "__version__ = '%s'\n" % version,
         name + '/cli.py': "def main():\n    print('%s %s')\n" % (name, version),
-        info + '/METADATA': 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' % (name, version),
+        info + '/METADATA': 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' % (name, version) + ''.join(
+            'Requires-Dist: %s\n' % one for one in requires),
         info + '/WHEEL': 'Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
         info + '/RECORD': '',
     }

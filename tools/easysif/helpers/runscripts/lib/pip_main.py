@@ -15,11 +15,12 @@ import sys
 
 VENVS = '/user-software/'
 CONSTRAINTS = '/runscripts/lib/constraints.txt'
+NEVER = '/runscripts/lib/constraints-new.txt'  #: which no version at all fulfils
 
 #: options by which pip writes to another place, or nowhere
 ELSEWHERE = re.compile('(--dry-run|--help|-h|--target|-t|--prefix|--root)(=|$)')
 
-#: options by which pip installs anew what is there already, so that a constraint to its version would not protect it
+#: options by which pip installs anew what is there already: another build of the same version would be let through
 ANEW = ('--force-reinstall', '--ignore-installed', '-I')
 
 UNWRITABLE = {
@@ -66,11 +67,11 @@ class Watch(logging.Handler):
         self.names += re.findall(r'\(constraint\) ([A-Za-z0-9._-]+)', record.getMessage())
 
 
-def constraints(path=CONSTRAINTS):
+def constraints():
     """Return what the image brings and is protected: name as the index compares it -> the line of it (dict of str)."""
-    if path not in os.environ.get('PIP_CONSTRAINT', '').split() or not os.path.exists(path):
+    if CONSTRAINTS not in os.environ.get('PIP_CONSTRAINT', '').split() or not os.path.exists(CONSTRAINTS):
         return {}
-    with open(path) as handle:
+    with open(CONSTRAINTS) as handle:
         return dict((key(line.split('==')[0]), line.strip()) for line in handle if '==' in line)
 
 
@@ -85,10 +86,14 @@ def quoted(words):
                     for word in words)
 
 
-def tell(watch, args):
-    """Say what the image brings where that is why pip failed."""
-    known = constraints()
-    names = sorted(set(key(name) for name in watch.names) & set(known))
+def tell(names, known, args):
+    """Say what the image brings where that is why pip failed.
+
+    :param names: the constraints that pip names (list of str)
+    :param known: what `constraints` returned (dict)
+    :param args: those of pip (list of str)
+    """
+    names = sorted(set(key(name) for name in names) & set(known))
     if names:
         again = 'to have another one nevertheless: PIP_CONSTRAINT=/dev/null pip %s' % quoted(args)
         sys.stderr.write(HINT % (', '.join(names), ', '.join(known[name] for name in names), CONSTRAINTS, again))
@@ -106,41 +111,44 @@ def run(args, venv):
     mode = os.stat(venv).st_mode if changes and os.path.isdir(venv) else 0
     if mode & stat.S_IWGRP:  # a group shares the overlay
         os.umask(0o077 & ~mode | stat.S_IWOTH)
+    known = constraints()
+    if known and any(word in ANEW for word in args):
+        os.environ['PIP_CONSTRAINT'] = os.environ['PIP_CONSTRAINT'].replace(CONSTRAINTS, NEVER)
     from pip._internal.cli.main import main
-    watch = Watch()
-    logging.getLogger('pip._internal').addHandler(watch)
+    watch, logger = Watch(), logging.getLogger('pip._internal.resolution')
+    logger.addHandler(watch)
+    logger.setLevel(logging.DEBUG)  # what pip shows of it depends on its own handlers
     own = scripts(venv) if changes else {}
     try:
         status = main(args)
     finally:
         restore(own)
     if status:
-        tell(watch, args)
+        tell(watch.names, known, args)
     return status
 
 
 def scripts(venv):
-    """Return those scripts of pip in the virtual environment that lead here: path -> text (dict of bytes)."""
+    """Return those scripts of pip in the virtual environment that lead here: path -> text and mode (dict)."""
     found = {}
-    for name in ('pip', 'pip3'):
-        path = os.path.join(venv, 'bin', name)
+    for path in (os.path.join(venv, 'bin', name) for name in ('pip', 'pip3')):
         if os.path.isfile(path):
             with open(path, 'rb') as handle:
                 text = handle.read()
             if os.path.basename(__file__).encode() in text:
-                found[path] = text
+                found[path] = text, stat.S_IMODE(os.stat(path).st_mode)
     return found
 
 
 def restore(own):
     """Bring back the scripts that a new version of pip has replaced, or taken away with an old one."""
-    for path, text in own.items():
+    for path, (text, mode) in own.items():
         if not os.path.isfile(path) or open(path, 'rb').read() != text:
             if os.path.lexists(path):
                 os.unlink(path)  # it may be one file with another, of a cache
             with open(path, 'wb') as handle:
                 handle.write(text)
-            os.chmod(path, 0o777 & ~os.umask(os.umask(0o022)) | 0o111)
+            os.chmod(path, mode)
 
 
 if __name__ == '__main__':
