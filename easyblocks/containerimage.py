@@ -15,6 +15,7 @@ from easysif.install import Install
 from easysif.modes import Modes
 from easysif.obtain import Places
 from easysif.recipe import OURS, read, validate
+from easysif.selftest import run_test
 from easysif.site import resolve
 from easysif.standing import Standing
 
@@ -22,11 +23,10 @@ from easybuild.framework.easyblock import EasyBlock
 from easybuild.framework.easyconfig import CUSTOM
 from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.framework.easyconfig.tools import get_paths_for
-from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
+from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning, trace_msg
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
 from easybuild.tools.filetools import compute_checksum, mkdir, read_file, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
-from easybuild.tools.run import run_shell_cmd
 
 VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
 
@@ -37,7 +37,7 @@ class ContainerImage(EasyBlock):
     @staticmethod
     def extra_options(extra_vars=None):
         """Our parameters; a recipe that has another one is refused."""
-        empty = {'needs': [], 'commands': [], 'container_env': {}, 'binds': []}
+        empty = {'needs': [], 'commands': [], 'python_packages': [], 'container_env': {}, 'binds': []}
         ours = {name: [empty.get(name), text, CUSTOM] for name, text in OURS.items()}
         return EasyBlock.extra_options(dict(extra_vars or {}, **ours))
 
@@ -183,23 +183,23 @@ class ContainerImage(EasyBlock):
         super().sanity_check_step(*args, custom_paths=paths, **kwargs)
 
     def _sanity_check_step_common(self, custom_paths, custom_commands):
-        """Without the GPU that a recipe needs its commands run all the same; one that fails is skipped and recorded."""
+        """The recipe's commands are run by us: what EasyBuild starts outlives a session that is killed."""
         paths, path_keys_and_check, commands = super()._sanity_check_step_common(custom_paths, custom_commands)
-        missing = self.easysif.missing_devices()
-        if missing and commands:
+        if not self.dry_run:
             self.sanity_check_load_module()
-            self.test_results = [self._try(command, missing[0]) for command in commands]
-            commands = []
-        else:
-            self.test_results = [{'command': command, 'result': 'passed'} for command in commands]
+            self.test_results, commands = [self._try(command) for command in commands], []
         return paths, path_keys_and_check, commands
 
-    def _try(self, command, need):
-        if run_shell_cmd(command, fail_on_error=False, hidden=True).exit_code == 0:
-            return {'command': command, 'result': 'passed'}
-        self._warn('test skipped: it failed and this machine has no %s: %s\nrun it where there is one: '
-                   'easysif test %s' % (need, command, self.easysif.module))
-        return {'command': command, 'result': 'skipped', 'needs': need}
+    def _try(self, command):
+        trace_msg("running command '%s' ..." % command)
+        tested = run_test(command, self.easysif.missing_devices(), self.easysif.module)
+        self.log.info('sanity check command %s: %s', command, tested.output)
+        trace_msg("result for command '%s': %s" % (command, 'FAILED' if tested.note else 'OK'))
+        if tested.record['result'] == 'failed':
+            self.sanity_check_fail_msgs.append(tested.note)
+        else:
+            self._warn(tested.note)
+        return tested.record
 
     def _tell(self, line):
         print_msg(line, log=self.log, silent=self.silent)
