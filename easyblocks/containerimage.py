@@ -37,7 +37,7 @@ class ContainerImage(EasyBlock):
     @staticmethod
     def extra_options(extra_vars=None):
         """Our parameters; a recipe that has another one is refused."""
-        empty = {'needs': [], 'commands': [], 'python_packages': [], 'container_env': {}, 'binds': []}
+        empty = {'needs': [], 'commands': [], 'python_packages': [], 'container_env': {}, 'binds': [], 'provides': []}
         ours = {name: [empty.get(name), text, CUSTOM] for name, text in OURS.items()}
         return EasyBlock.extra_options(dict(extra_vars or {}, **ours))
 

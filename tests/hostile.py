@@ -47,7 +47,8 @@ IDENTIFIER = st.from_regex(r'[A-Za-z_][A-Za-z0-9_]{0,12}', fullmatch=True)
 
 #: variables inside that the module itself sets, whose values a recipe may shadow or not
 OWN_VARIABLES = ('PREPEND_PATH', 'PYTHONNOUSERSITE', 'VIRTUAL_ENV', 'CONDA_PREFIX', 'CONDA_DEFAULT_ENV', 'PIP_CERT',
-                 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'WITH_CONDA', 'WITH_VENV', 'WITH_CONDA_VENV')
+                 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'WITH_CONDA', 'WITH_VENV', 'WITH_CONDA_VENV',
+                 'PIP_CONSTRAINT', 'UV_CONSTRAINT', 'UV_CACHE_DIR')
 
 
 def texts(most=4):

@@ -55,7 +55,7 @@ class MadeUp:
         self.site = resolve({}).site
         self.inside = {'shell': '/bin/sh', 'env': {}, 'commands': {'fine': {'path': '/bin/fine'}},
                        'conda': asdict(Conda('/conda', 'base', '/conda')) if more.get('conda') else None,
-                       'python': PYTHON if python_env else None}
+                       'python': PYTHON if python_env else None, 'provides': dict(values.get('provides', {}))}
         wrappers.write(self.inst, self.inside, self.site)
         site_files.apply(str(prefix), self.site)
         self.modulefile.parent.mkdir(parents=True, exist_ok=True)

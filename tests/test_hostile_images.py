@@ -26,7 +26,8 @@ from image_trees import Image
 pytestmark = pytest.mark.e2e
 
 ANSWER = {'version': '3.12.1', 'prefix': '/p', 'base_prefix': '/p', 'has_pip': True, 'has_venv': True,
-          'has_ensurepip': False, 'site_packages': ['/p/site-packages'], 'scripts': []}
+          'has_ensurepip': False, 'site_packages': ['/p/site-packages'], 'scripts': [],
+          'distributions': {}}
 
 #: a shell that says or does something, and then becomes the real one
 SHELL = '#!/bin/busybox sh\n%s\nexec /bin/busybox sh "$@"\n'

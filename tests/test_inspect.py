@@ -217,7 +217,8 @@ def test_which_conda_environment_is_meant(image, environment, python_env, conda_
 
 STAND_IN = '''#!/bin/sh
 echo 'easysif look-inside {"version": "3.12.1", "prefix": "/p", "base_prefix": "/p", "has_pip": true, "has_venv": true,
- "has_ensurepip": false, "site_packages": ["/p/site-packages"], "scripts": []}' | /bin/sed ':a;N;s/\\n//;ta'
+ "has_ensurepip": false, "site_packages": ["/p/site-packages"], "scripts": [],
+ "distributions": {}}' | /bin/sed ':a;N;s/\\n//;ta'
 '''  # Python without Python, where only the choice of it is tested
 
 

@@ -64,6 +64,7 @@ def test_a_recipe_becomes_what_it_says(write):
     path = write(more="""
 container_env = {'XLA_FLAGS': '--v=%(version_major)s'}
 binds = ['/opt/data', '/a b/é.squashfs:/c:image-src=/,ro']
+provides = ['jax/%(version)s', 'jaxlib']
 conda_env = '%(namelower)s'
 digest = 'sha256:DIGEST'
 """.replace('DIGEST', '0' * 64))
@@ -72,6 +73,7 @@ digest = 'sha256:DIGEST'
         name='jax', version='24.10', versionsuffix='-singularity', where='jax-24.10-singularity.eb', path=path,
         image='docker://nvcr.io/nvidia/jax:24.10-maxtext-py3', digest='sha256:' + '0' * 64, needs=('nvidia-gpu',),
         python_env='jax', conda_env='jax', commands={'python': ('python',), 'pip': ('pip',)},
+        provides={'jax': '24.10', 'jaxlib': None},
         container_env={'XLA_FLAGS': '--v=24'}, binds=('/opt/data', '/a b/é.squashfs:/c:image-src=/,ro'),
         description='Composable transformations of NumPy programs', homepage='https://docs.jax.dev',
         sanity_check_commands=('python -c "import jax"',))
@@ -218,7 +220,9 @@ WHERE = 'jax-24.10-singularity.eb'
     ({"needs =": "need ="}, ":13: unknown key 'need'\nhint: did you mean 'needs'?"),
     ({"needs =": "python_packages ="},
      ":13: unknown key 'python_packages'\n"
-     "  ours  image, digest, needs, python_env, conda_env, commands, container_env, binds"),
+     "  ours  image, digest, needs, python_env, conda_env, commands, container_env, binds, provides"),
+    ({"needs = ['nvidia-gpu']": "provides = ['jax 1']"},
+     ":13: provides[0] must be name or name/version of a Python package, not the text 'jax 1'"),
     ({"'24.10'": "24.10"},
      ":4: version must be text of letters, digits and . _ + -, not the number 24.1\nhint: put it in quotes"),
     ({"'-singularity'": "'-x\\n'"},

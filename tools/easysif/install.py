@@ -287,4 +287,4 @@ def describe(record, prefix, root):
     return Installation(
         module=record['module'], prefix=prefix, root=root, sif_name=image['file'], sif_size=image['size'],
         conda=Conda(**inside['conda']) if inside['conda'] else None, shell=inside['shell'], image_env=inside['env'],
-        commands=commands, **known)
+        commands=commands, provides=inside.get('provides') or {}, **known)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from easysif.images.inspect import Conda
+from easysif.packages.protected import VARIABLES
 from easysif.plan import (All, Bind, Bindable, BindEach, Choose, DependOn, Env, Exists, Fail, Family, Filled, HasSize,
                           Inside, InsideEach, IsAbsolute, IsDirectory, IsSame, IsUnset, Local, MakeDirectory, Mine, Not,
                           Note, Push, PushBinds, Set, Site, ValidSquashfs, Warn, message, text)
@@ -63,6 +64,7 @@ class Installation:
     binds: tuple = ()
     container_env: dict = field(default_factory=dict)
     commands: dict = field(default_factory=dict)
+    provides: dict = field(default_factory=dict)
 
 
 def module_plan(inst):
@@ -204,9 +206,28 @@ def _inside(inst):
             free = [IsUnset(prefix + name) for prefix in ('', 'APPTAINERENV_', 'SINGULARITYENV_')]
             bundle = text(Site('ca_certificates'))
             statements.append(Inside(name, bundle, All((Exists(bundle), *free))))
+    statements += _installers(inst) if inst.python_env else []
     statements.append(InsideEach())
     statements += [InsideEach(need) for need in inst.needs]
     return statements + [Inside(name, text(literal(value))) for name, value in sorted(inst.container_env.items())]
+
+
+def _installers(inst):
+    """What pip and uv have to know: what they must not replace, and for uv a cache beside what it installs.
+
+    An image's own constraints stay. Its variables yield to those of the caller, unless these are empty.
+    """
+    statements = []
+    for name, path in VARIABLES.items() if inst.provides else ():
+        own = inst.image_env.get(name)
+        free = [IsUnset(prefix + name) for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')]
+        value = ' '.join(filter(None, ['%s/%s' % (RUNSCRIPTS, path), literal(own or '')]))
+        statements.append(Inside(name, text(value), All((IsUnset(name), *free))))
+        if own:
+            statements.append(Inside(name, text(), All((Not(IsUnset(name)), Not(Filled(text(Env(name)))), *free))))
+    free = [IsUnset(prefix + 'UV_CACHE_DIR') for prefix in ('', 'APPTAINERENV_', 'SINGULARITYENV_')]
+    return statements + [Inside('UV_CACHE_DIR', text(OVERLAY + '/.cache/uv'), All(
+        (Not(Filled(text(Local('packed')))), IsDirectory(text(Local('user_software'))), *free)))]
 
 
 def _gpu(inst):

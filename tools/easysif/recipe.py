@@ -28,6 +28,7 @@ OURS = {
     'commands': "Wrappers: list of commands, or {name: command inside the image}",
     'container_env': "Environment variables inside the image",
     'binds': "Binds that belong to this software, source[:destination[:options]]",
+    'provides': "Python packages of the image worth finding with module spider, name or name/version",
 }
 
 #: EasyBuild's parameters that are read here
@@ -58,6 +59,7 @@ class Recipe:
     commands: dict
     container_env: dict
     binds: tuple
+    provides: dict
     description: str
     homepage: str
     sanity_check_commands: tuple
@@ -177,8 +179,14 @@ def validate(values, where, lines=None, path=None):
         commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
                   for name in commands},
         container_env=dict(given.get('container_env', {})), binds=tuple(given.get('binds', ())),
-        description=given['description'], homepage=given['homepage'],
+        provides=_provides(given.get('provides', ())), description=given['description'], homepage=given['homepage'],
         sanity_check_commands=tuple(given.get('sanity_check_commands', ())))
+
+
+def _provides(given):
+    """Return what a recipe provides: name -> version, None where it leaves that open (dict)."""
+    pairs = given.items() if isinstance(given, dict) else (item.partition('/')[::2] for item in given)
+    return {name: version or None for name, version in pairs}
 
 
 class _NotData(Exception):

@@ -8,6 +8,7 @@ from easysif import files, overlay, render, site_files
 from easysif.data import DIRECTORY, HELPERS, helper
 from easysif.images.inspect import Conda
 from easysif.module import wrapper_plan
+from easysif.packages import protected
 
 #: what stands in bin/ of every module, and of those with an overlay
 COMMANDS = ('start-shell', 'list-packages')
@@ -24,6 +25,7 @@ def write(inst, inside, site, directory=None):
     """
     directory = directory or inst.root
     _copy_runscripts(inst, directory)
+    protected.write(os.path.join(directory, 'runscripts'), inst.provides)
     own = os.path.join(directory, 'easysif')
     library = os.path.join(own, 'lib', 'easysif')
     os.makedirs(os.path.join(library, 'overlay'), exist_ok=True)

@@ -41,6 +41,24 @@ def _identity(python):
     return os.path.realpath(os.path.dirname(python)), os.path.realpath(python)
 
 
+def distributions():
+    """Return the packages that this Python finds, name -> version (dict)."""
+    try:
+        from importlib.metadata import distributions
+        pairs = [(item.metadata['Name'], item.version) for item in distributions()]
+    except ImportError:  # Python 3.7 and older have only what setuptools brings
+        try:
+            from pkg_resources import working_set
+        except ImportError:
+            return {}
+        pairs = [(item.project_name, item.version) for item in working_set]
+    found = {}
+    for name, version in pairs:
+        if name and version:
+            found.setdefault(str(name), str(version))
+    return found
+
+
 base_prefix = getattr(sys, 'real_prefix', getattr(sys, 'base_prefix', sys.prefix))
 sys.stdout.write('\neasysif look-inside %s\n' % json.dumps({
     'version': '%d.%d.%d' % sys.version_info[:3],
@@ -50,5 +68,6 @@ sys.stdout.write('\neasysif look-inside %s\n' % json.dumps({
     'has_venv': find_spec('venv') is not None,
     'has_ensurepip': find_spec('ensurepip') is not None,
     'site_packages': [entry for entry in sys.path if os.path.basename(entry) in ('site-packages', 'dist-packages')],
+    'distributions': distributions(),
     'scripts': [path for path in sys.argv[1:] if is_script(path)],
 }))

@@ -11,11 +11,12 @@ import posixpath
 import re
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 from easysif.data import helper_text
 from easysif.errors import EasySIFError, SeveralErrors
+from easysif.images import provided
 from easysif.run import failure, run
 
 #: neither the caller's environment nor their home, working directory or /tmp: ~/.local would become a fact;
@@ -28,7 +29,7 @@ LONGEST = 4096  #: characters that are looked at of a command to activate conda
 
 #: what the image's Python tells of itself, and of which type
 ANSWER = {'version': str, 'prefix': str, 'base_prefix': str, 'has_pip': bool, 'has_venv': bool, 'has_ensurepip': bool,
-          'site_packages': list, 'scripts': list}
+          'site_packages': list, 'scripts': list, 'distributions': dict}
 VENV_COMMANDS = re.compile(r'(python|pip)(\d+(?:\.\d+)?)?$')
 
 
@@ -75,6 +76,7 @@ class ImageFacts:
     :param shell: path of its bash, else of its sh (str), None where it has neither: then little else is known
     :param env: those variables we care for that the image itself defines (dict of str)
     :param commands: what the first word of each command of the recipe is inside (dict of Command)
+    :param provides: what the recipe names of the image, with the versions found (dict of str)
     :param available: names of all commands on the image's PATH and in its conda environment, sorted (tuple of str)
     """
 
@@ -84,6 +86,7 @@ class ImageFacts:
     available: tuple
     conda: Optional[Conda]
     python: Optional[Python]
+    provides: dict = field(default_factory=dict)
 
 
 def look_inside(sif, runtime, recipe, where):
@@ -108,6 +111,7 @@ def look_inside(sif, runtime, recipe, where):
     python = seen.find('python3', places) or seen.find('python', places)
     answer = python and _ask_python(sif, runtime, python, [path for path in found.values() if path], recipe, where)
     scripts = answer.pop('scripts') if answer else ()
+    packages = answer.pop('distributions') if answer else {}
     python = Python(path=python, **answer) if answer else None
     _check_python(python, seen, recipe, where)
     available = sorted(set().union(*(seen.directories.get(place, ()) for place in places)))
@@ -115,7 +119,7 @@ def look_inside(sif, runtime, recipe, where):
     shell = next((path for path in SHELLS if path in seen.files), None)
     return ImageFacts(shell or seen.find('bash', places) or seen.find('sh', places), seen.env,
                       {word: Command(path, path in scripts) for word, path in found.items()}, tuple(available),
-                      conda, python)
+                      conda, python, provided.check(recipe.provides, packages, where))
 
 
 class _Seen:
@@ -206,7 +210,8 @@ def _answer(text):
         return None
     if not re.fullmatch(r'[0-9]{1,4}(\.[0-9]{1,4}){2}', answer['version']):
         return None
-    if not all(isinstance(path, str) for path in answer['site_packages'] + answer['scripts']):
+    if not all(isinstance(path, str) for path in (
+            *answer['site_packages'], *answer['scripts'], *answer['distributions'].values())):
         return None
     return dict(answer, site_packages=tuple(answer['site_packages']))
 
@@ -248,6 +253,7 @@ def _check_no_shell(recipe, sif, where):
         if getattr(recipe, key):
             raise EasySIFError(where, '%s needs a shell in the image, which has none' % key, facts=[('image', sif)],
                                hint='remove %s; the commands of such an image still work' % key)
+    provided.check(recipe.provides, {}, where)
 
 
 def _check_python(python, seen, recipe, where):
