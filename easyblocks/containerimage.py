@@ -23,10 +23,11 @@ from easybuild.framework.easyblock import EasyBlock
 from easybuild.framework.easyconfig import CUSTOM
 from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.framework.easyconfig.tools import get_paths_for
-from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning, trace_msg
+from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
 from easybuild.tools.filetools import compute_checksum, mkdir, read_file, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
+from easybuild.tools.utilities import trace_msg
 
 VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
 
