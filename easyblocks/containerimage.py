@@ -272,9 +272,8 @@ class ContainerImage(EasyBlock):
         return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or skip
 
     def _places(self):
-        downloads = os.path.join(source_paths()[0], self.name[0].lower(), self.name)
-        if not os.access(existing_directory(downloads), os.W_OK):
-            downloads = self.builddir
+        kept = os.path.join(source_paths()[0], self.name[0].lower(), self.name)
+        downloads = kept if os.access(existing_directory(kept), os.W_OK) else self.builddir
         work = self.easysif.site.tmp_dir or self.builddir
         mkdir(work, parents=True)
         return Places(find_file=self._find_file, verify=self._verify, searched=source_paths() + ['beside the recipe'],
