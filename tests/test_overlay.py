@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """make-squashfs and unmake-squashfs as users call them: nothing is lost or left half done, and failure is loud."""
 
-import dataclasses
 import json
 import os
 import re
@@ -16,67 +15,13 @@ import pytest
 
 import harness
 import standins as library
-from easysif import squashfs, wrappers
+from easysif import squashfs
 from easysif.resources import processors
-from easysif.site import resolve
-from fakes import PYTHON
+from easysif.text import human
+from packing import Commands, everything, tree
 from test_run import assert_gone, descendants
-from test_wrappers import environment, make
 
 pytest_plugins = ['standin_fixtures']
-
-
-class Commands:
-    """An installation without a container, with an overlay that holds a little of everything."""
-
-    def __init__(self, tmp_path):
-        self.fake = make(tmp_path, "pre fix's $(id) ünï", eb_python=sys.executable)
-        site = dataclasses.replace(resolve().site, ca_certificates='')
-        wrappers.write(self.fake.inst, PYTHON, site)
-        self.root = self.fake.overlay
-        self.directory, self.squashfs = self.root / 'user-software', self.root / 'user-software.squashfs'
-        self.record, self.lock = self.root / 'overlay.json', self.root / '.pack.lock'
-        self.env = environment(tmp_path)
-        self.stand_ins = tmp_path / 'stand-ins'
-        (self.directory / 'venv' / 'jax' / 'a file').write_text('content')
-
-    def __call__(self, command, *args, check=True, **env):
-        return harness.run([self.fake.root / 'bin' / command, *args], env=dict(self.env, **env), check=check)
-
-    def fails(self, command, status, *words, **env):
-        """Run a command that must fail, say all these words and leave nothing behind."""
-        before = tree(self.root)
-        result = self(command, check=False, **env)
-        assert result.status == status, result.output
-        for word in words:
-            assert word in result.stderr
-        assert result.stderr.startswith('error: ') and 'Traceback' not in result.stderr and result.stdout == ''
-        assert tree(self.root) == before
-        return result
-
-    def stand_in(self, name, script):
-        """Put a program of that name before the real one on PATH; ``$REAL`` in the script is the real one."""
-        self.stand_ins.mkdir(exist_ok=True)
-        path = self.stand_ins / name
-        path.write_text('#!/bin/sh\nREAL=/usr/bin/%s\n%s\n' % (name, script))
-        path.chmod(0o755)
-        self.env['PATH'] = '%s:%s' % (self.stand_ins, harness.SYSTEM_PATH)
-
-
-def tree(top):
-    """Return everything below a directory with what one can know of it (dict)."""
-    found = {}
-    for parent, directories, others in os.walk(os.fsencode(top)):
-        for name in directories + others:
-            path = os.path.join(parent, name)
-            info = os.lstat(path)
-            kind = info.st_mode
-            content = os.readlink(path) if os.path.islink(path) else None
-            if os.path.isfile(path) and not os.path.islink(path) and os.access(path, os.R_OK):
-                with open(path, 'rb') as handle:
-                    content = handle.read()
-            found[os.path.relpath(path, os.fsencode(top))] = (kind, int(info.st_mtime), content)
-    return found
 
 
 @pytest.fixture
@@ -87,39 +32,12 @@ def overlay(tmp_path):
 
 # --- the way it goes --------------------------------------------------------------------------------------------------
 
-def everything(directory):
-    """Fill a directory with whatever a file system may hold."""
-    for name in (b'-rf', b'new\nline', b'\nline\n', 'ünï 容器'.encode(), b'\xff\xfe', b' ', b'a -> b', b'*', b'$(id)',
-                 b'squashfs-root', b'root-x', b'quote\'"', b'drwxr-xr-x 0 1 2026-01-01 10:00 root-x'):
-        path = os.path.join(os.fsencode(directory), name)
-        os.mkdir(path)
-        with open(os.path.join(path, name), 'wb') as handle:
-            handle.write(name * 99)
-    (directory / 'deep' / 'squashfs-root' / 'squashfs-root').mkdir(parents=True)
-    (directory / 'deep' / 'empty').write_bytes(b'')
-    (directory / 'deep' / 'random').write_bytes(os.urandom(300000))
-    os.symlink('nowhere at all', directory / 'deep' / 'dangling')
-    os.symlink('../deep', directory / 'deep' / 'to a directory')
-    os.link(directory / 'deep' / 'random', directory / 'hard link')
-    os.mkfifo(directory / 'fifo')
-    with open(directory / 'sparse', 'wb') as handle:
-        handle.truncate(50 << 20)
-        handle.write(b'x')
-    (directory / 'run me').write_text('#!/bin/sh\n')
-    (directory / 'run me').chmod(0o751)
-    (directory / 'read only').mkdir()
-    (directory / 'read only' / 'file').write_text('x')
-    (directory / 'read only' / 'file').chmod(0o400)
-    (directory / 'read only').chmod(0o555)
-    os.utime(directory / 'deep' / 'empty', (10 ** 9, 10 ** 9))
-
-
 def test_whatever_an_overlay_holds_comes_back(overlay):
     everything(overlay.directory)
     before = tree(overlay.directory)
     result = overlay('make-squashfs')
-    size = -(-overlay.squashfs.stat().st_size // 1024)
-    assert result.output == ('packed into %s (%d KiB)\nnow: module reload; the directory %s is no longer used '
+    size = human(overlay.squashfs.stat().st_size)
+    assert result.output == ('packed into %s (%s)\nnow: module reload; the directory %s is no longer used '
                              'and may be removed\n' % (overlay.squashfs, size, overlay.directory))
     assert tree(overlay.directory) == before
     assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs']
@@ -130,12 +48,12 @@ def test_whatever_an_overlay_holds_comes_back(overlay):
     harness.run(['chmod', '-R', 'u+w', overlay.directory])
     harness.run(['rm', '-r', overlay.directory])
     result = overlay('unmake-squashfs')
-    assert result.output == ('unpacked; the squashfs file is kept as %s.previous\n'
+    assert result.output == ('unpacked; the squashfs file is kept as %s.1\n'
                              'now: module reload; pip install works again\n' % overlay.squashfs)
     assert tree(overlay.directory) == before
     assert (overlay.directory / 'hard link').stat().st_nlink == 2
     assert (overlay.directory / 'sparse').stat().st_blocks < 1000
-    assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs.previous']
+    assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs.1']
 
 
 def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
@@ -146,7 +64,7 @@ def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
     with open(os.path.join(overlay.env['HOME'], 'args')) as handle:
         said = ' '.join(handle.read().split('\n'))
     for words in ('-comp gzip -Xcompression-level 4 -b 64K ', '-processors %d ' % processors(),
-                  '-noappend -no-recovery -no-xattrs'):
+                  '-noappend -no-recovery -no-progress -comp'):
         assert words in said
     listed = harness.run(['unsquashfs', '-s', overlay.squashfs]).stdout
     assert 'Compression gzip' in listed and 'Block size 65536' in listed
@@ -248,19 +166,6 @@ def test_a_directory_that_is_the_same_stays(overlay):
     assert tree(overlay.directory) == before and not overlay.squashfs.exists()
 
 
-def test_what_was_kept_before_is_never_lost(overlay):
-    kept = {}
-    for name in ('previous', 'previous-2', 'previous-3'):
-        (overlay.directory / name).write_text(name)
-        overlay('make-squashfs')
-        kept[name] = overlay.squashfs.read_bytes()
-        result = overlay('unmake-squashfs')
-        assert result.stdout.startswith('unpacked; the squashfs file is kept as %s.%s\n' % (overlay.squashfs, name))
-    assert {path.name[len('user-software.squashfs.'):]: path.read_bytes()
-            for path in overlay.root.glob('user-software.squashfs.*')} == kept
-    assert len(set(kept.values())) == 3
-
-
 @pytest.mark.parametrize('change', ['added', 'changed', 'removed', 'record'])
 def test_a_directory_that_differs_is_not_touched(overlay, change):
     overlay('make-squashfs')
@@ -269,7 +174,8 @@ def test_a_directory_that_differs_is_not_touched(overlay, change):
      'removed': file.unlink, 'record': lambda: overlay.record.write_text('{')}[change]()
     overlay.fails('unmake-squashfs', 1, 'unmake-squashfs: a directory is there that may differ from the squashfs file',
                   '  directory  %s\n  squashfs   %s\n' % (overlay.directory, overlay.squashfs),
-                  "user-software.mine' to go on with the squashfs", "user-software.squashfs.old' to go on with the")
+                  'hint: unmake-squashfs --use-directory keeps the directory, unmake-squashfs --replace unpacks the '
+                  'squashfs; what is not used is kept as a squashfs file')
 
 
 def test_an_overlay_of_somebody_else_is_said(overlay):
@@ -454,7 +360,7 @@ def test_a_day_with_an_overlay(standin, tmp_path):
     assert result.stdout.split('\n') == [
         *['1 ' + python] * 3, 'Package  Version  From', 'small    1        overlay', '1 ' + python,
         *['2 ' + python] * 2, 'jax.sif', 'overlay.json', 'runscripts', 'user-software', 'user-software.squashfs',
-        'user-software.squashfs.previous', '']
+        'user-software.squashfs.1', '']
     assert result.stderr == ''  # defect 15 of the peers: a warning at each command, as it was not bound read-only
 
 

@@ -60,7 +60,7 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
     nothing = site.Need((), {})
     assert resolve().site == site.Site(
         name='default', path=DEFAULT, runtime='auto', image_store=None,
-        squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K'}, binds=(), container_env={},
+        squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K', 'keep': 1}, binds=(), container_env={},
         provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registry_mirrors={}, base_images={}, cache_dir=None,
         tmp_dir=None, ca_certificates=None, overlays=None, module_dependency=None)
 
@@ -104,7 +104,8 @@ image_store:
                     EASYSIF_CONTAINER_ENV='{A: "1"}', EASYSIF_CA_CERTIFICATES='')
     assert found.site == site.Site(
         name='lumi', path=path, runtime='/opt/app tainer', image_store=None,
-        squashfs={'compressor': 'zstd', 'level': 5, 'block': '1M'}, binds=('/pfs', '/a b/é', '/mine', '/env'),
+        squashfs={'compressor': 'zstd', 'level': 5, 'block': '1M', 'keep': 1},
+        binds=('/pfs', '/a b/é', '/mine', '/env'),
         container_env={'A': '1'}, provides={
             'nvidia-gpu': site.Need((), {}), 'amd-gpu': site.Need((), {}),
             'interconnect': site.Need(('/var/spool/slurmd', '/x.squashfs:/opt/x:image-src=/,ro', '/more'),
@@ -224,7 +225,7 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('1: 2', ":1: unknown key '1'\n  allowed  match, runtime, image_store, squashfs, binds, container_env, provides, "
      "registry_mirrors, base_images, cache_dir, tmp_dir, ca_certificates, overlays, module_dependency"),
     ('squashfs:\n  levl: 3', ":2: unknown key 'levl' in squashfs\nhint: did you mean 'level'?"),
-    ('squashfs:\n  x: 3', ":2: unknown key 'x' in squashfs\n  allowed  compressor, level, block"),
+    ('squashfs:\n  x: 3', ":2: unknown key 'x' in squashfs\n  allowed  compressor, level, block, keep"),
     ('match:\n  host: x', ":1: match.hostname is missing\nhint: write match: {hostname: uan0*|nid*}\n"
      "error: FILE:2: unknown key 'host' in match\n  allowed  hostname"),
     ('match: x', ":1: match must be a mapping with hostname, not the text 'x'\n"
@@ -248,8 +249,8 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('squashfs: {level: 3.0}',
      ":1: squashfs.level must be a number from 1 to 22 (gzip and lzo: to 9), not the number 3.0"),
     ('squashfs: {block: 100K}', ":1: squashfs.block must be a power of two from 4K to 1M, not the text '100K'"),
-    ('squashfs: zstd', ":1: squashfs must be a mapping of compressor, level and block, not the text 'zstd'\n"
-     "hint: write squashfs: {compressor: zstd, level: 3, block: 256K}"),
+    ('squashfs: zstd', ":1: squashfs must be a mapping of compressor, level, block and keep, not the text 'zstd'\n"
+     "hint: write squashfs: {compressor: zstd, level: 3, block: 256K, keep: 1}"),
     ('binds: /scratch', ":1: binds must be a list of absolute paths, source[:destination[:options]], not the text "
      "'/scratch'\nhint: write binds: [/scratch]"),
     ('binds:\n- /x\n- /', ":3: binds[1] must be below '/', not the root directory itself ('/')"),

@@ -139,7 +139,7 @@ def test_members_share_an_overlay_whichever_umask_they_have(machine, team):
         assert result.stdout == '%s %d\n' % (overlay, version) and result.stderr == ''
         assert_shared(machine, team)
         pack = 'make-squashfs >"$TMPDIR/said.$USER"; module reload; ' + see
-        unpack = 'unmake-squashfs >"$TMPDIR/said.$USER"; rm "$CONTAINERROOT"/*.previous; module reload'
+        unpack = 'unmake-squashfs >"$TMPDIR/said.$USER"; rm "$CONTAINERROOT"/*.squashfs.1; module reload'
         other = 'installer' if user == 'member' else 'member'
         packed = machine.shell(user, team, script % pack, umask=umask)
         assert packed.stdout == '%d\n%s %d\n' % (version, overlay, version)
@@ -189,7 +189,7 @@ def test_members_take_over_the_locks_of_others_of_them_that_died(machine, team):
         for path in (lock, pack):
             machine.python(user, DIES, path, umask='077', check=False)
         assert 'took over the lock of process' in machine.eb(other, team, '--rebuild', TOY, umask='077').output
-        script = 'module load snake; make-squashfs; unmake-squashfs; rm "$CONTAINERROOT"/*.previous'
+        script = 'module load snake; make-squashfs; unmake-squashfs; rm "$CONTAINERROOT"/*.squashfs.1'
         said = machine.shell(other, team, script)
         assert 'took over the lock of process' in said.stderr and ' of %s on ' % user in said.stderr
     assert_shared(machine, team)

@@ -115,6 +115,26 @@ class Belongings:
         return overlay == os.path.join(overlays, self.name) and (
             not os.path.lexists(os.path.join(prefix, 'easysif', 'prefix.json')) or _is_same(prefix, self.prefix))
 
+    def refuse_overlay_of_others(self, path, instead):
+        """See that a user's directory may be removed: that it is of this module and this user, and no link.
+
+        :param path: the directory (str)
+        :param instead: what can be typed instead (str)
+        :raises EasySIFError: it may not
+        """
+        if not self.is_ours(path):
+            raise EasySIFError(self.name, 'the overlay is of another prefix',
+                               facts=[('overlay', path), ('prefix', self.prefix)], hint=instead)
+        if os.path.islink(path):
+            raise EasySIFError(self.name, 'the overlay is a link, which is not followed',
+                               facts=[('link', path), ('leads to', os.path.realpath(path))],
+                               hint='%s; then: rm -r -- %s' % (instead, shlex.join([path, os.path.realpath(path)])))
+        above = os.path.dirname(path)
+        closed = of_others(path) or (None if os.access(above, os.W_OK) else above)
+        if closed:
+            raise EasySIFError(self.name, 'the overlay is not yours to remove', facts=[('of others', closed)],
+                               hint=instead)
+
     def foreign(self):
         """Return the files in the installation that others put there, relative to it (list of str)."""
         if not self.record:

@@ -121,21 +121,8 @@ class Removal:
                                    hint='easysif refresh %s%s' % (self.name, installed.option(self.prefix)))
             return None
         if self.with_overlay:
-            if not self.known.is_ours(path):
-                raise EasySIFError(self.name, 'the overlay is of another prefix',
-                                   facts=[('overlay', path), ('prefix', self.known.prefix)],
-                                   hint='easysif remove %s%s' % (self.name, installed.option(self.prefix)))
-            if os.path.islink(path):
-                raise EasySIFError(self.name, 'the overlay is a link, which is not followed',
-                                   facts=[('link', path), ('leads to', os.path.realpath(path))],
-                                   hint='easysif remove %s%s; then: rm -r -- %s' % (
-                                       self.name, installed.option(self.prefix),
-                                       shlex.join([path, os.path.realpath(path)])))
-            above = os.path.dirname(path)
-            closed = belongings.of_others(path) or (None if os.access(above, os.W_OK) else above)
-            if closed:
-                raise EasySIFError(self.name, 'the overlay is not yours to remove', facts=[('of others', closed)],
-                                   hint='easysif remove %s%s' % (self.name, installed.option(self.prefix)))
+            self.known.refuse_overlay_of_others(path, 'easysif remove %s%s' % (
+                self.name, installed.option(self.prefix)))
         return path
 
     def run(self):

@@ -44,7 +44,7 @@ class Result:
         return ''
 
 
-def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None, binary=False):
+def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None, binary=False, started=None):
     """Run a command to its end and return what it left.
 
     The command gets a session of its own. On a time-out, on an interrupt and when this process is killed it is ended
@@ -58,6 +58,7 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
     :param check: raise when it does not exit with 0 (bool)
     :param stdin: text for its standard input (str), nothing where None
     :param binary: leave its standard output as bytes (bool)
+    :param started: called with the number of its process when it runs
     :raises EasySIFError: the command is not there, or failed while ``check`` is true; the log cannot be written
     """
     argv = [str(arg) for arg in argv]
@@ -75,6 +76,8 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
         if sink:
             sink.close()
     with command:
+        if started:
+            started(command.process)
         status, out, err = command.communicate(memoryview((stdin or '').encode()), timeout)
     result = Result(tuple(argv), status, out if binary else _text(out), _text(err))
     if check and result.status != 0:
@@ -162,9 +165,9 @@ class _Command:
             theirs.close()
             with suppress(BrokenPipeError):  # where none could be forked, which the reply tells
                 supervisor.send(self._link, request)
-            kind, number = self._reply()
+            kind, self.process = self._reply()
             if kind != supervisor.STARTED:
-                code = number if kind == supervisor.REFUSED else errno.EPIPE
+                code = self.process if kind == supervisor.REFUSED else errno.EPIPE
                 raise OSError(code, os.strerror(code))
             self._ours = ours.pop_all()
 
@@ -177,7 +180,7 @@ class _Command:
                 self._link.send(supervisor.DONE)
             else:
                 self._link.send(supervisor.STOP)
-                self._link.settimeout(self._limit())
+                self._link.settimeout(PATIENCE + supervisor.DYING + 1)
                 self._reply()
 
     def communicate(self, text, timeout):
@@ -202,7 +205,7 @@ class _Command:
                         break
                     with suppress(OSError):
                         self._link.send(supervisor.STOP)
-                    deadline, stopped = time.monotonic() + self._limit(), True
+                    deadline, stopped = time.monotonic() + PATIENCE + supervisor.DYING + 1, True
         status = -signal.SIGKILL if self._status is None else self._status
         return (status, *(bytes(output) for output in self._outputs.values()), b'', b'')[:3]
 
@@ -228,10 +231,6 @@ class _Command:
         if len(text) < supervisor.REPLY.size:
             return supervisor.ENDED, -signal.SIGKILL
         return supervisor.REPLY.unpack(text)
-
-    @staticmethod
-    def _limit():
-        return PATIENCE + supervisor.DYING + 1
 
 
 class _Starter:

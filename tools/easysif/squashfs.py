@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Squashfs files: whether one is whole, and what is in it."""
 
+import hashlib
 import os
 import shlex
 import stat
@@ -26,10 +27,32 @@ def problem(path):
         return err.strerror
     if len(head) < SUPERBLOCK or head[:4] != b'hsqs':
         return 'it is no squashfs file'
-    used = struct.unpack_from('<Q', head, 40)[0]
-    if size < used:
-        return 'it is cut off: %d of %d bytes' % (size, used)
+    length = used(head)
+    if size < length:
+        return 'it is cut off: %d of %d bytes' % (size, length)
     return None
+
+
+def used(head):
+    """Return how long the file system in a squashfs file is, without what fills it up (int).
+
+    :param head: its first SUPERBLOCK bytes
+    """
+    return struct.unpack_from('<Q', head, 40)[0]
+
+
+def sha256(path, sync=False):
+    """Return the sha256 of a file of any size (str).
+
+    :param sync: bring it to the disk as well (bool)
+    """
+    digest = hashlib.sha256()
+    with open(path, 'rb') as handle:
+        for piece in iter(lambda: handle.read(1 << 20), b''):
+            digest.update(piece)
+        if sync:
+            os.fsync(handle.fileno())
+    return digest.hexdigest()
 
 
 def listing(path):

@@ -34,6 +34,33 @@ def prefix_of(args):
     return prefix
 
 
+def add_overlay_module(parser):
+    """Give a parser the module whose overlay is meant, and the option --prefix."""
+    parser.add_argument('module', metavar='MODULE', nargs='?',
+                        help='name/version, or the name where one version is installed (default: the loaded one)')
+    add_prefix(parser)
+
+
+def overlay_of(args):
+    """Return the module whose overlay the user means, and where that is: name, installation, CONTAINERROOT (str).
+
+    :param args: the parsed arguments, of which ``module`` and ``prefix`` count
+    :raises EasySIFError: none is named or loaded, it is not installed, or it has no overlay
+    """
+    name, prefix = args.module, prefix_of(args)
+    if not name:
+        loaded = os.path.dirname(os.environ.get('RUNSCRIPTS', ''))  # only a module of ours that one works in sets it
+        prefix, name = os.path.dirname(os.path.dirname(os.path.dirname(loaded))), '/'.join(loaded.split('/')[-2:])
+        if not os.path.exists(os.path.join(loaded, 'easysif', 'module.sh')):
+            raise EasySIFError('easysif overlay', 'no module is loaded that has an overlay',
+                               hint='module load MODULE, or name it: easysif overlay status MODULE')
+    name, root = installed.find(prefix, name)
+    place = installed.overlay(root)
+    if not place:
+        raise EasySIFError(name, 'has no overlay', hint='its recipe gives no python_env: easysif show %s' % name)
+    return name, root, place
+
+
 class Progress:
     """A line on the terminal that says what is at work, and is gone before anything else is printed.
 

@@ -7,6 +7,6 @@ directory runs this file, and looks for modules neither in the working directory
 
 import sys
 
-from easysif.overlay.manager import main
+from easysif.overlay.command import main
 
 sys.exit(main())

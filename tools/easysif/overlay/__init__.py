@@ -11,5 +11,6 @@ from easysif.overlay.recorded import record, update_record
 __all__ = ('MODULES', 'record', 'update_record')
 
 #: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'resources', 'run', 'squashfs', 'supervisor',
-           'overlay/__init__', 'overlay/manager', 'overlay/recorded')
+MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'resources', 'run', 'squashfs', 'supervisor', 'text', *(
+    'overlay/' + name for name in ('__init__', 'bytecode', 'command', 'content', 'generations', 'pack', 'place',
+                                   'progress', 'recorded', 'tools', 'unpack', 'usage')))

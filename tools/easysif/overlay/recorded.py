@@ -4,8 +4,9 @@
 import json
 import os
 import shlex
+from functools import lru_cache
 
-from easysif import files
+from easysif import files, squashfs
 from easysif.errors import EasySIFError
 
 NAME = 'overlay.json'
@@ -38,6 +39,38 @@ def update_record(root, **values):
                            hint='use that one, or: mv -- %s' % shlex.join([path, path + '.newer']))
     known = {key: value for key, value in dict(known, schema=SCHEMA).items() if value is not None}
     files.write(path, json.dumps(known, indent=2, sort_keys=True) + '\n')
+
+
+def squashfs_records(root):
+    """Return what is recorded of squashfs files, that in use and those that are kept (list of dict).
+
+    Which is of which file the checksum tells: a command that was killed may have recorded what it did not come to do.
+    """
+    known = record(root)
+    kept = known.get('kept')
+    found = [known.get('squashfs'), *(kept.values() if isinstance(kept, dict) else ())]
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get('sha256'), str)]
+
+
+def squashfs_record(root, path):
+    """Return what is recorded of a squashfs file (dict), None where nothing is; the file is read.
+
+    :param root: the user's directory for a module, CONTAINERROOT (str)
+    :param path: the file (str)
+    """
+    records = squashfs_records(root)
+    return next((one for one in records if one['sha256'] == sha256(path)), None)
+
+
+def sha256(path):
+    """Return the sha256 of a squashfs file, which is read once as long as it does not change (str)."""
+    info = os.stat(path)
+    return _sha256(path, info.st_ino, info.st_size, info.st_mtime_ns)
+
+
+@lru_cache(maxsize=None)
+def _sha256(path, *_):
+    return squashfs.sha256(path)
 
 
 def _read(path):

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Directory and squashfs in every combination: what packing and unpacking do, what is kept, who is in the way."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+
+import pytest
+
+import harness
+from easysif import overlay as library
+from easysif import schema, squashfs
+from easysif.errors import EasySIFError
+from easysif.overlay import bytecode, usage
+from easysif.overlay.content import Content
+from easysif.overlay.place import Overlay
+from packing import Commands, Sleeper, tree
+from standins import on_terminal
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    """The two commands over an overlay: ``overlay('make-squashfs')``."""
+    return Commands(tmp_path)
+
+
+def change(overlay, text):
+    """Let a file of the directory be another one."""
+    (overlay.directory / 'venv' / 'jax' / 'a file').write_text(text)
+
+
+def names(overlay):
+    """Return what is in the overlay (list of str)."""
+    return sorted(os.listdir(overlay.root))
+
+
+def inside(path):
+    """Return the text of ``a file`` in a squashfs file (str)."""
+    return harness.run(['unsquashfs', '-cat', path, 'venv/jax/a file']).stdout
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
+
+def test_what_is_recorded_fits_its_schema_and_what_others_recorded_stays(overlay):
+    root = str(overlay.root)
+    assert library.record(root) == {'schema': 1}
+    library.update_record(root, packages={'asked': ['flax>=0.8'], 'resolved': []}, later='x')
+    overlay('make-squashfs')
+    change(overlay, 'other')
+    overlay('make-squashfs', '--replace')
+    found = library.record(root)
+    assert schema.problems('overlay', found) == []
+    assert found['packages'] == {'asked': ['flax>=0.8'], 'resolved': []} and found['later'] == 'x'
+    assert set(found['kept']) == {'1'} and found['squashfs']['files'] == 1
+    library.update_record(root, later=None)
+    assert 'later' not in library.record(root)
+
+
+def test_a_record_that_nobody_can_read_is_put_aside_and_one_of_the_future_refused(overlay):
+    overlay.record.write_text('{"packages"')
+    overlay('make-squashfs')
+    assert (overlay.root / 'overlay.json.damaged').read_text() == '{"packages"' and overlay.squashfs.exists()
+    overlay.record.write_text('{"schema": 2}')
+    with pytest.raises(EasySIFError) as caught:
+        library.update_record(str(overlay.root), packages={})
+    assert str(caught.value) == '%s: was written by a newer EasySIF\n  schema  2\n  known   1\nhint: use that one, ' \
+        'or: mv -- %s' % (overlay.record, shlex.join([str(overlay.record), '%s.newer' % overlay.record]))
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+def test_a_directory_that_differs_is_packed_only_where_that_is_wanted(overlay):
+    overlay('make-squashfs')
+    change(overlay, 'other')
+    result = overlay.fails('make-squashfs', 1, 'make-squashfs: the overlay of jax/24.10 is packed, and the directory '
+                           'beside it may differ')
+    assert 'hint: make-squashfs --replace packs the directory and keeps the former squashfs; to go on with the ' \
+        'squashfs: rm -r -- %s\n' % shlex.quote(str(overlay.directory)) in result.stderr
+    said = overlay('make-squashfs', '--replace').stdout
+    assert 'the former squashfs file is kept as %s.1\n' % overlay.squashfs in said
+    assert inside(overlay.squashfs) == 'other' and inside('%s.1' % overlay.squashfs) == 'content'
+    overlay.fails('make-squashfs', 1, 'is packed already')
+    change(overlay, 'third')
+    said = overlay('make-squashfs', '--replace').stdout
+    assert 'no longer kept: %s.1\n' % overlay.squashfs in said and inside('%s.2' % overlay.squashfs) == 'other'
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs', 'user-software.squashfs.2']
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_of_two_that_differ_the_one_that_is_not_used_is_kept(overlay, keep):
+    overlay.fake.site(squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K', 'keep': keep})
+    overlay('make-squashfs')
+    change(overlay, 'other')
+    said = overlay('unmake-squashfs', '--replace').stdout
+    assert tree(overlay.directory)[b'venv/jax/a file'][2] == b'content' and not overlay.squashfs.exists()
+    assert 'what the directory held is kept as %s.3\n' % overlay.squashfs in said
+    kept = [name for name in names(overlay) if 'squashfs' in name]
+    assert kept == ['user-software.squashfs.2', 'user-software.squashfs.3'][-keep:]
+    assert inside('%s.3' % overlay.squashfs) == 'other'
+    overlay('make-squashfs')
+    change(overlay, 'mine')
+    said = overlay('unmake-squashfs', '--use-directory').stdout
+    assert said.startswith('the directory is used as it is; the squashfs file is kept as %s.4\n' % overlay.squashfs)
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'mine'
+    assert inside('%s.4' % overlay.squashfs) == 'content'
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_be_done(overlay):
+    size = '1 files, 7 bytes'
+    for argv, said in (
+            (['make-squashfs'], 'would pack %s, %s, into %s\n' % (overlay.directory, size, overlay.squashfs)),
+            (['unmake-squashfs'], 'would use %s as it is, and keep the squashfs file %s\n' % (
+                overlay.directory, overlay.squashfs)),
+            (['unmake-squashfs', '--replace'], 'would unpack %s into %s, and keep the squashfs file %s\n' % (
+                overlay.squashfs, overlay.directory, overlay.squashfs))):
+        before = tree(overlay.root)
+        assert overlay(*argv, '--dry-run').stdout == said and tree(overlay.root) == before
+        if argv == ['make-squashfs']:
+            overlay('make-squashfs')
+        else:
+            change(overlay, 'other')
+
+
+def test_what_was_done_is_told_as_json(overlay):
+    done = json.loads(overlay('make-squashfs', '--json').stdout)
+    assert done == {'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs), 'files': 1, 'bytes': 7,
+                    'size': overlay.squashfs.stat().st_size, 'packed': True, 'kept': None, 'pruned': [],
+                    'removed': False}
+    done = json.loads(overlay('unmake-squashfs', '--json').stdout)
+    assert done == {'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs), 'extracted': False,
+                    'kept': '%s.1' % overlay.squashfs, 'kept_directory': None, 'pruned': []}
+
+
+# --- the directory goes -----------------------------------------------------------------------------------------------
+
+def test_after_packing_with_remove_there_are_three_files_at_most(overlay):
+    (overlay.root / 'made-for').write_text('python 3.12\n')
+    before = tree(overlay.directory)
+    said = overlay('make-squashfs', '--remove', '--verify=full').stdout
+    assert said.endswith('now: module reload; the directory %s is removed\n' % overlay.directory)
+    assert names(overlay) == ['made-for', 'overlay.json', 'user-software.squashfs']
+    overlay('unmake-squashfs')
+    assert tree(overlay.directory) == before
+    overlay('make-squashfs')
+    assert overlay('make-squashfs', '--remove').stdout == 'removed %s, 1 files, 7 bytes; all of it is in %s\n' % (
+        overlay.directory, overlay.squashfs)
+    assert not overlay.directory.exists()
+
+
+def test_a_directory_that_changes_after_it_was_packed_is_not_removed(overlay):
+    overlay.stand_in('unsquashfs', '"$REAL" "$@"; echo more >>%s' % shlex.quote(
+        str(overlay.directory / 'venv' / 'jax' / 'a file')))
+    result = overlay('make-squashfs', '--remove', check=False)
+    assert result.status == 1 and 'make-squashfs: the directory changed after it was packed, so it is not removed' in \
+        result.stderr and 'hint: make-squashfs --replace --remove, once nothing writes to it' in result.stderr
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'contentmore\n'
+    assert inside(overlay.squashfs) == 'content'
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
+
+
+def test_what_reads_back_other_than_it_was_is_found_by_full_verification(overlay):
+    overlay.stand_in('mksquashfs', 'cp -a "$1" "$HOME/copy"; tr a-z A-Z <"$1/venv/jax/a file" '
+                                   '>"$HOME/copy/venv/jax/a file"; shift; "$REAL" "$HOME/copy" "$@" >/dev/null')
+    overlay.fails('make-squashfs', 3, '1 files are not in the squashfs as they are', '  first  venv/jax/a file',
+                  arguments=['--verify=full'])
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+def test_what_is_removed_by_hand_is_gone_and_nothing_else(overlay):
+    overlay('make-squashfs')
+    shutil.rmtree(overlay.directory)
+    overlay.fails('make-squashfs', 1, 'is packed already')
+    overlay('unmake-squashfs')
+    overlay('make-squashfs')
+    overlay.squashfs.unlink()
+    overlay.fails('unmake-squashfs', 1, 'the overlay of jax/24.10 is not packed')
+    overlay('make-squashfs')
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs', 'user-software.squashfs.1']
+
+
+def test_copies_made_by_hand_are_as_good_as_what_was_copied(overlay, tmp_path):
+    overlay('make-squashfs')
+    harness.run(['cp', '-r', overlay.root, tmp_path / 'copy'])
+    shutil.rmtree(overlay.root)
+    harness.run(['cp', '-r', tmp_path / 'copy', overlay.root])
+    shutil.rmtree(overlay.directory)
+    overlay('unmake-squashfs')
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
+    harness.run(['cp', '-r', overlay.directory, tmp_path / 'directory'])
+    overlay('make-squashfs', '--remove')
+    harness.run(['cp', '-r', tmp_path / 'directory', overlay.directory])
+    overlay.fails('unmake-squashfs', 1, 'a directory is there that may differ')  # its times are other ones
+    (tmp_path / 'directory' / 'more').write_text('of other length')
+    harness.run(['mksquashfs', tmp_path / 'directory', tmp_path / 'by-hand', '-quiet', '-no-progress'])
+    shutil.rmtree(overlay.directory)
+    shutil.copy(tmp_path / 'by-hand', overlay.squashfs)
+    overlay('unmake-squashfs')
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+def test_a_flipped_bit_is_found_before_anything_is_unpacked(overlay):
+    (overlay.directory / 'big').write_bytes(os.urandom(300000))
+    overlay('make-squashfs', '--remove')
+    content = bytearray(overlay.squashfs.read_bytes())
+    content[1000] ^= 4
+    overlay.squashfs.write_bytes(content)
+    result = overlay.fails('unmake-squashfs', 1, 'the squashfs file is damaged: its content is not what was packed')
+    assert 'hint: mv -- %s' % shlex.join([str(overlay.squashfs), '%s.damaged' % overlay.squashfs]) in result.stderr
+
+
+# --- who is in the way ------------------------------------------------------------------------------------------------
+
+def test_a_process_that_writes_to_the_directory_is_named(overlay):
+    path = overlay.directory / 'log'
+    with Sleeper(path, 'w') as process:
+        result = overlay.fails('make-squashfs', 1, 'make-squashfs: 1 process may write to the overlay\n', (
+            'hint: wait for it to end; with --force what changes meanwhile is noticed, and then nothing is done'))
+        assert '  process %d  %s' % (process.pid, sys.executable[:39]) in result.stderr
+        assert '%s w (writes log)\n' % str(path)[-20:] in result.stderr
+        overlay('make-squashfs', '--force')
+    with Sleeper(path, 'r'):
+        overlay('make-squashfs', '--replace', check=False)
+    assert usage.users(str(overlay.directory)) == []
+
+
+def test_of_many_processes_some_are_named_with_their_jobs(overlay, monkeypatch):
+    monkeypatch.setenv('SLURM_JOB_ID', '77')
+    sleepers = [Sleeper(overlay.directory / 'log', 'a') for _ in range(5)]
+    try:
+        result = overlay.fails('make-squashfs', 1, 'make-squashfs: 5 processes may write to the overlay\n')
+        assert result.stderr.count('(writes log, job 77)') == 3 and '  and  ' in result.stderr
+        assert '  2 more\nhint: wait for them to end' in result.stderr
+    finally:
+        for sleeper in sleepers:
+            sleeper.__exit__()
+
+
+def test_the_shell_from_which_it_is_called_may_have_a_file_open(overlay):
+    script = 'exec 3>"%s"; "$0"; exit $?' % (overlay.directory / 'log')
+    harness.run(['bash', '-c', script, overlay.fake.root / 'bin' / 'make-squashfs'], env=overlay.env)
+
+
+# --- space ------------------------------------------------------------------------------------------------------------
+
+def test_what_surely_does_not_fit_is_refused_at_once(overlay, monkeypatch):
+    (overlay.directory / 'random').write_bytes(os.urandom(4 << 20))
+    (overlay.directory / 'zeros').write_bytes(bytes(64 << 20))
+    least = Content(str(overlay.directory), 'x').least_packed()
+    assert 100 << 10 < least < 2 << 20
+    place = Overlay(str(overlay.root), 'jax/24.10', 'make-squashfs')
+    monkeypatch.setattr(os, 'statvfs', lambda path: os.statvfs_result((4096, 4096, 0, 10, 10, 0, 0, 0, 0, 255)))
+    with pytest.raises(EasySIFError) as caught:
+        place.check_space('the squashfs needs at least', 2 << 20)
+    assert str(caught.value).startswith(
+        'make-squashfs: there is not enough space\n  the squashfs needs at least  2.0 MiB\n'
+        '  free                         40.0 KiB\n  directory                    %s\nhint: df -h ' % overlay.root)
+
+
+# --- bytecode ---------------------------------------------------------------------------------------------------------
+
+def test_sources_without_bytecode_are_found_and_compiled_by_the_modules_python(overlay, tmp_path):
+    packages = overlay.directory / 'venv' / 'jax' / 'lib' / 'python3' / 'site-packages'
+    (packages / 'a' / '__pycache__').mkdir(parents=True)
+    for name in ('a/done.py', 'a/left.py', 'top.py', 'a/__pycache__/done.cpython-312.pyc'):
+        (packages / name).write_text('x = 1\n')
+    (overlay.directory / 'script.py').write_text('')
+    left = [os.path.join('/user-software/venv/jax/lib/python3/site-packages', name) for name in ('a/left.py', 'top.py')]
+    assert sorted(bytecode.missing(Content(str(overlay.directory), 'x'))) == left
+    runtime = tmp_path / 'runtime'
+    runtime.mkdir()
+    (runtime / 'apptainer').write_text('#!/bin/sh\necho "$*" >"$HOME/args"; cat >"$HOME/sources"\n'
+                                       'touch %s; exit 1\n' % shlex.quote(str(packages / 'a/__pycache__/left.pyc')))
+    (runtime / 'apptainer').chmod(0o755)
+    overlay('make-squashfs', PATH='%s:%s' % (runtime, overlay.env['PATH']))
+    home = overlay.env['HOME']
+    with open(os.path.join(home, 'args')) as args, open(os.path.join(home, 'sources')) as sources:
+        assert ' python -m compileall -q -j ' in args.read() and sorted(sources.read().split()) == left
+    assert 'a/__pycache__/left.pyc' in harness.run(['unsquashfs', '-ll', overlay.squashfs]).stdout
+
+
+# --- on a terminal ----------------------------------------------------------------------------------------------------
+
+def test_a_bar_shows_how_far_it_is_on_a_terminal_only(overlay):
+    (overlay.directory / 'big').write_bytes(os.urandom(3 << 20))
+    slow = 'cat "$1/big" >/dev/null; sleep 0.5; "$REAL" "$@"'
+    overlay.stand_in('mksquashfs', slow)
+    assert overlay('make-squashfs', '--remove').stderr == ''
+    overlay.stand_in('unsquashfs', 'sleep 0.5; exec "$REAL" "$@"')
+    status, shown = on_terminal([overlay.fake.root / 'bin' / 'unmake-squashfs'], overlay.env, [])
+    assert status == 0 and 'unpacking [' in shown and ' %  ' in shown and ' of 3.0 MiB' in shown
+    assert shown.index('unpacking [') < shown.rindex('\r\x1b[K') < shown.index('unpacked; ')
+    assert squashfs.problem('%s.1' % overlay.squashfs) is None

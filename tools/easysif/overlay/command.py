@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The commands ``make-squashfs`` and ``unmake-squashfs``, and what ``easysif overlay`` has in common with them."""
+
+import argparse
+import json
+import os
+import stat
+import sys
+
+from easysif import files
+from easysif.errors import EasySIFError, escaped, told
+from easysif.overlay.pack import Wishes, pack
+from easysif.overlay.place import Overlay
+from easysif.overlay.unpack import unpack
+from easysif.text import human
+
+#: settings of the site that a wrapper hands on
+SITE = ('compressor', 'level', 'block', 'keep')
+
+
+def add_common_options(parser, changes=True):
+    """Give a parser the options that every command has.
+
+    :param changes: whether the command changes something (bool)
+    """
+    parser.add_argument('--json', action='store_true', help='print what was done or found as JSON')
+    if changes:
+        parser.add_argument('--dry-run', action='store_true', help='change nothing, only say what would be done')
+        parser.add_argument('--force', action='store_true', help='although processes may write to the overlay')
+
+
+def add_pack_options(parser):
+    """Give a parser the options of packing."""
+    parser.add_argument('--replace', action='store_true',
+                        help='pack the directory although there is a squashfs of other content, which is kept')
+    parser.add_argument('--remove', action='store_true', help='remove the directory at the end')
+    parser.add_argument('--verify', choices=('list', 'full'), default='list',
+                        help='verify that every file is listed as it is (the default), or every byte as well')
+    add_common_options(parser)
+
+
+def add_unpack_options(parser):
+    """Give a parser the options of unpacking."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument('--use-directory', action='store_true', help='use the directory that is there as it is')
+    either.add_argument('--replace', action='store_true',
+                        help='replace the directory that is there; it is kept as a squashfs file')
+    add_common_options(parser)
+
+
+def run_pack(overlay, args):
+    """Pack and tell what was done."""
+    wishes = Wishes(args.replace, args.remove, args.force, args.verify == 'full', args.dry_run)
+    return tell(args, execute(overlay, pack, wishes), _packed)
+
+
+def run_unpack(overlay, args):
+    """Unpack and tell what was done."""
+    return tell(args, execute(overlay, unpack, args.use_directory, args.replace, args.force, args.dry_run), _unpacked)
+
+
+def execute(overlay, action, *args):
+    """Do something with an overlay: in the way of the group that shares it, and in order to the end.
+
+    :param overlay: the overlay (Overlay)
+    :param action: a function that takes it and further arguments
+    :raises EasySIFError: it failed
+    """
+    mode = os.stat(overlay.root).st_mode if os.path.isdir(overlay.root) else 0
+    if mode & stat.S_IWGRP:
+        os.umask(0o077 & ~mode | stat.S_IWOTH)
+    try:
+        with files.ended_in_order():
+            return action(overlay, *args)
+    except OSError as err:
+        raise told(err, overlay.where) from err
+
+
+def tell(args, done, lines):
+    """Print what was done.
+
+    :param args: the parsed arguments, of which ``json`` and ``dry_run`` count
+    :param done: what JSON can hold
+    :param lines: a function that turns it into lines for people; it is given whether it was really done as well
+    """
+    if args.json:
+        print(json.dumps(done, indent=2))
+    else:
+        for line in lines(done, getattr(args, 'dry_run', False)):
+            print(escaped(line))
+
+
+def _packed(done, dry_run):
+    size = '%d files, %s' % (done['files'], human(done['bytes']))
+    if dry_run:
+        if done['size'] is None:
+            yield 'would pack %s, %s, into %s' % (done['directory'], size, done['squashfs'])
+        return
+    if not done['packed']:
+        yield 'removed %s, %s; all of it is in %s' % (done['directory'], size, done['squashfs'])
+        return
+    yield 'packed into %s (%s)' % (done['squashfs'], human(done['size']))
+    yield from _kept(done)
+    rest = 'is removed' if done['removed'] else 'is no longer used and may be removed'
+    yield 'now: module reload; the directory %s %s' % (done['directory'], rest)
+
+
+def _unpacked(done, dry_run):
+    if dry_run:
+        yield 'would %s, and keep the squashfs file %s' % (
+            'unpack %s into %s' % (done['squashfs'], done['directory']) if done['extracted']
+            else 'use %s as it is' % done['directory'], done['squashfs'])
+        return
+    yield '%s; the squashfs file is kept as %s' % (
+        'unpacked' if done['extracted'] else 'the directory is used as it is', done['kept'])
+    yield from _kept(dict(done, kept=None))
+    yield 'now: module reload; pip install works again'
+
+
+def _kept(done):
+    if done['kept']:
+        yield 'the former squashfs file is kept as %s' % done['kept']
+    if done.get('kept_directory'):
+        yield 'what the directory held is kept as %s' % done['kept_directory']
+    for path in done['pruned']:
+        yield 'no longer kept: %s' % path
+
+
+def main(argv=None):
+    """Run ``make-squashfs`` or ``unmake-squashfs`` for the wrapper, which knows the place; return the exit code (int).
+
+    :param argv: ``make`` or ``unmake``, then the user's arguments and the wrapper's options (list of str)
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    action = argv.pop(0) if argv else 'make'
+    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, description={
+        'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
+        'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}[action])
+    {'make': add_pack_options, 'unmake': add_unpack_options}[action](parser)
+    for option in ('containerroot', 'module', 'installation', *SITE):
+        parser.add_argument('--' + option, help=argparse.SUPPRESS)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors='backslashreplace')
+    args = parser.parse_args(argv)
+    site = {name: getattr(args, name) for name in SITE if getattr(args, name)}
+    overlay = Overlay(args.containerroot, args.module, parser.prog, args.installation, site)
+    try:
+        {'make': run_pack, 'unmake': run_unpack}[action](overlay, args)
+    except EasySIFError as err:
+        print('error: %s' % err, file=sys.stderr)
+        return err.exit_code
+    except KeyboardInterrupt:
+        print('%s: interrupted; what is there is whole' % parser.prog, file=sys.stderr)
+        return 130
+    return 0

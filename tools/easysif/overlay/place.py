@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where all of one user's overlay of one module is, its lock, and the free space for it."""
+
+import contextlib
+import glob
+import os
+import re
+import shlex
+import sys
+
+from easysif import files
+from easysif.errors import EasySIFError
+from easysif.lock import Lock
+from easysif.overlay.progress import Progress
+from easysif.text import human
+
+#: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
+HALF, LEAVING = '.new-', '.leaving-'
+
+
+class Overlay:
+    """The directory of one user for one module.
+
+    :param root: CONTAINERROOT, which holds ``user-software`` or ``user-software.squashfs`` (str)
+    :param module: name of the module, for messages (str)
+    :param where: the command, for messages (str)
+    :param installation: the installation directory of the module (str)
+    :param site: the site's setting ``squashfs``: compressor, level, block, keep (dict)
+    :param commands: what is typed for pack, unpack and so on (dict of str); by default those of the module
+    """
+
+    def __init__(self, root, module, where, installation=None, site=None, commands=None):
+        self.root, self.module, self.where, self.installation = root, module, where, installation
+        self.site = dict({'compressor': 'zstd', 'level': 3, 'block': '256K', 'keep': 1}, **(site or {}))
+        self.commands = commands or {'pack': 'make-squashfs', 'unpack': 'unmake-squashfs'}
+        self.directory = os.path.join(root, 'user-software')
+        self.squashfs = self.directory + '.squashfs'
+        self.progress = Progress()
+
+    def command(self, action, *options):
+        """Return what to type: ``pack``, ``unpack`` and so on, with options (str)."""
+        typed = self.commands.get(action)
+        return ' '.join([typed, *options]) if typed else ''
+
+    def beside(self, path):
+        """Return where something is made before it is renamed to its place (str)."""
+        return '%s%s%d' % (path, HALF, os.getpid())
+
+    def leaving(self):
+        """Return a name in the overlay for what is on its way out (str)."""
+        return os.path.join(self.root, '.user-software%s%d' % (LEAVING, os.getpid()))
+
+    def kept(self):
+        """Return the squashfs files that were kept, the newest last: number and path (list of (int, str))."""
+        pattern = re.compile(re.escape(os.path.basename(self.squashfs)) + r'\.([1-9][0-9]*)\Z')
+        found = [(pattern.match(name), name) for name in os.listdir(self.root)] if os.path.isdir(self.root) else []
+        return sorted((int(match[1]), os.path.join(self.root, name)) for match, name in found if match)
+
+    def has_directory(self):
+        """Tell whether there is a directory with something in it, a virtual environment or anything else (bool)."""
+        return os.path.isdir(self.directory) and bool(os.listdir(self.directory))
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Hold the lock of the overlay for the block, which is given the lock; what was left half done goes first.
+
+        :raises EasySIFError: there is no overlay, it is somebody else's, or another process is at work on it
+        """
+        if not os.path.isdir(self.root):
+            raise EasySIFError(self.where, 'there is no overlay yet', facts=[('directory', self.root)],
+                               hint='module load %s, then pip install a package' % self.module)
+        if not os.access(self.root, os.W_OK):
+            raise EasySIFError(self.where, 'the overlay belongs to somebody else', facts=[('directory', self.root)],
+                               hint='export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
+        with Lock(os.path.join(self.root, '.pack.lock'), self.where, tell=self._tell) as lock:
+            self._sweep()
+            yield lock
+
+    def _tell(self, line):
+        print('%s: %s' % (self.where, line), file=sys.stderr)
+
+    def _sweep(self):
+        """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs."""
+        for pattern in (self.directory + HALF, self.squashfs + HALF, self.leaving()[:-len(str(os.getpid()))]):
+            for path in glob.glob(glob.escape(pattern) + '*'):
+                discard(path)
+        for _, path in self.kept():
+            with contextlib.suppress(OSError):
+                if os.path.samefile(path, self.squashfs):
+                    os.unlink(path)
+
+    def check_space(self, what, needed):
+        """See that there is room for something.
+
+        :param what: for messages, as in ``the packed overlay needs at least`` (str)
+        :param needed: how many bytes it takes for certain (int)
+        :raises EasySIFError: there is not
+        """
+        info = os.statvfs(self.root)
+        free = info.f_frsize * (info.f_bavail if os.geteuid() else info.f_bfree)
+        if needed > free:
+            raise EasySIFError(self.where, 'there is not enough space',
+                               facts=[(what, human(needed)), ('free', human(free)), ('directory', self.root)],
+                               hint='df -h %s; ls -l %s*' % ((shlex.quote(self.root), shlex.quote(self.squashfs))))
+
+
+def discard(path):
+    """Remove what we made ourselves, a file or a directory, if it is there; what cannot go the next one removes."""
+    with contextlib.suppress(OSError):
+        files.remove_tree(path)
+        if os.path.lexists(path):
+            os.unlink(path)

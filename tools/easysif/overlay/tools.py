@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""mksquashfs and unsquashfs, as overlays need them; every option is known to squashfs-tools 4.3."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import stat
+
+from easysif import squashfs
+from easysif.errors import TOOL, EasySIFError
+from easysif.overlay.content import Content
+from easysif.resources import MEMORY, mksquashfs_options, processors
+from easysif.run import failure, run
+
+
+def pack(overlay, directory, target, content):
+    """Write a directory into a squashfs file.
+
+    :param overlay: the overlay (Overlay)
+    :param directory: what is packed (str)
+    :param target: the file (str)
+    :param content: what is in the directory (Content)
+    :raises EasySIFError: mksquashfs is not there, or fails
+    """
+    _run(overlay, ['mksquashfs', directory, target, '-noappend', '-no-recovery', '-no-progress',
+                   *mksquashfs_options(overlay.site)], 'packing', content.data, 'rchar')
+
+
+def unpack(overlay, source, target, size):
+    """Make a directory from a squashfs file, and see that all is in it.
+
+    :param overlay: the overlay (Overlay)
+    :param source: the file (str)
+    :param target: the directory, which must not be there (str)
+    :param size: how many bytes its files take (int)
+    :returns: what is in it (Content)
+    :raises EasySIFError: unsquashfs is not there, fails or leaves something out
+    """
+    queue = str(MEMORY)
+    xattrs = '-user-xattrs' if takes_xattrs(target + '.probe') else '-no-xattrs'
+    _run(overlay, ['unsquashfs', '-no-progress', xattrs, '-processors', processors(), '-da', queue, '-fr', queue,
+                   '-d', target, source], 'unpacking', size, 'wchar')
+    listed = squashfs.listing(source)
+    _give_special_modes(target, listed)
+    content = Content(target, overlay.where)
+    missing = listed - content.listed()
+    if missing:
+        raise EasySIFError(overlay.where, '%d files were not unpacked as they are' % len(missing),
+                           facts=[('first', os.fsdecode(min(name for *_, name in missing)))],
+                           hint='df -h %s' % shlex.quote(overlay.root))
+    return content
+
+
+def takes_xattrs(path):
+    """Tell whether files can have extended attributes of users where a file is made for that, and removed (bool)."""
+    try:
+        with open(path, 'xb'):
+            os.setxattr(path, 'user.easysif', b'1')
+        return True
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _give_special_modes(top, listed):
+    """Set the bits that unsquashfs gives to files of root only, as the one by which files are of their group."""
+    for mode, _, name in listed:
+        bits = (stat.S_ISUID if mode[3] in 'sS' else 0) | (stat.S_ISGID if mode[6] in 'sS' else 0)
+        if bits and not mode.startswith('l'):
+            path = os.path.join(os.fsencode(top), name)
+            with contextlib.suppress(OSError):  # that it is not as it was is seen later
+                os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) | bits)
+
+
+def _run(overlay, argv, what, size, counter):
+    if not shutil.which(argv[0]):
+        raise EasySIFError(overlay.where, '%s is not on PATH' % argv[0], exit_code=TOOL,
+                           hint='ask for the package squashfs-tools, or try on another node')
+    with overlay.progress.of(what, size, counter) as follow:
+        result = run(argv, cwd=overlay.root, check=False, started=follow)
+    if result.status:
+        raise EasySIFError(overlay.where, '%s failed; nothing was changed' % argv[0], facts=failure(result).facts,
+                           hint='df -h %s; ulimit -f' % shlex.quote(overlay.root), exit_code=TOOL)

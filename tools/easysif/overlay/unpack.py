@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Makes the directory of an overlay from its squashfs file, which is kept."""
+
+import os
+import shlex
+
+from easysif import files, squashfs
+from easysif.errors import EasySIFError
+from easysif.overlay import generations, pack, recorded, tools
+from easysif.overlay.content import Content
+from easysif.overlay.place import discard
+from easysif.overlay.usage import refuse_if_used
+from easysif.run import run
+
+
+def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=False):
+    """Make the directory from the squashfs, unless it is there and the same, and keep the file aside.
+
+    :param overlay: the overlay (Overlay)
+    :param use_directory: use the directory that is there, whatever is in it (bool)
+    :param replace: make the directory anew; what it was is packed and kept (bool)
+    :param force: do not look for processes that may write to the directory that is replaced (bool)
+    :param dry_run: change nothing, only say what would be done (bool)
+    :returns: what was done (dict)
+    :raises EasySIFError: it is not packed, it is damaged, or a directory is there that differs
+    """
+    with overlay.alone() as lock:
+        if not os.path.lexists(overlay.squashfs):
+            raise EasySIFError(overlay.where, 'the overlay of %s is not packed' % overlay.module,
+                               facts=[('looked for', overlay.squashfs)], hint='pip install works as it is')
+        done = {'directory': overlay.directory, 'squashfs': overlay.squashfs, 'extracted': False, 'kept': None,
+                'kept_directory': None, 'pruned': []}
+        if not (use_directory and overlay.has_directory()):
+            _check(overlay)
+            content = Content(overlay.directory, overlay.where) if overlay.has_directory() else None
+            done['extracted'] = not content or not pack.is_same(overlay, content)
+            if content and done['extracted'] and not replace:
+                raise _differs(overlay)
+            if done['extracted']:
+                if content and not force:
+                    refuse_if_used(overlay)
+                size = _size(overlay)
+                overlay.check_space('the directory needs', size)
+                if not dry_run:
+                    done['kept_directory'] = _extract(overlay, lock, content, size)
+        if not dry_run:
+            lock.check()
+            done['kept'] = generations.retire(overlay)
+            if done['kept_directory']:  # what is in use now is what is not needed to go back
+                done['kept_directory'] = generations.renew(overlay, done['kept_directory'])
+            done['pruned'] = generations.prune(overlay)
+        return done
+
+
+def _check(overlay):
+    squashfs.check(overlay.squashfs, overlay.where)
+    wrong = generations.damage(overlay, overlay.squashfs)
+    if wrong:
+        raise EasySIFError(overlay.where, 'the squashfs file is damaged: %s' % wrong,
+                           facts=[('file', overlay.squashfs)],
+                           hint='mv -- %s' % shlex.join([overlay.squashfs, overlay.squashfs + '.damaged']))
+
+
+def _size(overlay):
+    """Return how many bytes the files in the squashfs take once they are unpacked (int)."""
+    known = recorded.squashfs_record(overlay.root, overlay.squashfs) or {}
+    return known.get('bytes') or sum(size for _, size, _ in squashfs.listing(overlay.squashfs))
+
+
+def _extract(overlay, lock, content, size):
+    """Unpack the squashfs and put the directory into its place.
+
+    :param content: what is in the directory that is there (Content), None where there is none
+    :param size: how many bytes it will take (int)
+    :returns: where the directory is kept that was there (str), None where there was none
+    """
+    beside, packed, kept = overlay.beside(overlay.directory), overlay.beside(overlay.squashfs), None
+    try:
+        tools.unpack(overlay, overlay.squashfs, beside, size)
+        run(['sync', '-f', beside])
+        if content:
+            overlay.check_space('keeping the directory needs at least', content.least_packed())
+            values = pack.write(overlay, content, packed)
+            lock.check()
+            kept = generations.keep(overlay, packed, values)
+        lock.check()
+        _put(overlay, beside)
+    finally:
+        discard(beside)
+        discard(packed)
+    return kept
+
+
+def _put(overlay, beside):
+    """Put a directory into its place; what was there is empty, or kept, and goes."""
+    if not os.path.lexists(overlay.directory):
+        os.rename(beside, overlay.directory)
+    elif os.path.isdir(overlay.directory) and not os.listdir(overlay.directory):
+        os.rename(beside, overlay.directory)  # takes the place of an empty one at one moment
+    elif not files.exchange(beside, overlay.directory):
+        aside = overlay.leaving()
+        os.rename(overlay.directory, aside)
+        os.rename(beside, overlay.directory)
+        discard(aside)
+
+
+def _differs(overlay):
+    return EasySIFError(
+        overlay.where, 'a directory is there that may differ from the squashfs file',
+        facts=[('directory', overlay.directory), ('squashfs', overlay.squashfs)],
+        hint='%s keeps the directory, %s unpacks the squashfs; what is not used is kept as a squashfs file'
+             % (overlay.command('unpack', '--use-directory'), overlay.command('unpack', '--replace')))
