@@ -9,7 +9,7 @@ import shlex
 import sys
 
 from easysif import files
-from easysif.errors import EasySIFError
+from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
 from easysif.overlay.progress import Progress
 from easysif.text import human
@@ -64,11 +64,14 @@ class Overlay:
     def alone(self):
         """Hold the lock of the overlay for the block, which is given the lock; what was left half done goes first.
 
-        :raises EasySIFError: there is no overlay, it is somebody else's, or another process is at work on it
+        :raises EasySIFError: there is no overlay, it cannot be changed, or another process is at work on it
         """
         if not os.path.isdir(self.root):
             raise EasySIFError(self.where, 'there is no overlay yet', facts=[('directory', self.root)],
                                hint='module load %s, then pip install a package' % self.module)
+        if os.statvfs(self.root).f_flag & os.ST_RDONLY:
+            raise EasySIFError(self.where, 'the overlay cannot be changed (Read-only file system)', exit_code=TOOL,
+                               facts=[('directory', self.root)], hint='df -h %s' % shlex.quote(self.root))
         if not os.access(self.root, os.W_OK):
             raise EasySIFError(self.where, 'the overlay belongs to somebody else', facts=[('directory', self.root)],
                                hint='export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
