@@ -31,7 +31,7 @@ for line in sys.stdin:
                 answer[key] = recipe[key]
             except EasyBuildError:  # a template that it does not know
                 answer[key] = ['EasyBuildError']
-    except EasyBuildError as err:
+    except (EasyBuildError, TypeError, ValueError) as err:  # the last two are defects of EasyBuild
         answer = str(err)
     answers.write(json.dumps(answer) + '\n')
     answers.flush()
