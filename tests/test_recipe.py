@@ -313,6 +313,8 @@ def test_what_does_not_fit_is_named_with_its_line(write, change, expected):
     ("binds = ['/a:']", "binds[0] must be source[:destination[:options]], not '/a:'"),
     ("binds = ['/a\\nb']", "binds[0] must be one line without control characters, not '/a\\nb'"),
     ("binds = ['/a\\ud800']", "binds[0] must be one line without control characters, not '/a\\ud800'"),
+    ("dependencies = [('Python', '%s')]", "dependencies[0][1] must be text in which % is doubled or begins a template "
+     "such as %(version)s, not the text '%s'"),
     ("binds = [5]",
      "binds[0] must be a path, source[:destination[:options]], not the number 5\nhint: put it in quotes"),
     ("container_env = ['A=1']", "container_env must be a mapping of variables to texts, not the list ['A=1']\n"
