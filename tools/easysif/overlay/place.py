@@ -11,6 +11,7 @@ import sys
 from easysif import files
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
+from easysif.overlay import recorded
 from easysif.overlay.progress import Progress
 from easysif.text import human
 
@@ -84,7 +85,9 @@ class Overlay:
 
     def _sweep(self):
         """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs."""
-        for pattern in (self.directory + HALF, self.squashfs + HALF, self.leaving()[:-len(str(os.getpid()))]):
+        patterns = [self.directory + HALF, self.squashfs + HALF, self.leaving()[:-len(str(os.getpid()))]]
+        patterns.append(os.path.join(self.root, '.' + recorded.NAME + HALF))
+        for pattern in patterns:
             for path in glob.glob(glob.escape(pattern) + '*'):
                 discard(path)
         for _, path in self.kept():
