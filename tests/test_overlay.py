@@ -384,3 +384,32 @@ def test_an_image_that_vanishes_leaves_nothing_set(standin, images, tmp_path):
     result = module.shell('rm -f "$SIF"; module unload %s; '
                           'echo "<${SIF-}${SIFBUSYBOX-}${APPTAINER_BINDPATH-}>"' % module.name)
     assert result.output == '<>\n'
+
+
+@pytest.mark.e2e
+def test_a_container_that_may_write_to_the_overlay_is_in_the_way(standin):
+    """One that has the squashfs is not, and neither is that from which packages are compiled before packing."""
+    module = standin('jax')
+    source = module.overlay / 'user-software' / 'venv' / 'jax' / 'lib' / 'python3.11' / 'site-packages' / 'mine.py'
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text('x = 1')
+    sleep = [module.bin / 'python', '-c', 'import time; print("in", flush=True); time.sleep(600)']
+    processes = []
+    try:
+        for number in range(2):
+            processes.append(subprocess.Popen(sleep, env=module.env(), stdout=subprocess.PIPE))
+            processes[-1].stdout.readline()
+            if number == 0:
+                result = module.run('make-squashfs', check=False)
+                assert result.status == 1 and result.stderr.startswith('error: make-squashfs: 1 process may write to')
+                assert ' -c import time; ' in result.stderr and ' (in a container)\n' in result.stderr
+                module.run('make-squashfs', '--force')
+                processes[0].kill()
+                processes[0].wait()
+        assert source.with_name('__pycache__').is_dir()
+        module.run('unmake-squashfs')
+        module.run('make-squashfs', '--remove')
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
