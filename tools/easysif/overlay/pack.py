@@ -4,6 +4,7 @@
 import os
 import shlex
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from easysif import squashfs
@@ -85,16 +86,18 @@ def write(overlay, content, target, full=False):
         raise EasySIFError(overlay.where, 'mksquashfs left no whole file (%s); nothing was changed' % wrong,
                            facts=[('directory', content.top)], hint='df -h %s' % shlex.quote(overlay.root),
                            exit_code=TOOL)
-    if not content.is_still():
-        raise _changed(overlay)
-    different = {name for *_, name in squashfs.listing(target) ^ content.listed()}
-    if different:
-        raise _not_as_it_is(overlay, content.top, len(different), min(different))
-    if full:
-        _compare(overlay, content, target)
+    with ThreadPoolExecutor(1) as aside:  # all at once: each reads, and waits
+        digest = aside.submit(squashfs.sha256, target, sync=True)
+        if not content.is_still():
+            raise _changed(overlay)
+        different = {name for *_, name in squashfs.listing(target) ^ content.listed()}
+        if different:
+            raise _not_as_it_is(overlay, content.top, len(different), min(different))
+        if full:
+            _compare(overlay, content, target)
     with open(target, 'rb') as handle:
         used = squashfs.used(handle.read(squashfs.SUPERBLOCK))
-    return {'sha256': squashfs.sha256(target, sync=True), 'size': os.path.getsize(target), 'used': used,
+    return {'sha256': digest.result(), 'size': os.path.getsize(target), 'used': used,
             'content': content.fingerprint(), 'files': content.files(), 'bytes': content.data}
 
 
