@@ -88,7 +88,7 @@ def test_the_whole_life_of_an_overlay(easysif, toy):
 def test_the_state_is_told_with_what_to_type_next(easysif, toy):
     name, directory = toy.overlay / 'user-software', '%s/user-software' % toy.overlay
     status = 'status', 'toy'
-    assert done(easysif, *status) == ('toy/1: a directory, packages can be added\n  directory  %s, 1 files, 8 bytes\n'
+    assert done(easysif, *status) == ('toy/1: a directory, packages can be added\n  directory  %s, 1 file, 8 bytes\n'
                                       '  next       easysif overlay pack toy/1  # makes one file of it\n' % name)
     done(easysif, 'pack', 'toy')
     out = done(easysif, *status)

@@ -108,7 +108,7 @@ def test_of_two_that_differ_the_one_that_is_not_used_is_kept(overlay, keep):
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be_done(overlay):
-    size = '1 files, 7 bytes'
+    size = '1 file, 7 bytes'
     for argv, said in (
             (['make-squashfs'], 'would pack %s, %s, into %s\n' % (overlay.directory, size, overlay.squashfs)),
             (['unmake-squashfs'], 'would use %s as it is, and keep the squashfs file %s\n' % (
@@ -144,7 +144,7 @@ def test_after_packing_with_remove_there_are_three_files_at_most(overlay):
     overlay('unmake-squashfs')
     assert tree(overlay.directory) == before
     overlay('make-squashfs')
-    assert overlay('make-squashfs', '--remove').stdout == 'removed %s, 1 files, 7 bytes; all of it is in %s\n' % (
+    assert overlay('make-squashfs', '--remove').stdout == 'removed %s, 1 file, 7 bytes; all of it is in %s\n' % (
         overlay.directory, overlay.squashfs)
     assert not overlay.directory.exists()
 
@@ -201,6 +201,22 @@ def test_copies_made_by_hand_are_as_good_as_what_was_copied(overlay, tmp_path):
     assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
 
 
+def test_a_directory_that_a_link_leads_to_is_packed_but_never_replaced(overlay, tmp_path):
+    shutil.move(overlay.directory, tmp_path / 'scratch')
+    overlay.directory.symlink_to(tmp_path / 'scratch')
+    said = ('the directory is a link, which is not followed\n  link      %s\n  leads to  %s\n'
+            'hint: rm -- %s, which leaves') % (
+        overlay.directory, tmp_path / 'scratch', shlex.quote(str(overlay.directory)))
+    overlay.fails('make-squashfs', 1, 'make-squashfs: ' + said, arguments=['--remove'])
+    overlay('make-squashfs')
+    change(overlay, 'other')
+    overlay.fails('unmake-squashfs', 1, 'unmake-squashfs: ' + said, arguments=['--replace'])
+    overlay.directory.unlink()
+    overlay('unmake-squashfs')
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
+    assert (tmp_path / 'scratch' / 'venv' / 'jax' / 'a file').read_text() == 'other'
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 def test_a_flipped_bit_is_found_before_anything_is_unpacked(overlay):
@@ -210,7 +226,12 @@ def test_a_flipped_bit_is_found_before_anything_is_unpacked(overlay):
     content[1000] ^= 4
     overlay.squashfs.write_bytes(content)
     result = overlay.fails('unmake-squashfs', 1, 'the squashfs file is damaged: its content is not what was packed')
-    assert 'hint: mv -- %s' % shlex.join([str(overlay.squashfs), '%s.damaged' % overlay.squashfs]) in result.stderr
+    aside = 'hint: mv -- %s' % shlex.join([str(overlay.squashfs), '%s.damaged' % overlay.squashfs])
+    assert result.stderr.endswith(aside + '\n')
+    shutil.copy(overlay.squashfs, '%s.2' % overlay.squashfs)
+    result = overlay('unmake-squashfs', check=False)
+    assert result.stderr.endswith('%s && mv -- %s to use what was kept last\n' % (
+        aside, shlex.join(['%s.2' % overlay.squashfs, str(overlay.squashfs)])))
 
 
 # --- who is in the way ------------------------------------------------------------------------------------------------

@@ -20,6 +20,11 @@ def human(size):
     return '%d bytes' % size if unit == 'bytes' else '%.1f %s' % (size, unit)
 
 
+def counted(number, what):
+    """Return a number of things as people read it: ``1 file``, ``2 files`` (str)."""
+    return '%d %s%s' % (number, what, '' if number == 1 else 's')
+
+
 def width(text):
     """Return how many columns of a terminal a text takes (int)."""
     return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in 'WF' else 1

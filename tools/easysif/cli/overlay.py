@@ -12,7 +12,7 @@ from easysif.overlay import generations, state
 from easysif.overlay.command import (add_common_options, add_pack_options, add_unpack_options, execute, run_pack,
                                      run_unpack, tell)
 from easysif.overlay.place import Overlay
-from easysif.text import human
+from easysif.text import counted, human
 
 #: what is typed to do something with an overlay
 ACTIONS = ('status', 'pack', 'unpack', 'rollback', 'check', 'remove')
@@ -122,7 +122,7 @@ def _status_lines(found, _):
 
 def _size(one):
     if 'files' in one:
-        return '%d files, %s' % (one['files'], human(one['bytes']))
+        return '%s, %s' % (counted(one['files'], 'file'), human(one['bytes']))
     return '%s, %s' % (human(one['size'] or 0), one['problem'] or one['date'])
 
 

@@ -12,7 +12,7 @@ from easysif.errors import EasySIFError, escaped, told
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.unpack import unpack
-from easysif.text import human
+from easysif.text import counted, human
 
 #: settings of the site that a wrapper hands on
 SITE = ('compressor', 'level', 'block', 'keep')
@@ -91,7 +91,7 @@ def tell(args, done, lines):
 
 
 def _packed(done, dry_run):
-    size = '%d files, %s' % (done['files'], human(done['bytes']))
+    size = '%s, %s' % (counted(done['files'], 'file'), human(done['bytes']))
     if dry_run:
         if done['size'] is None:
             yield 'would pack %s, %s, into %s' % (done['directory'], size, done['squashfs'])

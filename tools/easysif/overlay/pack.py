@@ -48,6 +48,8 @@ def pack(overlay, wishes=Wishes()):
             raise _packed_already(overlay) if packed else EasySIFError(
                 overlay.where, 'there is nothing to pack', facts=[('directory', overlay.directory)],
                 hint='pip install a package first')
+        if wishes.remove:
+            overlay.refuse_link()
         if not wishes.force:
             refuse_if_used(overlay)
         content = Content(overlay.directory, overlay.where)
@@ -66,6 +68,7 @@ def pack(overlay, wishes=Wishes()):
                     content = Content(overlay.directory, overlay.where)
                 done.update(_pack(overlay, lock, content, wishes.full))
         if wishes.remove and not wishes.dry_run:
+            lock.check()
             done['removed'] = _remove_directory(overlay, content, wishes.force)
         return done
 

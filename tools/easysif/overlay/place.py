@@ -61,6 +61,17 @@ class Overlay:
         """Tell whether there is a directory with something in it, a virtual environment or anything else (bool)."""
         return os.path.isdir(self.directory) and bool(os.listdir(self.directory))
 
+    def refuse_link(self):
+        """See that the directory is none that lies elsewhere, before it is replaced or removed.
+
+        :raises EasySIFError: it is a link
+        """
+        if os.path.islink(self.directory):
+            raise EasySIFError(self.where, 'the directory is a link, which is not followed',
+                               facts=[('link', self.directory), ('leads to', os.path.realpath(self.directory))],
+                               hint='rm -- %s, which leaves what it leads to; EASYSIF_OVERLAYS names another place for '
+                                    'overlays' % shlex.quote(self.directory))
+
     @contextlib.contextmanager
     def alone(self):
         """Hold the lock of the overlay for the block, which is given the lock; what was left half done goes first.

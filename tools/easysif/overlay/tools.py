@@ -23,7 +23,7 @@ def pack(overlay, directory, target, content):
     :param content: what is in the directory (Content)
     :raises EasySIFError: mksquashfs is not there, or fails
     """
-    _run(overlay, ['mksquashfs', directory, target, '-noappend', '-no-recovery', '-no-progress',
+    _run(overlay, ['mksquashfs', os.path.realpath(directory), target, '-noappend', '-no-recovery', '-no-progress',
                    *mksquashfs_options(overlay.site)], 'packing', content.data, 'rchar')
 
 

@@ -37,6 +37,7 @@ def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=Fal
             if content and done['extracted'] and not replace:
                 raise _differs(overlay)
             if done['extracted']:
+                overlay.refuse_link()
                 if content and not force:
                     refuse_if_used(overlay)
                 size = _size(overlay)
@@ -56,9 +57,11 @@ def _check(overlay):
     squashfs.check(overlay.squashfs, overlay.where)
     wrong = generations.damage(overlay, overlay.squashfs)
     if wrong:
+        aside = 'mv -- %s' % shlex.join([overlay.squashfs, generations.free_name(overlay.squashfs + '.damaged')])
+        kept = [path for _, path in overlay.kept()[-1:]]
+        use = ['mv -- %s to use what was kept last' % shlex.join([path, overlay.squashfs]) for path in kept]
         raise EasySIFError(overlay.where, 'the squashfs file is damaged: %s' % wrong,
-                           facts=[('file', overlay.squashfs)],
-                           hint='mv -- %s' % shlex.join([overlay.squashfs, overlay.squashfs + '.damaged']))
+                           facts=[('file', overlay.squashfs)], hint=' && '.join([aside, *use]))
 
 
 def _size(overlay):

@@ -39,8 +39,9 @@ def refuse_if_used(overlay):
         facts = [('process %d' % user.pid, user) for user in found[:MOST]]
         if len(found) > MOST:
             facts.append(('and', '%d more' % (len(found) - MOST)))
-        raise EasySIFError(overlay.where, '%d process%s may write to the overlay' % (
-            len(found), '' if len(found) == 1 else 'es'), facts=facts,
+        raise EasySIFError(
+            overlay.where, '%d process%s may write to the overlay' % (len(found), '' if len(found) == 1 else 'es'),
+            facts=facts,
             hint='wait for %s to end; with --force what changes meanwhile is noticed, and then nothing is done'
                  % ('it' if len(found) == 1 else 'them'))
 
