@@ -13,6 +13,8 @@ import harness
 import standins
 import toys
 from easysif import before_upgrade, cli, files, upgrade
+from easysif.overlay.recorded import record, update_record
+from easysif.packages import target
 from made_up import MadeUp
 
 
@@ -41,6 +43,16 @@ def script(path, text):
     path.chmod(0o755)
 
 
+def pip_does(module, text):
+    """Let pip of a module do what a shell script says; requirements come by its standard input."""
+    script(module.root / 'bin' / 'pip', 'exit 9\n')  # a wrapper; inside is another one
+    script(module.root / 'bin' / 'start-shell', '''case "$*" in
+*venv_packages.py*) echo 'easysif venv-packages {"python": "3.11.2", "pip": "23", "exists": true, "packages": []}' ;;
+*pip_main.py*) %s
+esac
+''' % text)
+
+
 def has(module, *packages):
     """Let a module say that it has packages: (name, version, origin)."""
     told = [dict(zip(('name', 'version', 'from'), package)) for package in packages]
@@ -54,8 +66,8 @@ def both(prefix):
     has(old, ('pip', '24', 'overlay'), ('jax', '1', 'image'), ('Mine_a', '1.0', 'overlay'), ('b', '2.10', 'overlay'),
         ('c', '3', 'overlay'))
     has(new, ('jax', '2', 'image'), ('b', '2.9', 'image'), ('c', '3.1', 'image'))
-    script(new.root / 'bin' / 'pip', 'echo "$*" >%s/asked; mkdir -p %s/user-software; touch %s/user-software/new\n'
-           % (prefix, new.overlay, new.overlay))
+    pip_does(new, 'cat >%s/asked; mkdir -p %s/user-software; touch %s/user-software/new ;;'
+             % (prefix, new.overlay, new.overlay))
     return old, new
 
 
@@ -81,9 +93,20 @@ def test_with_yes_they_are_installed_by_the_new_ones_pip(easysif, both, prefix):
     before = toys.snapshot(old.root), toys.snapshot(old.overlay)
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes') == (
         0, TABLE + 'installed into toy/2: Mine_a==1.0 b==2.10\n', '')
-    assert (prefix / 'asked').read_text() == 'install --no-input Mine_a==1.0 b==2.10\n'
+    assert (prefix / 'asked').read_text() == 'Mine_a==1.0\nb==2.10\n'
     assert (toys.snapshot(old.root), toys.snapshot(old.overlay)) == before
-    assert toys.files(new.overlay) == {'user-software/new'}
+    assert toys.files(new.overlay) == {'user-software/new', 'overlay.json'}
+    assert record(str(new.overlay))['packages'] == {'asked': ['Mine_a==1.0', 'b==2.10'], 'resolved': []}
+
+
+def test_what_was_asked_for_is_what_is_recorded_of_the_new_one_too(easysif, both, prefix):
+    old, new = both
+    old.overlay.mkdir(parents=True)
+    update_record(str(old.overlay), packages={'asked': ['other', 'mine.a[x]>=0.9', 'c'], 'resolved': [
+        {'name': 'B', 'version': '2.10', 'url': 'git+https://e/b@f00', 'sha256': None, 'direct': True}]})
+    easysif('upgrade', 'toy/1', 'toy/2', '--yes')
+    assert (prefix / 'asked').read_text() == 'Mine_a==1.0\nB @ git+https://e/b@f00\n'
+    assert record(str(new.overlay))['packages']['asked'] == ['mine.a[x]>=0.9']
 
 
 def test_where_nothing_is_to_be_done_that_is_said(easysif, both):
@@ -101,8 +124,7 @@ def test_what_the_overlay_of_the_new_one_has_stays(easysif, both):
 
 
 def fails(new, how):
-    script(new.root / 'bin' / 'pip', 'cd %s/user-software\necho broken >mine; rm -rf sub; touch half\n%s\n'
-           % (new.overlay, how))
+    pip_does(new, 'cd %s/user-software\necho broken >mine; rm -rf sub; touch half\n%s ;;\n' % (new.overlay, how))
 
 
 def fill(new):
@@ -117,13 +139,11 @@ def fill(new):
 def test_where_pip_fails_the_package_is_named_and_all_is_as_before(easysif, both, prefix):
     old, new = both
     before = fill(new), toys.snapshot(old.root)
-    script(new.root / 'bin' / 'pip', 'echo "ERROR: No matching distribution found for b==2.10" >&2; exit 1\n')
-    pip = new.root / 'bin' / 'pip'
+    pip_does(new, 'echo "ERROR: No matching distribution found for b==2.10" >&2; exit 1 ;;')
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes', '--default') == (
         3, '', 'error: toy/2: pip could not install b==2.10\n'
-        '  pip      ERROR: No matching distribution found for b==2.10\n'
-        '  command  %s install --no-input Mine_a==1.0 b==2.10\n'
-        'hint: the overlay is as before; module load toy/2, then install one by one: pip install Mine_a==1.0\n' % pip)
+        '  pip  ERROR: No matching distribution found for b==2.10\n'
+        'hint: the overlay is as before; module load toy/2, then see all that it says: pip install b==2.10\n')
     assert (toys.snapshot(new.overlay), toys.snapshot(old.root)) == before
     assert not os.path.lexists(new.modulefile.parent / 'default')
 
@@ -147,7 +167,7 @@ def test_what_a_failed_pip_changed_stays_beside_the_overlay(easysif, both):
 def test_what_a_failed_pip_made_is_told_where_there_was_nothing(easysif, both):
     new = both[1]
     fails(new, 'exit 1')
-    (new.root / 'bin' / 'pip').write_text('#!/bin/sh\nmkdir %s/user-software; exit 1\n' % new.overlay)
+    pip_does(new, 'mkdir %s/user-software; exit 1 ;;' % new.overlay)
     assert 'hint: what pip left is in %s; module load' % (new.overlay / 'user-software') in easysif(
         'upgrade', 'toy/1', 'toy/2', '--yes')[2]
 
@@ -172,9 +192,9 @@ def test_after_kill_9_nothing_is_lost_and_the_user_chooses(easysif, both, choice
     assert subprocess.run([sys.executable, '-c', code], env=env, timeout=60, capture_output=True).returncode == -9
     (new.overlay / 'user-software' / 'since then').write_text('precious')
     there = toys.files(new.overlay / 'user-software')
-    script(new.root / 'bin' / 'pip', 'exit 0\n')
+    pip_does(new, 'exit 0 ;;')
     code, _, err = easysif('upgrade', 'toy/1', 'toy/2', '--yes')
-    assert (code, err) == (1, CUT_SHORT.format(new.overlay))
+    assert code == 1 and err.endswith('which is dead\n' + CUT_SHORT.format(new.overlay))
     assert toys.files(new.overlay / 'user-software') == there
     command = err.partition('to %s: ' % choice)[2].partition('; to')[0]
     subprocess.run(['sh', '-c', command], check=True)
@@ -198,8 +218,8 @@ def test_where_the_user_ends_it_both_directories_are_told(easysif, both, monkeyp
         for path in changes:
             path.write_text('of pip')
         raise KeyboardInterrupt
-    run = upgrade.run
-    monkeypatch.setattr(upgrade, 'run', interrupted)
+    run = target.run
+    monkeypatch.setattr(target, 'run', interrupted)
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes') == (130, '', '')
     assert toys.snapshot(new.overlay) == before
     changes.append(new.overlay / 'user-software' / 'half')
@@ -258,12 +278,13 @@ def test_a_copy_that_cannot_be_made_is_told(easysif, both, monkeypatch):
     assert toys.snapshot(both[1].overlay) == before
 
 
-@pytest.mark.parametrize('size, state', [(200, 'packed'), (60, 'damaged')])
-def test_a_packed_overlay_is_not_added_to(easysif, both, size, state):
+@pytest.mark.parametrize('size, state, hint', [(200, 'packed', 'easysif overlay unpack toy/2'),
+                                               (60, 'damaged', 'mv -- {0} {0}.damaged')])
+def test_a_packed_overlay_is_not_added_to(easysif, both, size, state, hint):
     both[1].pack(size=size)
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes') == (
         1, '', 'error: toy/2: the overlay is %s, packages cannot be added\n  directory  %s\n'
-        'hint: module load toy/2; unmake-squashfs\n' % (state, both[1].overlay))
+        'hint: %s\n' % (state, both[1].overlay, hint.format(both[1].overlay / 'user-software.squashfs')))
 
 
 def test_a_module_without_pip_is_told(easysif, both):

@@ -16,7 +16,11 @@ from easysif import files, installed, inventory, recipe, search
 from easysif.before_upgrade import BeforeUpgrade
 from easysif.belongings import Belongings
 from easysif.errors import TOOL, EasySIFError
-from easysif.lock import Lock
+from easysif.overlay.recorded import record
+from easysif.packages.asked import package_of
+from easysif.packages.install import add
+from easysif.packages.pins import key, of_record
+from easysif.packages.target import Target
 from easysif.run import failure, run
 
 #: what a virtual environment brings itself
@@ -108,17 +112,13 @@ def packages(old, new):
     :param new: the other one (Belongings)
     :raises EasySIFError: one of them does not tell
     """
-    there = {_key(one['name']): one for one in _list(new)}
+    there = {key(one['name']): one for one in _list(new)}
     found = []
     for one in _list(old):
-        if one['from'] == 'overlay' and _key(one['name']) not in OF_VENV:
-            other = there.get(_key(one['name']), {})
+        if one['from'] == 'overlay' and key(one['name']) not in OF_VENV:
+            other = there.get(key(one['name']), {})
             found.append(Package(one['name'], one['version'], other.get('version'), other.get('from')))
     return found
-
-
-def _key(name):
-    return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def has_overlay(known):
@@ -152,38 +152,31 @@ def pip(known):
                        hint="module load %s; start-shell -c 'python3 -m pip install PACKAGE'" % known.name)
 
 
-def carry(new, wanted):
-    """Install packages into the overlay of a module by its own pip.
+def carry(old, new, wanted):
+    """Install packages into the overlay of a module, and record them as they were asked for in the old one.
 
-    :param new: the module (Belongings)
+    :param old: the module that has them (Belongings)
+    :param new: the other one (Belongings)
     :param wanted: the packages (list of Package)
     :raises EasySIFError: it cannot be done, and what the overlay is then is told
     """
-    overlay = installed.overlay(new.root)
-    state = inventory.overlay_at(overlay).state
-    if state not in ('none', 'directory'):
-        raise EasySIFError(new.name, 'the overlay is %s, packages cannot be added' % (
-            'damaged' if state == 'damaged' else 'packed'), facts=[('directory', overlay)],
-            hint='module load %s; unmake-squashfs' % new.name)
-    words = pip(new)
-    argv = [os.path.join(new.root, 'bin', words[0]), *words[1:], 'install', '--no-input',
-            *(one.requirement for one in wanted)]
-    os.makedirs(overlay, exist_ok=True)
-    with Lock(os.path.join(overlay, '.pack.lock'), new.name):
-        copy = BeforeUpgrade(os.path.join(overlay, 'user-software'), new.name)
+    target = Target(new.name, new.root, installed.overlay(new.root), 'easysif upgrade')
+    known = record(installed.overlay(old.root)).get('packages') or {}
+    direct = {(pin.key, pin.version): pin for pin in of_record(known.get('resolved')) if pin.direct}
+    lines = [direct.get((key(one.name), one.version), one).requirement for one in wanted]
+    of_old = {package_of(one): one for one in known.get('asked') or ()}
+    asked = [of_old[key(one.name)] for one in wanted if key(one.name) in of_old] if of_old else lines
+    with target.alone():
+        copy = BeforeUpgrade(target.overlay.directory, new.name)
         try:
-            result = run(argv, env=_environment(), check=False)
+            add(target, lines, asked=asked)
+        except EasySIFError as err:
+            raise EasySIFError(err.where, err.what, facts=err.facts, exit_code=err.exit_code,
+                               hint='%s; %s' % (copy.put_back(), err.hint)) from err
         except BaseException:  # as by Ctrl-C
             copy.drop_if_unchanged()
             copy.check()
             raise
-        if result.status:
-            errors = [line for line in result.stderr.splitlines() if line.startswith('ERROR')] or [result.last_line()]
-            culprits = [one.requirement for one in wanted if any(one.name in line for line in errors)]
-            raise EasySIFError(new.name, 'pip could not install %s' % (', '.join(culprits) or 'the packages'),
-                               facts=[('pip', errors[0]), ('command', shlex.join(argv))],
-                               hint='%s; module load %s, then install one by one: %s install %s'
-                               % (copy.put_back(), new.name, shlex.join(words), wanted[0].requirement), exit_code=TOOL)
         copy.drop()
 
 

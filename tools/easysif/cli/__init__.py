@@ -18,12 +18,27 @@ GROUPS = (list, show, verify, refresh, upgrade, overlay, remove, check, config, 
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells of wrong usage in our form, and knows --debug at every level."""
+    """A parser that tells of wrong usage in our form, and knows --debug at every level.
+
+    Where it ``is_mixed``, options may stand between the words of a list.
+    """
+
+    is_mixed = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
                           help='show where in the program an error comes from')
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Return the namespace and what is left, as argparse does."""
+        if not self.is_mixed:
+            return super().parse_known_args(args, namespace)
+        self.is_mixed = False  # what comes next calls this again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.is_mixed = True
 
     def error(self, message):
         """Raise what is wrong with the command line.

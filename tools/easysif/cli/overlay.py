@@ -6,6 +6,7 @@ import sys
 
 from easysif import installed, manifest, site
 from easysif.belongings import Belongings
+from easysif.cli import overlay_packages
 from easysif.cli.common import add_overlay_module, overlay_of
 from easysif.errors import EasySIFError
 from easysif.overlay import generations, state
@@ -43,6 +44,7 @@ def register(subparsers):
         command.set_defaults(run=run)
         if name == 'remove':
             command.add_argument('--yes', action='store_true', help='without a question')
+    overlay_packages.register(commands)
 
 
 def _overlay(args, action):

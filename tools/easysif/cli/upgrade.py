@@ -51,7 +51,7 @@ def _run(args):
             told['command'] = 'module load %s && %s' % (new.name, shlex.join(words))
             if args.yes:
                 progress.show('installing %d packages' % len(wanted))
-                upgrade.carry(new, wanted)
+                upgrade.carry(old, new, wanted)
                 progress.clear()
                 told['installed'] = True
                 lines.append('installed into %s: %s' % (new.name, ' '.join(one.requirement for one in wanted)))

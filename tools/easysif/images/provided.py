@@ -5,6 +5,7 @@ import difflib
 import re
 
 from easysif.errors import EasySIFError, SeveralErrors
+from easysif.packages.pins import key
 
 #: a version as every index and every constraint file can have it; what else an image may say is none
 VERSION = re.compile(r'[A-Za-z0-9][A-Za-z0-9.!+_-]{0,200}')
@@ -36,8 +37,3 @@ def check(provides, packages, where):
     if errors:
         raise errors[0] if len(errors) == 1 else SeveralErrors(errors)
     return found
-
-
-def key(name):
-    """Return a name as the package index compares it (str)."""
-    return re.sub(r'[-_.]+', '-', name).lower()

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""easysif overlay install, export, rebuild in real containers, with wheels and an index of our own, pip and uv."""
+
+import hashlib
+import http.server
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import pytest
+
+import harness
+import standins
+import toys
+
+pytest_plugins = ['standin_fixtures']
+pytestmark = pytest.mark.e2e
+
+HINT = 'hint: to have another one nevertheless: PIP_CONSTRAINT=/dev/null '
+
+
+class Index:
+    """A package index of wheels made on the spot, served on the loopback address with hashes: ``url``.
+
+    :param directory: where it is (Path)
+    """
+
+    def __init__(self, directory):
+        self.directory = directory
+        (directory / 'simple').mkdir(parents=True)
+        handler = partial(Quiet, directory=directory)
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+        self.url = 'http://127.0.0.1:%d/simple' % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def add(self, name, version, **options):
+        """Add a wheel and return its sha256 (str)."""
+        wheel = standins.package(self.directory, name, version, **options)
+        self.list(name)
+        return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+    def remove(self, name, version):
+        """Remove a wheel."""
+        (self.directory / ('%s-%s-py3-none-any.whl' % (name, version))).unlink()
+        self.list(name)
+
+    def list(self, name):
+        """Write the page of a package."""
+        page = self.directory / 'simple' / name / 'index.html'
+        page.parent.mkdir(exist_ok=True)
+        page.write_text('<!DOCTYPE html><html><body>%s</body></html>' % ''.join(
+            '<a href="../../%s#sha256=%s">%s</a>\n' % (path.name, hashlib.sha256(path.read_bytes()).hexdigest(),
+                                                       path.name)
+            for path in sorted(self.directory.glob('%s-*.whl' % name))))
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def index(tmp_path):
+    """An index with `alpha` in two versions, which wants `beta`, and another `tqdm` than the image's (Index)."""
+    running = Index(tmp_path / 'index')
+    running.hashes = {'alpha': running.add('alpha', '1.0', requires=['beta']), 'beta': running.add('beta', '1.5')}
+    running.add('alpha', '2.0', requires=['beta'])
+    running.add('gamma', '1')
+    running.add('tqdm', '9.0')
+    running.add('wants', '1', requires=['tqdm'])
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+@pytest.fixture(scope='module')
+def installed(images, tmp_path_factory):
+    """A module of an image whose Python brings tqdm 4.66.1, which the recipe names, installed once (Module)."""
+    prefix = tmp_path_factory.mktemp('packages') / 'pre fix'
+    return standins.install(images.sif('venv'), 'tools', prefix, provides=['tqdm/4.66.1'],
+                            **standins.RECIPES['venv'])
+
+
+@pytest.fixture
+def module(installed, index, tmp_path):
+    """The same for a user with an empty overlay of their own; ``env`` finds our index only (Module)."""
+    marker = installed.prefix / 'easysif' / 'prefix.json'
+    marker.chmod(0o444)
+    mine = installed.installed_for(tmp_path)
+    variables = {name: None for name in harness.INDEX if name.startswith('PIP_')}
+    known = installed.env
+    mine.env = lambda **changes: type(mine).env(mine, **dict(
+        variables, PIP_INDEX_URL=index.url, PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_NO_CACHE_DIR='1',
+        UV_PYTHON_DOWNLOADS='never', PYTHONPATH=os.pathsep.join(sys.path), **changes))
+    assert known
+    return mine
+
+
+@pytest.fixture
+def easysif(module):
+    """A function that runs ``easysif overlay`` for the module: ``easysif('install', *args, **variables)`` (Result)."""
+    def call(command, *args, check=True, **variables):
+        return harness.run([sys.executable, '-m', 'easysif.cli', 'overlay', command, module.name, *args, '--prefix',
+                            module.prefix], env=module.env(**variables), check=check)
+    return call
+
+
+def record(module):
+    """Return what is recorded of packages: asked (list of str), resolved: name -> (version, sha256) (dict)."""
+    known = json.loads((module.overlay / 'overlay.json').read_text())['packages']
+    return known['asked'], {one['name']: (one['version'], one['sha256']) for one in known['resolved']}
+
+
+def versions(module):
+    """Return what Python finds in the overlay: name -> version (dict of str)."""
+    told = json.loads(module.run('list-packages', '--json').stdout)
+    return {one['name']: one['version'] for one in told if one['from'] == 'overlay' and one['name'] != 'pip'}
+
+
+def test_what_is_installed_is_recorded_written_down_and_made_anew_elsewhere(module, easysif, index, tmp_path):
+    quoted = shlex.quote(str(module.prefix))
+    (tmp_path / 'requirements.txt').write_text('alpha<2  # for the course\n')
+    done = easysif('install', '-r', tmp_path / 'requirements.txt')
+    assert done.stdout == 'installed  alpha 1.0\ninstalled  beta 1.5\n'
+    exact = {'alpha': ('1.0', index.hashes['alpha']), 'beta': ('1.5', index.hashes['beta'])}
+    assert record(module) == (['alpha<2'], exact)
+    assert easysif('install', 'alpha').stdout == 'tools/1 has all of it already\n'
+    gamma = hashlib.sha256((index.directory / 'gamma-1-py3-none-any.whl').read_bytes()).hexdigest()
+    module.run('pip', 'install', 'gamma', env=module.env())
+    index.add('delta', '1')
+    module.run('pip', 'install', 'delta', env=module.env())
+    index.remove('delta', '1')
+    lock = tmp_path / 'tools.lock'
+    told = easysif('export', '--output', lock)
+    assert told.stdout == '4 packages of tools/1: %s\n' % lock
+    assert told.stderr == 'warning: without hash, as no index has it: delta==1\n'
+    text = lock.read_text()
+    assert '# module: tools/1\n' in text and '# python: 3.11.' in text and '# without hash: delta==1\n' in text
+    assert 'gamma==1 \\\n    --hash=sha256:%s\n' % gamma in text
+
+    module.run('make-squashfs', '--remove', env=module.env())
+    assert easysif('export').stdout == text  # packed
+    packed = easysif('install', 'gamma', check=False)
+    assert (packed.status, packed.stderr) == (
+        1, 'error: tools/1: the overlay is packed, packages cannot be added\n  directory  %s\n'
+        'hint: easysif overlay unpack tools/1 --prefix %s\n' % (module.overlay, quoted))
+
+    away = module.overlay.rename(tmp_path / 'away')  # another machine
+    module.run('pip', 'install', '--no-deps', '-r', lock, env=module.env())  # plain pip reads it
+    assert versions(module) == {'alpha': '1.0', 'beta': '1.5', 'gamma': '1'}
+    shutil.rmtree(module.overlay)
+    failed = easysif('rebuild', '--from', lock, check=False)
+    assert failed.status == 1 and failed.stdout == ''
+    assert failed.stderr.startswith('error: tools/1: delta==1 could not be had: ERROR: Could not find a version that '
+                                    'satisfies the requirement delta==1')
+    assert failed.stderr.endswith('hint: nothing was changed; for the others alone: '
+                                  'easysif overlay rebuild tools/1 --partial --prefix %s\n' % quoted)
+    assert versions(module) == {} and not (module.overlay / 'overlay.json').exists()
+    part = easysif('rebuild', '--from', lock, '--partial', check=False)
+    assert part.status == 1 and part.stderr.count('could not be had') == 1
+    assert record(module)[1] == dict(exact, gamma=('1', gamma))
+    assert versions(module) == {'alpha': '1.0', 'beta': '1.5', 'gamma': '1'}
+    assert {path.name for path in (module.overlay / 'user-software').iterdir()} == {'venv'}
+    sif = toys.sha256(module.sif)
+    assert (module.overlay / 'made-for').read_text() == 'python 3.11\nimage sha256:%s\n' % sif
+    assert away.is_dir()
+
+
+def test_after_loss_the_same_is_made_anew_and_what_was_there_is_kept(module, easysif, index):
+    easysif('install', 'alpha==1.0')
+    venv = module.overlay / 'user-software' / 'venv' / 'tools'
+    (module.overlay / 'user-software' / 'mine').write_text('precious')
+    shutil.rmtree(venv)
+    before = toys.snapshot(module.overlay)
+    would = easysif('rebuild', '--dry-run').stdout
+    assert would == ('would make the virtual environment anew, with what %s has:\n  alpha 1.0\n  beta 1.5\n'
+                     % (module.overlay / 'overlay.json'))
+    assert toys.snapshot(module.overlay) == before
+    assert 'the old one is kept' not in easysif('rebuild').stdout
+    assert [path.name for path in venv.parent.iterdir()] == ['tools']
+    assert versions(module) == {'alpha': '1.0', 'beta': '1.5'}
+    (venv / 'bin' / 'mine').write_text('of the old one')
+    alpha = index.directory / 'alpha-1.0-py3-none-any.whl'
+    genuine = alpha.read_bytes()
+    index.add('alpha', '1.0', requires=['beta', 'gamma'])  # the same name, another file
+    index.remove('beta', '1.5')
+    built = index.directory / 'beta-1.5-1-py3-none-any.whl'  # the same version, another name
+    standins.package(index.directory, 'beta', '1.5', command='beta').rename(built)
+    index.list('beta')
+    forged = easysif('rebuild', check=False)
+    assert forged.status == 1 and ('alpha==1.0 could not be had: the file is another one than it was: alpha-1.0-py3'
+                                   in forged.stderr)
+    assert (venv / 'bin' / 'mine').exists()
+    alpha.write_bytes(genuine)
+    index.list('alpha')
+    told = easysif('rebuild').stdout
+    assert 'another file than it was: beta==1.5 (%s)\n' % built.name in told
+    assert told.endswith('the old one is kept as %s.before-rebuild\n' % venv)
+    assert (venv.parent / 'tools.before-rebuild' / 'bin' / 'mine').exists() and not (venv / 'bin' / 'mine').exists()
+    assert (module.overlay / 'user-software' / 'mine').read_text() == 'precious'
+    assert easysif('rebuild').stdout.endswith('%s.before-rebuild-2\n' % venv)
+    assert versions(module) == {'alpha': '1.0', 'beta': '1.5'}
+
+
+def test_what_the_image_brings_is_protected(module, easysif):
+    quoted = shlex.quote(str(module.prefix))
+    told = module.run('pip', 'install', 'tqdm==9.0', env=module.env(), check=False)
+    assert told.status == 1 and 'error: pip: tqdm is of the image, and protected' in told.stderr
+    assert told.stderr.endswith(HINT + 'pip install tqdm==9.0\n')
+    told = easysif('install', 'tqdm>5', check=False)
+    assert told.status == 1 and '\n  the image has  tqdm==4.66.1\n' in told.stderr
+    assert told.stderr.endswith(HINT + "easysif overlay install tools/1 'tqdm>5' --prefix %s\n" % quoted)
+    easysif('install', 'wants')
+    assert versions(module) == {'wants': '1'}
+    assert module.run('pip', 'install', '--force-reinstall', 'wants', env=module.env(), check=False).status == 1
+    for hint in ('', '/dev/null'):
+        module.run('pip', 'install', 'tqdm==9.0', env=module.env(PIP_CONSTRAINT=hint))
+        assert versions(module)['tqdm'] == '9.0'
+        module.run('pip', 'uninstall', '--yes', 'tqdm', env=module.env())
+    loaded = module.shell('pip install tqdm==9.0 || PIP_CONSTRAINT= pip install tqdm==9.0', env=module.env())
+    assert HINT in loaded.stderr and versions(module)['tqdm'] == '9.0'
+    easysif('rebuild')
+    assert versions(module) == {'wants': '1', 'tqdm': '9.0'}  # it was asked for
+
+
+@pytest.fixture(scope='session')
+def uv(tmp_path_factory):
+    """A static uv, from the package index (Path)."""
+    directory = tmp_path_factory.mktemp('uv')
+    subprocess.run([sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:',
+                    '--platform=musllinux_1_1_x86_64', '--dest', directory, 'uv'], check=True)
+    wheel, = directory.glob('uv-*.whl')
+    shutil.unpack_archive(wheel, directory / 'content', 'zip')
+    program, = (directory / 'content').glob('uv-*.data/scripts/uv')
+    program.chmod(0o755)
+    return program
+
+
+def test_uv_of_the_host_installs_what_pip_chose(module, easysif, index, uv):
+    without = easysif('install', '--with', 'uv', 'alpha', check=False)
+    assert without.status == 1 and without.stderr.startswith(
+        'error: tools/1: there is no uv in the image, nor one on this host that could run in it\nhint: ')
+    path = '%s:%s' % (uv.parent, module.env()['PATH'])
+    done = easysif('install', '--with', 'uv', 'alpha<2', 'wants', PATH=path)
+    assert done.stdout == 'installed  alpha 1.0\ninstalled  beta 1.5\ninstalled  wants 1\n'
+    assert record(module)[1]['alpha'] == ('1.0', index.hashes['alpha'])
+    cache = module.overlay / 'user-software' / '.cache' / 'uv'
+    assert (cache / 'CACHEDIR.TAG').exists() and list(cache.glob('archive-v*'))
+    installer, = (module.overlay / 'user-software' / 'venv').glob('tools/lib/*/site-packages/alpha-*/INSTALLER')
+    assert installer.read_text() == 'uv'
+    inside = 'uv pip install %s --index-url ' + index.url
+    refused = module.run('start-shell', '-c', 'PATH=%s:$PATH; %s' % (uv.parent, inside % 'tqdm'),
+                         env=module.env(SINGULARITY_BINDPATH=uv.parent), check=False)
+    assert refused.status == 1 and 'tqdm==4.66.1+brought.by.the.image' in refused.stderr
+    module.run('start-shell', '-c', 'PATH=%s:$PATH; %s' % (uv.parent, inside % 'gamma'),
+               env=module.env(SINGULARITY_BINDPATH=uv.parent))
+    assert versions(module) == {'alpha': '1.0', 'beta': '1.5', 'wants': '1', 'gamma': '1'}

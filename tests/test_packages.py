@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Lists of packages: what is asked for, what pip reports, lock files, and why an installer failed."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from easysif.errors import EasySIFError
+from easysif.packages import asked, installers, pins, target
+from easysif.packages.pins import Pin
+from easysif.run import Result
+
+HASH, OTHER = 'a' * 64, 'b' * 64
+
+
+def message(action, *args):
+    """Return what an error says (str)."""
+    with pytest.raises(EasySIFError) as raised:
+        action(*args)
+    return str(raised.value)
+
+
+# --- what is asked for --------------------------------------------------------------------------------------------
+
+
+def test_requirements_files_are_read_with_those_that_they_name(tmp_path):
+    (tmp_path / 'more').mkdir()
+    (tmp_path / 'a.txt').write_text('\ufeffflax >=0.8  # the one\n\n# comment\n-r more/b.txt\n--pre\n'
+                                    'exact==1 \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n')
+    (tmp_path / 'more' / 'b.txt').write_text("--constraint='my c.txt'\nhttps://example.org/x-1.whl#sha256=1\n-e ./mine")
+    lines = asked.read(str(tmp_path / 'a.txt'))
+    assert [' '.join(line.split()) for line in lines] == [
+        'flax >=0.8', "--constraint '%s'" % (tmp_path / 'more' / 'my c.txt'), 'https://example.org/x-1.whl#sha256=1',
+        '-e ./mine', '--pre', 'exact==1 --hash=sha256:1 --hash=sha256:2']
+    assert asked.requirements(lines) == ['flax >=0.8', 'https://example.org/x-1.whl#sha256=1', '-e ./mine', 'exact==1']
+
+
+def test_a_requirements_file_that_cannot_be_read_is_told(tmp_path):
+    path = tmp_path / 'r.txt'
+    assert message(asked.read, str(path)) == (
+        '%s: cannot be read (No such file or directory)\nhint: ls -l %s' % (path, path))
+    path.write_text('-r r.txt\n')
+    assert message(asked.read, str(path)).endswith(
+        'names a file that is not read\n  line  -r r.txt\nhint: copy what it says into %s' % path)
+    path.write_text('-r https://example.org/r.txt\n')
+    assert 'names a file that is not read' in message(asked.read, str(path))
+
+
+def test_a_new_request_takes_the_place_of_one_for_the_same_package():
+    assert asked.merged(['Flax>=0.8', 'b[x]', 'https://e/x.whl'], ['flax[all]==1', 'b @ https://e', 'c', 'c']) == [
+        'https://e/x.whl', 'flax[all]==1', 'b @ https://e', 'c']
+
+
+# --- reports and records ------------------------------------------------------------------------------------------
+
+
+def test_what_pip_reports_is_understood_from_its_first_form_on():
+    def item(name, url, **info):
+        direct = info.pop('direct', False)
+        return {'metadata': {'name': name, 'version': '1'}, 'download_info': dict(info, url=url), 'is_direct': direct}
+    report = json.dumps({'version': '1', 'install': [
+        item('a', 'https://e/a.whl', archive_info={'hashes': {'sha256': HASH}}),
+        item('b', 'https://e/b.whl', archive_info={'hash': 'sha256=' + OTHER}),
+        item('c', 'file:///c', dir_info={}, direct=True),
+        item('d', 'https://e/d', vcs_info={'vcs': 'git', 'commit_id': 'f00'}, direct=True)]})
+    assert pins.of_report(report) == [
+        Pin('a', '1', 'https://e/a.whl', HASH), Pin('b', '1', 'https://e/b.whl', OTHER),
+        Pin('c', '1', 'file:///c', None, True), Pin('d', '1', 'git+https://e/d@f00', None, True)]
+    assert pins.of_report('no report') is None and pins.of_report('{"install": [{}]}') is None
+
+
+def test_what_was_recorded_is_read_again_and_nonsense_is_left_out():
+    known = [Pin('a', '1', 'https://e/a.whl', HASH), Pin('d', '1', 'git+https://e/d@f00', None, True)]
+    assert pins.of_record([pin.recorded() for pin in known]) == known
+    assert pins.of_record([{'name': 'a'}, 3, {'name': 'b', 'version': '2', 'url': 3}]) == [Pin('b', '2')]
+    assert pins.of_record('x') == []
+
+
+def test_hashes_are_those_of_the_same_version_only():
+    there = [Pin('A', '1'), Pin('b', '2'), Pin('c', '3', 'file:///c', None, True)]
+    others = [Pin('a', '1', 'v', OTHER), Pin('b', '1', 'w', HASH), Pin('c', '3', 'x', HASH)]
+    assert target.known(there, [Pin('a', '1', 'u', HASH)], others) == [
+        Pin('a', '1', 'u', HASH), Pin('b', '2'), Pin('c', '3', 'file:///c', None, True)]
+
+
+# --- lock files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_file_is_read_as_it_was_written(tmp_path):
+    known = [Pin('a', '1', None, HASH), Pin('B', '2+cu12', None, OTHER), Pin('c', '3'),
+             Pin('d', None, 'https://e/d.whl', HASH, True)]
+    text = pins.lock_file(known, {'module': 'toy/1', 'image': 'docker://x\nevil==1', 'python': '3.11.2'})
+    path = tmp_path / 'toy.lock'
+    path.write_text(text)
+    assert text == pins.HEAD + """\
+# module: toy/1
+# image: docker://x evil==1
+# python: 3.11.2
+a==1 \\
+    --hash=sha256:%s
+B==2+cu12 \\
+    --hash=sha256:%s
+# without hash: c==3
+d @ https://e/d.whl \\
+    --hash=sha256:%s
+""" % (HASH, OTHER, HASH)
+    assert pins.read_lock_file(str(path)) == known
+
+
+def test_lock_files_of_others_and_overlay_json_are_read_as_well(tmp_path):
+    path = tmp_path / 'lock'
+    path.write_text('--index-url https://e\na[x]==1 ; python_version > "3" \\\n --hash=sha256:%s \\\n --hash=sha256:%s'
+                    '  # via b\n    # via c\n' % (HASH, OTHER))
+    pin, = pins.read_lock_file(str(path))
+    assert pin == Pin('a', '1', None, HASH, False, (OTHER,))
+    assert pin.line == 'a==1 --hash=sha256:%s --hash=sha256:%s' % (HASH, OTHER)
+    path.write_text(json.dumps({'schema': 1, 'packages': {'resolved': [pin.recorded()]}}))
+    assert pins.read_lock_file(str(path)) == [Pin('a', '1', None, HASH)]
+
+
+def test_what_is_no_lock_file_is_told(tmp_path):
+    path = tmp_path / 'lock'
+    hint = 'hint: easysif overlay export --output FILE writes '
+    assert message(pins.read_lock_file, str(path)) == (
+        '%s: cannot be read (No such file or directory)\n%sone' % (path, hint))
+    path.write_text('{"schema": 1}')
+    assert message(pins.read_lock_file, str(path)) == (
+        '%s: is no overlay.json that lists packages\n%sa lock file' % (path, hint))
+    path.write_text('a==1\n\nb>=2\n')
+    assert message(pins.read_lock_file, str(path)) == (
+        '%s:3: names no version of a package\n  line      b>=2\n  expected  NAME==VERSION --hash=sha256:…\n'
+        'hint: easysif overlay install -r %s, which lets pip choose the versions' % (path, path))
+
+
+# --- installers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_needs_nothing_is_told_from_one_that_does(tmp_path):
+    assert installers.is_static(shutil.which('busybox')) and not installers.is_static(sys.executable)
+    (tmp_path / 'script').write_text('#!/bin/sh\n')
+    assert not installers.is_static(str(tmp_path / 'script'))
+
+
+class Toy:
+    """A module as far as messages need one."""
+
+    name = 'toy/1'
+
+    @staticmethod
+    def typed(command, *words):
+        """Return what to type."""
+        return ' '.join(['easysif overlay', command, 'toy/1', *words])
+
+
+def failed(stderr, *names, status=1):
+    return str(installers.failed(Toy, Result(('pip',), status, '', stderr), 'pip', list(names)))
+
+
+def test_why_pip_failed_is_told_in_its_own_words():
+    assert failed('warning: x\nERROR: No matching distribution found for b==2.10\n', 'a', 'b==2.10', 'b-c') == (
+        'toy/1: pip could not install b==2.10\n  pip  ERROR: No matching distribution found for b==2.10\n'
+        'hint: module load toy/1, then see all that it says: pip install b==2.10')
+    assert failed('', 'a', status=-9) == (
+        'toy/1: pip could not install the packages\n  pip        exit code -9\n  command    pip\n'
+        '  exit code  killed by SIGKILL\nhint: module load toy/1, then see all that it says: pip install a')
+    assert 'uv could not' not in failed('error: No solution\n  cause: Because\n', 'a')
+    assert installers.reason(Result((), 1, '', 'error: No solution\n  cause: Because x\n')) == (
+        'error: No solution cause: Because x')
+
+
+def test_what_the_image_brings_is_told_with_what_to_type():
+    assert failed('ERROR: Cannot install jax==0.5 because\n'
+                  'error: pip: jax is of the image, and protected: x\n  the image brings  jax==0.4\n  more  y\n'
+                  'hint: pip install\n', 'jax==0.5') == (
+        'toy/1: pip could not install jax==0.5\n  pip            ERROR: Cannot install jax==0.5 because\n'
+        '  because        jax is of the image, and protected: x\n  the image has  jax==0.4\n'
+        'hint: to have another one nevertheless: PIP_CONSTRAINT=/dev/null easysif overlay install toy/1 jax==0.5')
+
+
+def test_a_module_without_pip_is_told():
+    assert message(installers.Pip, Toy, None) == (
+        'toy/1: has no pip\n'
+        'hint: easysif overlay install toy/1 --with uv PACKAGE, where there is a uv; or add pip to the image')

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pip and uv inside the image of a module: what they are told, what they report, why they failed."""
+
+import os
+import re
+import shlex
+import shutil
+import struct
+
+from easysif.errors import INPUT, TOOL, EasySIFError
+from easysif.packages.pins import of_report
+from easysif.run import failure
+
+REPORTS = (22, 2)  #: the first version of pip that reports what it resolved
+UV_INSIDE = '/easysif-uv'  #: where the host's uv is seen inside
+PIP_MAIN = '/runscripts/lib/pip_main.py'
+STDIN = '/dev/stdin'
+
+#: which options uv is given for what pip is configured to
+UV_OPTIONS = {'index-url': '--default-index', 'extra-index-url': '--index', 'find-links': '--find-links'}
+
+#: lets packages be chosen that the user already has or had, whatever the image brings
+NO_CONSTRAINT = {'PIP_CONSTRAINT': os.devnull, 'UV_CONSTRAINT': os.devnull}
+
+
+class Pip:
+    """pip of a module.
+
+    :param target: the module (Target)
+    :param version: the version of pip (str), None where there is none
+    :param options: for the index, such as ``--index-url=…`` (sequence of str)
+    :param instead: a directory that is to be the overlay (str)
+    :param protect: whether what the image brings is protected (bool)
+    """
+
+    def __init__(self, target, version, options=(), instead=None, protect=True):
+        if version is None:
+            raise EasySIFError(target.name, 'has no pip', hint='%s, where there is a uv; or add pip to the image'
+                               % target.typed('install', '--with uv PACKAGE'))
+        self.target, self.options, self.instead = target, tuple(options), instead
+        self.reports = tuple(int(number) for number in re.findall(r'\d+', version)[:2]) >= REPORTS
+        self.variables = {} if protect else NO_CONSTRAINT
+
+    def run(self, *argv, lines=None):
+        """Run pip and return what it left (run.Result).
+
+        :param argv: its arguments (str)
+        :param lines: requirements (list of str), which it reads from its standard input
+        """
+        command = [self.target.venv + '/bin/python', PIP_MAIN, *argv, *(['-r', STDIN] if lines is not None else [])]
+        return self.target.run(command, self.instead, stdin=None if lines is None else '\n'.join([*lines, '']),
+                               PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_NO_INPUT='1', **self.variables)
+
+    def install(self, lines, *argv):
+        """Install requirements; return what pip left (run.Result) and what it reports (list of Pin or None).
+
+        :param lines: requirements (list of str)
+        :param argv: more options (str)
+        """
+        told = ['--quiet', '--report', '-'] if self.reports else []
+        result = self.run('install', *told, *self.options, *argv, lines=lines)
+        return result, of_report(result.stdout) if told and not result.status else None
+
+    def index(self):
+        """Return for uv where pip looks for packages: options (list of str)."""
+        found = list(self.options)
+        for name, value in re.findall(r"^\S*?\.([a-z-]+)='(.*)'$", self.run('config', 'list').stdout, re.MULTILINE):
+            for word in value.split() if name in UV_OPTIONS else ():
+                if name != 'find-links' or '://' in word or os.path.isdir(word):  # uv fails where pip does not
+                    found.append('%s=%s' % (UV_OPTIONS[name], word))
+        return found
+
+
+class Uv:
+    """uv of the image, else of this host where that needs nothing else to run.
+
+    :param target: the module (Target)
+    :param options: for the index (sequence of str)
+    :param instead: a directory that is to be the overlay (str)
+    :raises EasySIFError: there is none
+    """
+
+    def __init__(self, target, options=(), instead=None):
+        self.target, self.options, self.instead = target, tuple(options), instead
+        there = target.run(['sh', '-c', 'command -v uv']).stdout.strip()
+        own = None if there else shutil.which('uv')
+        if not there and not (own and is_static(own)):
+            facts = [('on this host', '%s, which needs libraries of this host' % own)] if own else []
+            raise EasySIFError(target.name, 'there is no uv in the image, nor one on this host that could run in it',
+                               facts=facts, hint=target.typed('install', '--with pip …') + '; or get a static uv: '
+                               'pip download --platform musllinux_1_1_x86_64 --only-binary :all: uv')
+        self.command = there or UV_INSIDE
+        self.binds = ['%s:%s:ro' % (os.path.realpath(own), UV_INSIDE)] if own else []
+
+    def install(self, lines, *argv, **variables):
+        """Install requirements and return what uv left (run.Result).
+
+        :param lines: requirements (list of str)
+        :param argv: more options (str)
+        """
+        command = [self.command, 'pip', 'install', '--python', self.target.venv + '/bin/python', *self.options, *argv]
+        return self.target.run([*command, '-r', '-'], self.instead, self.binds, '\n'.join([*lines, '']), **variables)
+
+
+def is_static(path):
+    """Tell whether a program needs nothing but the kernel: an ELF file that names no interpreter (bool)."""
+    with open(path, 'rb') as handle:
+        head = handle.read(64)
+        if len(head) < 64 or head[:6] != b'\x7fELF\x02\x01':  # of 64 bits, little-endian
+            return False
+        offset, = struct.unpack_from('<Q', head, 32)
+        size, number = struct.unpack_from('<HH', head, 54)
+        handle.seek(offset)
+        table = handle.read(size * number)
+    return all(struct.unpack_from('<I', table, size * index)[0] != 3 for index in range(number))
+
+
+def reason(result):
+    """Return why an installer failed, in its own words (str)."""
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r'(ERROR|error):', line) and not line.startswith('error: pip: ')]
+    because = [line for line in lines if line.startswith('cause: ')]
+    return ' '.join([(errors or lines or ['exit code %d' % result.status])[0], *because[:1]])
+
+
+def failed(target, result, what, names, before=''):
+    """Return the error that tells of an installer that failed.
+
+    :param target: the module (Target)
+    :param result: what it left (run.Result)
+    :param what: the installer, as in ``pip`` (str)
+    :param names: what it was to install (list of str)
+    :param before: what is to be said before the hint (str)
+    """
+    text = result.stderr
+    facts, hint = [(what, reason(result))], None
+    protected = re.search(r'^error: pip: (.*)$', text, re.MULTILINE)
+    if protected:  # pip_main.py knows why
+        facts.append(('because', protected.group(1)))
+        brings = re.search(r'^  the image brings  (.*)$', text, re.MULTILINE)
+        facts += [('the image has', brings.group(1))] if brings else []
+        hint = 'to have another one nevertheless: PIP_CONSTRAINT=%s %s' % (
+            os.devnull, target.typed('install', shlex.join(names)))
+    culprits = [name for name in names if re.match('[A-Za-z0-9._-]+', name) and re.search(
+        r'(?<![A-Za-z0-9._-])%s(?![A-Za-z0-9_-])' % re.escape(re.match('[A-Za-z0-9._-]+', name).group()), facts[0][1],
+        re.IGNORECASE)]
+    no_reason = not result.stderr.strip()
+    return EasySIFError(target.name, '%s could not install %s' % (what, ', '.join(culprits) or 'the packages'),
+                        facts=facts + (list(failure(result).facts) if no_reason else []),
+                        hint=before + (hint or 'module load %s, then see all that it says: pip install %s'
+                                       % (target.name, shlex.join(culprits or names))),
+                        exit_code=INPUT if protected else TOOL)
