@@ -4,6 +4,7 @@
 import errno
 import os
 import shlex
+import shutil
 
 from easysif import files, squashfs
 from easysif.errors import EasySIFError
@@ -13,7 +14,8 @@ from easysif.overlay import recorded
 def damage(overlay, path):
     """Return what is wrong with a squashfs file of an overlay (str), None where nothing is known to be.
 
-    It is read once. A file of another length than any that was packed is somebody's own: nothing is recorded of it.
+    It is read once. A file of another length than any that was packed is somebody's own, of which nothing is recorded,
+    or its length is damaged.
 
     :param overlay: the overlay (Overlay)
     :param path: the file (str)
@@ -26,6 +28,11 @@ def damage(overlay, path):
     is_ours = any(one.get('used') == length for one in recorded.squashfs_records(overlay.root))
     if is_ours and not recorded.squashfs_record(overlay.root, path):
         return 'its content is not what was packed'
+    if not is_ours and shutil.which('unsquashfs'):
+        try:
+            squashfs.listing(path)
+        except EasySIFError as err:
+            return 'unsquashfs cannot read it (%s)' % dict(err.facts).get('last line', 'it does not say why')
     return None
 
 
