@@ -177,8 +177,7 @@ class ContainerImage(EasyBlock):
         """Besides the recipe's own commands, each wrapper must start inside the image."""
         if self.dry_run:
             return super().sanity_check_step(*args, **kwargs)
-        if self.easysif.installation is None:
-            self.easysif.resume()
+        self.easysif.resume()
         paths = {'files': [self.easysif.installation.sif_name, 'easysif/wrapper'], 'dirs': ['bin', 'runscripts']}
         self.easysif.check_start()
         super().sanity_check_step(*args, custom_paths=paths, **kwargs)
@@ -222,11 +221,11 @@ class ContainerImage(EasyBlock):
     def make_module_extra(self, *args, **kwargs):
         """What loading does to the environment is EasySIF's plan."""
         text = super().make_module_extra(*args, **kwargs)
-        if self.dry_run:
-            return text
-        if self.easysif.installation is None:
-            self.easysif.resume()
-        return text + '\n' + self.easysif.module_text()
+        return text if self.dry_run else text + '\n' + self.easysif.module_text()
+
+    def make_extension_list(self, *args, **kwargs):
+        """What `module spider` finds besides: packages of the layer, and what the recipe provides."""
+        return super().make_extension_list(*args, **kwargs) + ([] if self.dry_run else self.easysif.extensions())
 
     def make_module_step(self, fake=False):
         """The module file is written when the installation takes its place; a module for developers has no use."""

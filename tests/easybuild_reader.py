@@ -18,7 +18,8 @@ from easybuild.tools.build_log import EasyBuildError  # noqa: E402
 from easybuild.tools.options import set_up_configuration  # noqa: E402
 
 KEYS = ('name', 'version', 'versionsuffix', 'homepage', 'description', 'image', 'digest', 'needs', 'python_env',
-        'conda_env', 'commands', 'container_env', 'binds', 'sanity_check_commands', 'modextravars', 'usage')
+        'conda_env', 'commands', 'python_packages', 'container_env', 'binds', 'sanity_check_commands', 'modextravars',
+        'usage')
 
 set_up_configuration(args=['--prefix=%s' % os.environ['TMPDIR'], '--modules-tool=Lmod', '--disable-cleanup-tmpdir'],
                      silent=True)

@@ -45,10 +45,10 @@ class Fake:
         module.parent.mkdir(parents=True, exist_ok=True)
         module.write_text(render.lua(module_plan(self.inst), str(self.root), str(prefix)))
 
-    def site(self, **settings):
+    def site(self, refused=(), **settings):
         site = dataclasses.replace(default_site(), **dict({'ca_certificates': ''}, **settings))
-        site_files.apply(str(self.prefix), site)
-        site_files.write(str(self.root / 'easysif'), site)
+        site_files.apply(str(self.prefix), site, refused)
+        site_files.write(str(self.root / 'easysif'), site, refused)
 
     def binds(self, *more):
         return ','.join(['%s/runscripts:/runscripts' % self.root,

@@ -31,7 +31,7 @@ moduleclass = 'ai'
 """
 PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
-         'digest, needs, python_env, conda_env, commands, container_env, binds, provides, '
+         'digest, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides, '
          'sanity_check_commands, moduleclass')
 
 

@@ -6,6 +6,7 @@ Nothing is started in a container here; ``easysif/wrapper print-environment`` pr
 
 import dataclasses
 import os
+import shutil
 import struct
 
 import pytest
@@ -18,10 +19,10 @@ from easysif.site import Need, resolve
 from fakes import Fake, both, users
 
 
-def squashfs(path, size=200, used=200):
+def squashfs(path, size=200, used=200, compressor=6):
     """Write what begins like a squashfs file of ``used`` bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack('<4s36xQ', b'hsqs', used).ljust(size, b'\0')[:size])
+    path.write_bytes(struct.pack('<4s16xH18xQ', b'hsqs', compressor, used).ljust(size, b'\0')[:size])
 
 
 @pytest.fixture
@@ -117,6 +118,190 @@ def test_a_damaged_squashfs_is_never_bound_and_said(by, fake, size, used):
     damaged = '%s/user-software.squashfs' % fake.overlay
     assert 'jax/24.10: user-software.squashfs is damaged and not used\n  file  %s\n' % damaged in said
     assert 'hint: mv -- "%s" "%s.damaged"' % (damaged, damaged) in said
+
+
+@pytest.mark.parametrize('number, name', [(1, 'gzip'), (2, 'lzma'), (3, 'lzo'), (4, 'xz'), (5, 'lz4'), (6, 'zstd')])
+def test_a_squashfs_that_the_runtime_cannot_mount_is_never_bound_and_said(by, fake, number, name):
+    packed = fake.overlay / 'user-software.squashfs'
+    squashfs(packed, compressor=number)
+    (fake.overlay / 'user-software').mkdir()
+    fake.site(refused=('zstd', name, 'xz'))
+    env, said = by(fake)
+    assert both(env, '_BINDPATH') == fake.binds()
+    assert ('jax/24.10: user-software.squashfs cannot be mounted by the container runtime here and is not used\n'
+            '  file        %s\n  compressor  %s\n' % (packed, name)) in said
+    assert 'hint: unmake-squashfs && make-squashfs && module reload' in said
+    fake.site(refused=tuple({'gzip', 'lzo', 'xz', 'lz4', 'zstd'} - {name}))
+    env, said = by(fake)
+    assert str(packed) in both(env, '_BINDPATH') and said == ''
+
+
+@pytest.mark.parametrize('number', [0, 7, 0x606])
+def test_an_unknown_compressor_is_left_to_the_runtime(by, fake, number):
+    squashfs(fake.overlay / 'user-software.squashfs', compressor=number)
+    fake.site(refused=('gzip', 'lzma'))
+    env, said = by(fake)
+    assert 'user-software.squashfs' in both(env, '_BINDPATH') and said == ''
+
+
+IMAGE = 'sha256:' + 'a' * 64
+
+
+@pytest.fixture
+def made(prefix):
+    """An installation that knows its image and Python 3.12, and a function that says what its overlay was made for."""
+    fake = Fake(prefix, python_version='3.12', image=IMAGE)
+
+    def for_(python, image=IMAGE, packed=False):
+        fake.overlay.mkdir(parents=True, exist_ok=True)
+        (fake.overlay / 'made-for').write_text('python %s\nimage %s\n' % (python, image))
+        if packed:
+            squashfs(fake.overlay / 'user-software.squashfs')
+        else:
+            (fake.overlay / 'user-software' / 'venv' / 'jax').mkdir(parents=True, exist_ok=True)
+        return fake
+    return for_
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_an_overlay_for_another_python_is_not_put_on_the_path_and_said(by, made, packed):
+    fake = made('3.11', packed=packed)
+    env, said = by(fake)
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts' and both(env, 'ENV_VIRTUAL_ENV') is None
+    assert ('jax/24.10: your packages are for another Python and are not used\n  made for       Python 3.11\n'
+            '  the image has  Python 3.12\n  directory      %s\n' % fake.overlay) in said
+    assert 'hint: easysif overlay rebuild jax/24.10; or, to keep it as it is: rm -- "%s/made-for"\n' % (
+        fake.overlay) in said
+    assert 'with another image' not in said
+    (fake.overlay / 'made-for').unlink()
+    env, said = by(fake)
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax' and said == ''
+
+
+def test_an_overlay_for_another_image_is_used_and_said_at_load(made, tmp_path):
+    fake = made('3.12', 'sha256:' + 'b' * 64)
+    env, said = fake.by_module(tmp_path, {})
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax'
+    assert ('jax/24.10: your packages were made with another image\n  made with  sha256:%s\n  this one   %s\n'
+            '  directory  %s\nhint: easysif overlay rebuild jax/24.10; or, to keep it as it is: rm -- "%s/made-for"\n'
+            % ('b' * 64, IMAGE, fake.overlay, fake.overlay)) in said
+    env, said = fake.by_wrapper(tmp_path, {})
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax' and said == ''
+
+
+def test_what_an_overlay_without_packages_was_made_for_does_not_matter(by, made):
+    fake = made('3.11')
+    (fake.overlay / 'user-software' / 'venv' / 'jax').rmdir()
+    env, said = by(fake)
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax' and said == ''
+    made('3.12')
+    assert by(fake)[1] == ''
+
+
+def test_a_layer_lies_between_overlay_and_image(by, prefix):
+    fake = Fake(prefix, layer='jax', conda=Conda('/opt/conda', 'base', '/opt/conda'))
+    squashfs(fake.root / 'layer.squashfs')
+    env, said = by(fake)
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts:/user-software/venv/jax/bin:/layer/venv/jax/bin:/opt/conda/bin'
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax' and said == ''
+    assert both(env, '_BINDPATH') == fake.binds('%s/layer.squashfs:/layer:image-src=/,ro' % fake.root)
+
+
+def test_a_layer_without_overlay_has_the_virtual_environment(by, prefix):
+    fake = Fake(prefix, python_env=None, layer='jax', commands={})
+    squashfs(fake.root / 'layer.squashfs')
+    env, said = by(fake)
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts:/layer/venv/jax/bin' and said == ''
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/layer/venv/jax' and env['WITH_VENV'] == '. /runscripts/init-venv'
+
+
+def test_a_layer_serves_where_the_overlay_is_for_another_python(by, prefix):
+    fake = Fake(prefix, layer='jax', python_version='3.12')
+    squashfs(fake.root / 'layer.squashfs')
+    (fake.overlay / 'user-software' / 'venv' / 'jax').mkdir(parents=True)
+    (fake.overlay / 'made-for').write_text('python 3.9\n')
+    env, _ = by(fake)
+    assert both(env, 'ENV_PREPEND_PATH') == '/runscripts:/layer/venv/jax/bin'
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/layer/venv/jax'
+
+
+def test_a_layer_that_is_gone_or_damaged_is_an_error(by, prefix):
+    fake = Fake(prefix, layer='jax')
+    file = fake.root / 'layer.squashfs'
+    for change in (lambda: None, lambda: squashfs(file, size=199)):
+        change()
+        env, said = by(fake)
+        said = ' '.join(said.split())  # Lmod folds errors
+        assert 'jax/24.10: its layer of Python packages is gone or damaged file %s hint: ' % file in said
+        assert 'hint: module unload jax/24.10; eb --rebuild jax-24.10.eb' in said and 'SIF' not in env
+
+
+@pytest.fixture
+def theirs(fake, tmp_path):
+    """An installation of others, whose overlay in the prefix has a directory; ours is at ``mine``."""
+    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    (fake.overlay / 'user-software').mkdir(parents=True)
+    fake.mine = tmp_path / 'mine' / 'jax' / '24.10'
+    return fake
+
+
+def beneath(env, fake):
+    """Return the binds that lie beneath one's own overlay (list of str)."""
+    return [entry for entry in both(env, '_BINDPATH').replace(',ro', ';ro').split(',') if ':/shared-software' in entry]
+
+
+def test_the_overlay_of_those_who_installed_it_lies_beneath_ones_own(by, theirs, tmp_path):
+    env, said = by(theirs, EASYSIF_OVERLAYS=tmp_path / 'mine')
+    assert beneath(env, theirs) == ['%s/user-software:/shared-software:ro' % theirs.overlay] and said == ''
+    assert both(env, 'ENV_PREPEND_PATH') == (
+        '/runscripts:/user-software/venv/jax/bin:/shared-software/venv/jax/bin')
+    squashfs(theirs.overlay / 'user-software.squashfs')
+    env, _ = by(theirs, EASYSIF_OVERLAYS=tmp_path / 'mine')
+    assert beneath(env, theirs) == ['%s/user-software.squashfs:/shared-software:image-src=/;ro' % theirs.overlay]
+    squashfs(theirs.overlay / 'user-software.squashfs', size=199)
+    assert beneath(by(theirs, EASYSIF_OVERLAYS=tmp_path / 'mine')[0], theirs) == [
+        '%s/user-software:/shared-software:ro' % theirs.overlay]
+
+
+def test_what_cannot_be_read_or_is_for_another_python_does_not_lie_beneath(by, theirs, tmp_path):
+    mine = {'EASYSIF_OVERLAYS': tmp_path / 'mine'}
+    (theirs.overlay / 'user-software').chmod(0)
+    env, said = by(theirs, **mine)
+    (theirs.overlay / 'user-software').chmod(0o755)
+    assert said == '' and (os.geteuid() == 0 or beneath(env, theirs) == [])
+    other = Fake(theirs.prefix, module='other/1', variable='OTHER', python_version='3.12')
+    (theirs.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    (other.overlay / 'user-software').mkdir(parents=True)
+    for python, found in (('3.11', 0), ('3.12', 1)):
+        (other.overlay / 'made-for').write_text('python %s\n' % python)
+        env, said = by(other, **mine)
+        assert len(beneath(env, other)) == found and said == ''
+    shutil.rmtree(theirs.overlay)
+    assert beneath(by(theirs, **mine)[0], theirs) == []
+
+
+def test_ones_own_overlay_in_the_prefix_has_nothing_beneath(by, fake):
+    (fake.overlay / 'user-software').mkdir(parents=True)
+    assert both(by(fake)[0], '_BINDPATH') == fake.binds()
+
+
+def test_an_overlay_below_the_home_is_told_of_when_it_is_made_and_never_again(by, theirs, tmp_path):
+    own = tmp_path / 'home' / '.local' / 'share' / 'easysif' / 'overlays' / 'jax' / '24.10'
+    _, said = by(theirs)
+    assert said.lstrip('\n') == (
+        'note: jax/24.10: the packages that you add go into your home directory, and count against its quota\n'
+        '  directory  %s\n'
+        'hint: to have them elsewhere: export EASYSIF_OVERLAYS=/<a directory> && module reload\n' % own)
+    assert by(theirs)[1] == ''
+    assert by(theirs, EASYSIF_OVERLAYS=tmp_path / 'mine')[1] == ''
+    theirs.site(overlays='%s/of the site' % tmp_path)
+    assert by(theirs)[1] == ''
+
+
+def test_where_no_overlay_can_be_made_below_the_home_nothing_is_told(by, theirs, tmp_path):
+    (tmp_path / 'home').mkdir(exist_ok=True)
+    (tmp_path / 'home' / '.local').write_text('in the way')
+    assert by(theirs)[1] == ''
 
 
 def test_neither_directory_nor_squashfs_makes_an_empty_directory(by, fake):

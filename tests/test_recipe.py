@@ -65,6 +65,7 @@ def test_a_recipe_becomes_what_it_says(write):
 container_env = {'XLA_FLAGS': '--v=%(version_major)s'}
 binds = ['/opt/data', '/a b/é.squashfs:/c:image-src=/,ro']
 provides = ['jax/%(version)s', 'jaxlib']
+python_packages = ['flax[all]>=0.8,<%(version_major)s', 'x @ https://h/x.whl']
 conda_env = '%(namelower)s'
 digest = 'sha256:DIGEST'
 """.replace('DIGEST', '0' * 64))
@@ -73,7 +74,7 @@ digest = 'sha256:DIGEST'
         name='jax', version='24.10', versionsuffix='-singularity', where='jax-24.10-singularity.eb', path=path,
         image='docker://nvcr.io/nvidia/jax:24.10-maxtext-py3', digest='sha256:' + '0' * 64, needs=('nvidia-gpu',),
         python_env='jax', conda_env='jax', commands={'python': ('python',), 'pip': ('pip',)},
-        provides={'jax': '24.10', 'jaxlib': None},
+        provides={'jax': '24.10', 'jaxlib': None}, python_packages=('flax[all]>=0.8,<24', 'x @ https://h/x.whl'),
         container_env={'XLA_FLAGS': '--v=24'}, binds=('/opt/data', '/a b/é.squashfs:/c:image-src=/,ro'),
         description='Composable transformations of NumPy programs', homepage='https://docs.jax.dev',
         sanity_check_commands=('python -c "import jax"',))
@@ -218,9 +219,13 @@ WHERE = 'jax-24.10-singularity.eb'
     ({"['nvidia-gpu']": "['amd-gpu', 'amd-gpu']"},
      ":13: needs names 'amd-gpu' twice\nhint: write needs = ['nvidia-gpu']"),
     ({"needs =": "need ="}, ":13: unknown key 'need'\nhint: did you mean 'needs'?"),
-    ({"needs =": "python_packages ="},
-     ":13: unknown key 'python_packages'\n"
-     "  ours  image, digest, needs, python_env, conda_env, commands, container_env, binds, provides"),
+    ({"needs =": "xyzzy ="},
+     ":13: unknown key 'xyzzy'\n"
+     "  ours  image, digest, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides"),
+    ({"needs = ['nvidia-gpu']": "python_packages = ['--index-url=http://x', 'flax 0.8']"},
+     ":13: python_packages[0] must be a requirement of pip, name==version, not the text '--index-url=http://x'\n"
+     "error: jax-24.10-singularity.eb:13: python_packages[1] must be a requirement of pip, name==version, not the text "
+     "'flax 0.8'"),
     ({"needs = ['nvidia-gpu']": "provides = ['jax 1']"},
      ":13: provides[0] must be name or name/version of a Python package, not the text 'jax 1'"),
     ({"'24.10'": "24.10"},

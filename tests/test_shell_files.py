@@ -105,9 +105,14 @@ def test_activation_evaluates_no_path(tmp_path, shell, conda):
     """The files that are to be sourced, in shells with and without -eu, where conda has no shell code of its own."""
     scripts = tmp_path / 'runscripts'
     shutil.copytree(HELPERS / 'runscripts', scripts)
-    for path in scripts.glob('init-*'):
-        path.write_text(path.read_text().replace('/runscripts/', '%s/' % scripts))
-    values = {'conda_prefix': conda, 'conda_root': '/nowhere', 'venv': '/user-software/venv/x'}
+    for path in (*scripts.glob('init-*'), scripts / 'lib' / 'venvs'):
+        text = path.read_text().replace('/runscripts/', '%s/' % scripts)
+        path.write_text(text.replace('/user-software /shared-software /layer', '"$0"/u "$0"/s "$0"/l'))
+    for place in 'ul':
+        (scripts / place / 'venv' / 'x' / 'lib' / 'python3.12').mkdir(parents=True)
+        (scripts / place / 'venv' / 'x' / 'bin').mkdir()
+    (scripts / 's' / 'venv' / 'x' / 'lib' / 'python3.11').mkdir(parents=True)
+    values = {'conda_prefix': conda, 'conda_root': '/nowhere', 'venv': 'x', 'python': '3.12'}
     (scripts / 'lib' / 'settings').write_text(''.join('easysif_%s=%s\n' % (name, shell_quote(value))
                                                       for name, value in values.items()))
     code = ('. "$0/init-conda-venv"; . "$0/init-conda-venv"; printf "%s|" "$PATH" "$CONDA_PREFIX" "$VIRTUAL_ENV"; '
@@ -115,8 +120,8 @@ def test_activation_evaluates_no_path(tmp_path, shell, conda):
     for options in ([], ['-eu']):
         out = harness.run([*shell, *options, '-c', code, scripts], env={'PATH': '/usr/bin:/bin', 'LANG': 'C.UTF-8'})
         path, prefix, venv, left = out.stdout.split('|')
-        assert out.stderr == '' and prefix == conda and venv == '/user-software/venv/x' and left.strip() == '0'
-        assert path.startswith('/user-software/venv/x/bin:%s/bin:' % conda)
+        assert out.stderr == '' and prefix == conda and venv == '%s/u/venv/x' % scripts and left.strip() == '0'
+        assert path.startswith('{0}/u/venv/x/bin:{0}/l/venv/x/bin:{1}/bin:'.format(scripts, conda))
 
 
 def test_settings_are_quoted(tmp_path):

@@ -20,38 +20,91 @@ if mode() ~= "spider" then
     end
 
     -- the user's directory for this module: the prefix's own, or one's own where others installed
-    local overlays = ""
+    local chosen = ""
     if mine(prefix .. "/easysif/prefix.json") then
-        overlays = prefix .. "/overlays"
+        chosen = prefix .. "/overlays"
     elseif filled(env("EASYSIF_OVERLAYS")) then
-        overlays = env("EASYSIF_OVERLAYS")
+        chosen = env("EASYSIF_OVERLAYS")
     elseif filled(setting("overlays")) then
-        overlays = setting("overlays")
-    elseif filled(env("HOME")) then
-        overlays = env("HOME") .. "/.local/share/easysif/overlays"
+        chosen = setting("overlays")
+    end
+    local in_home = ""
+    if (not filled(chosen) and filled(env("HOME"))) then
+        in_home = env("HOME") .. "/.local/share/easysif/overlays"
+    end
+    local overlays = chosen
+    if filled(in_home) then
+        overlays = in_home
     end
     local containerroot = ""
     if (is_absolute(overlays) and bindable(overlays)) then
         containerroot = overlays .. "/PyTorch/2.7"
     end
 
-    -- the overlay: the squashfs if it is whole, else the directory
+    -- the overlay: the squashfs if it is whole and can be mounted, else the directory
     if not filled(containerroot) then
         warn("PyTorch/2.7: there is no place for an overlay, packages cannot be added", "  path  " .. overlays, "hint: export EASYSIF_OVERLAYS=/<a directory>")
     end
-    if (exists(containerroot .. "/user-software.squashfs") and not valid_squashfs(containerroot .. "/user-software.squashfs")) then
+    local state = look_at_squashfs(containerroot .. "/user-software.squashfs")
+    if is_same(state, "damaged") then
         warn("PyTorch/2.7: user-software.squashfs is damaged and not used", "  file  " .. containerroot .. "/user-software.squashfs", "hint: mv -- \"" .. containerroot .. "/user-software.squashfs\" \"" .. containerroot .. "/user-software.squashfs.damaged\"")
     end
+    if (filled(state) and not is_same(state, "whole") and not is_same(state, "damaged")) then
+        warn("PyTorch/2.7: user-software.squashfs cannot be mounted by the container runtime here and is not used", "  file        " .. containerroot .. "/user-software.squashfs", "  compressor  " .. state, "hint: unmake-squashfs && make-squashfs && module reload")
+    end
     local packed = ""
-    if valid_squashfs(containerroot .. "/user-software.squashfs") then
+    if is_same(state, "whole") then
         packed = containerroot .. "/user-software.squashfs"
+    end
+    local first_use = ""
+    if (filled(in_home) and filled(containerroot) and not exists(containerroot)) then
+        first_use = "yes"
     end
     if (filled(containerroot) and not exists(containerroot .. "/user-software.squashfs")) then
         make_directory(containerroot .. "/user-software")
     end
+    if (filled(first_use) and is_directory(containerroot)) then
+        tell("PyTorch/2.7: the packages that you add go into your home directory, and count against its quota", "  directory  " .. containerroot, "hint: to have them elsewhere: export EASYSIF_OVERLAYS=/<a directory> && module reload")
+    end
     local user_software = ""
     if filled(containerroot) then
         user_software = containerroot .. "/user-software"
+    end
+
+    -- what the overlay was made for
+    local made_for = read_word(containerroot .. "/made-for", "python")
+    local made_with = read_word(containerroot .. "/made-for", "image")
+    local has_venv = ""
+    if filled(packed) then
+        has_venv = "yes"
+    elseif exists(containerroot .. "/user-software/venv/x") then
+        has_venv = "yes"
+    end
+    local other_python = ""
+    if (filled(has_venv) and filled(made_for) and filled("3.12") and not is_same(made_for, "3.12")) then
+        other_python = made_for
+    end
+    if filled(other_python) then
+        warn("PyTorch/2.7: your packages are for another Python and are not used", "  made for       Python " .. made_for, "  the image has  Python 3.12", "  directory      " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")
+    end
+    if (is_loading() and not filled(other_python) and (filled(has_venv) and filled(made_with) and filled("sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa") and not is_same(made_with, "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))) then
+        warn("PyTorch/2.7: your packages were made with another image", "  made with  " .. made_with, "  this one   sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "  directory  " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")
+    end
+
+    -- beneath it, for reading: the overlay of those who installed the module, where it is another one
+    local shared = ""
+    if not is_same(overlays, prefix .. "/overlays") then
+        shared = prefix .. "/overlays/PyTorch/2.7"
+    end
+    local shared_state = look_at_squashfs(shared .. "/user-software.squashfs")
+    local shared_for = read_word(shared .. "/made-for", "python")
+    local shared_packed = ""
+    if ((filled(shared) and not (filled(shared_for) and not is_same(shared_for, "3.12"))) and is_same(shared_state, "whole") and readable(shared .. "/user-software.squashfs")) then
+        shared_packed = shared .. "/user-software.squashfs"
+    end
+    local shared_directory = ""
+    if ((filled(shared) and not (filled(shared_for) and not is_same(shared_for, "3.12"))) and not filled(shared_packed) and is_directory(shared .. "/user-software") and readable(shared .. "/user-software")) then
+        shared_directory = shared .. "/user-software"
     end
 
     -- binds: runscripts and overlay, what the recipe, its needs and the site bind; only what this node has
@@ -62,6 +115,17 @@ if mode() ~= "spider" then
     if (not filled(packed) and is_directory(user_software)) then
         bind(user_software, "/user-software", "")
     end
+    if filled(shared_packed) then
+        bind(shared_packed, "/shared-software", "image-src=/,ro")
+    end
+    if filled(shared_directory) then
+        bind(shared_directory, "/shared-software", "ro")
+    end
+    local layer = look_at_squashfs(root .. "/layer.squashfs")
+    if not is_same(layer, "whole") then
+        fail("PyTorch/2.7: its layer of Python packages is gone or damaged", "  file  " .. root .. "/layer.squashfs", "hint: module unload PyTorch/2.7; eb --rebuild PyTorch-2.7.eb")
+    end
+    bind(root .. "/layer.squashfs", "/layer", "image-src=/,ro")
     bind("/data", "/mnt", "ro")
     bind_each("amd-gpu")
     bind_each("")
@@ -74,17 +138,37 @@ if mode() ~= "spider" then
     push_binds()
 
     -- inside the image
-    local path = "/runscripts:/user-software/venv/x/bin:/opt/conda/envs/x/bin"
+    local shared_venv = ""
+    if filled(shared_packed .. shared_directory) then
+        shared_venv = "/shared-software/venv/x"
+    end
+    local virtual_env = "/layer/venv/x"
+    if not filled(other_python) then
+        virtual_env = "/user-software/venv/x"
+    elseif filled(shared_venv) then
+        virtual_env = shared_venv
+    end
+    local own_path = ""
+    if not filled(other_python) then
+        own_path = ":/user-software/venv/x/bin"
+    end
+    local venvs_path = own_path
+    if filled(shared_venv) then
+        venvs_path = own_path .. ":/shared-software/venv/x/bin"
+    end
+    local path = "/runscripts" .. venvs_path .. ":/layer/venv/x/bin:/opt/conda/envs/x/bin"
     if (filled(env("APPTAINERENV_PREPEND_PATH")) and filled(env("SINGULARITYENV_PREPEND_PATH")) and not is_same(env("APPTAINERENV_PREPEND_PATH"), env("SINGULARITYENV_PREPEND_PATH"))) then
-        path = env("APPTAINERENV_PREPEND_PATH") .. ":" .. env("SINGULARITYENV_PREPEND_PATH") .. ":/runscripts:/user-software/venv/x/bin:/opt/conda/envs/x/bin"
+        path = env("APPTAINERENV_PREPEND_PATH") .. ":" .. env("SINGULARITYENV_PREPEND_PATH") .. ":/runscripts" .. venvs_path .. ":/layer/venv/x/bin:/opt/conda/envs/x/bin"
     elseif filled(env("APPTAINERENV_PREPEND_PATH")) then
-        path = env("APPTAINERENV_PREPEND_PATH") .. ":/runscripts:/user-software/venv/x/bin:/opt/conda/envs/x/bin"
+        path = env("APPTAINERENV_PREPEND_PATH") .. ":/runscripts" .. venvs_path .. ":/layer/venv/x/bin:/opt/conda/envs/x/bin"
     elseif filled(env("SINGULARITYENV_PREPEND_PATH")) then
-        path = env("SINGULARITYENV_PREPEND_PATH") .. ":/runscripts:/user-software/venv/x/bin:/opt/conda/envs/x/bin"
+        path = env("SINGULARITYENV_PREPEND_PATH") .. ":/runscripts" .. venvs_path .. ":/layer/venv/x/bin:/opt/conda/envs/x/bin"
     end
     inside("PREPEND_PATH", path)
     inside("PYTHONNOUSERSITE", "1")
-    inside("VIRTUAL_ENV", "/user-software/venv/x")
+    if filled(virtual_env) then
+        inside("VIRTUAL_ENV", virtual_env)
+    end
     inside("CONDA_PREFIX", "/opt/conda/envs/x")
     inside("CONDA_DEFAULT_ENV", "x")
     if (exists(setting("ca_certificates")) and is_unset("PIP_CERT") and is_unset("APPTAINERENV_PIP_CERT") and is_unset("SINGULARITYENV_PIP_CERT")) then

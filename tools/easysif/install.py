@@ -6,19 +6,19 @@ import hashlib
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict, replace
 
-from easysif import files, manifest, relocate, render, runtime, site_files, wrappers
+from easysif import compressors, files, layer, manifest, relocate, render, runtime, site_files, wrappers
 from easysif.containerroot import ContainerRoot
+from easysif.describe import describe, parameters
 from easysif.errors import TOOL, EasySIFError
-from easysif.images.inspect import Conda, look_inside
+from easysif.images.inspect import look_inside
 from easysif.images.place import place
 from easysif.images.reference import FILE, parse
 from easysif.images.sif import read as read_sif
 from easysif.modes import check_replaceable
-from easysif.module import Command, Installation, module_plan
+from easysif.module import module_plan
 from easysif.obtain import obtain
 from easysif.run import failure, run
 from easysif.site import check_needs
@@ -49,6 +49,7 @@ class Install:
     def __init__(self, recipe, site, prefix, root, module):
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = self.containerroot = None
+        self.work = None
 
     def check(self, module=None):
         """Find out what would fail later, before anything is made.
@@ -92,6 +93,7 @@ class Install:
             places = replace(places, previous=(self.root, manifest.read(self.root)))
         except EasySIFError:  # nothing stands there, or nothing that is known well enough to be used again
             pass
+        self.work = places.work
         self.obtained = obtain(self.recipe, self.site, self.runtime, places)
         return self.obtained.note
 
@@ -126,7 +128,9 @@ class Install:
         self.manifest = {
             'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
             'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},
-            'image': image, 'inside': self.facts, 'files': {}, 'modulefile': None,
+            'image': image, 'files': {}, 'modulefile': None,
+            'layer': layer.add(self.recipe, self.facts, target, self.runtime, self.site, self.root, self.work),
+            'inside': self.facts,  # with the commands of the layer
             'parameters': parameters(self.recipe, self.facts),
             'tests': [{'command': command, 'result': 'skipped'} for command in tests],
         }
@@ -151,10 +155,12 @@ class Install:
             os.chmod(image, os.stat(image).st_mode & 0o555)
 
     def resume(self):
-        """Take what was installed as it is: for a new module file without a new image.
+        """Take what was installed as it is, unless this has installed it: for a new module file without a new image.
 
         :raises EasySIFError: there is no installation, or its ``easysif.json`` cannot be read
         """
+        if self.installation is not None:
+            return
         self.manifest = manifest.read(self.root)
         self.manifest['parameters'] = parameters(self.recipe, self.manifest['inside'])
         self.installation = describe(self.manifest, self.prefix, self.root)
@@ -211,7 +217,7 @@ class Install:
         if self.obtained:
             self.obtained.forget()
         try:
-            site_files.apply(self.prefix, self.site)
+            site_files.apply(self.prefix, self.site, compressors.refused(self.prefix, self.site))
             if self.installation.environment and self.containerroot.is_used(root):
                 self.containerroot.link(root, self.installation.sif_name)
         except OSError as err:
@@ -245,7 +251,15 @@ class Install:
 
     def module_text(self):
         """Return what the module does, in Lua (str)."""
+        self.resume()
         return render.lua(module_plan(self.installation), self.root, self.prefix)
+
+    def extensions(self):
+        """Return what the module has that is worth finding, beside its name: pairs of name and version (list)."""
+        self.resume()
+        packages = (self.manifest.get('layer') or {}).get('packages', ())
+        found = {**self.installation.provides, **{one['name']: one['version'] for one in packages}}
+        return sorted((name, version) for name, version in found.items())
 
     def usage(self):
         """Return what the help text of the module ends with (str)."""
@@ -256,35 +270,3 @@ class Install:
             lines.append('pip install adds packages to your own overlay ($CONTAINERROOT); list-packages shows all; '
                          'make-squashfs packs the overlay into one file, unmake-squashfs unpacks it.')
         return '\n'.join(lines)
-
-
-def parameters(recipe, inside):
-    """Return what the module depends on beside the image, as the manifest has it (dict).
-
-    :param recipe: the recipe (Recipe)
-    :param inside: what the image holds (dict)
-    """
-    commands = {}
-    for name, words in recipe.commands.items():
-        found = inside['commands'].get(words[0], {})
-        commands[name] = {'words': list(words),
-                          'python_script': found['path'] if found.get('is_python_script') else None}
-    return {'variable': recipe.env_suffix, 'environment': recipe.is_environment, 'python_env': recipe.python_env,
-            'needs': list(recipe.needs), 'binds': list(recipe.binds), 'container_env': dict(recipe.container_env),
-            'commands': commands, 'eb_python': sys.executable}
-
-
-def describe(record, prefix, root):
-    """Return what the plan of the module depends on (Installation).
-
-    :param record: the manifest (dict)
-    :param prefix: EasyBuild's install path (str)
-    :param root: the installation directory (str)
-    """
-    inside, image, known = record['inside'], record['image'], dict(record['parameters'])
-    commands = {name: Command(tuple(command['words']), command['python_script'])
-                for name, command in known.pop('commands').items()}
-    return Installation(
-        module=record['module'], prefix=prefix, root=root, sif_name=image['file'], sif_size=image['size'],
-        conda=Conda(**inside['conda']) if inside['conda'] else None, shell=inside['shell'], image_env=inside['env'],
-        commands=commands, provides=inside.get('provides') or {}, **known)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from easysif.images.inspect import Conda
+from easysif.overlay_plan import LAYER, OVERLAY, overlay_binds, own_venv, places
 from easysif.packages.protected import VARIABLES
 from easysif.plan import (All, Bind, Bindable, BindEach, Choose, DependOn, Env, Exists, Fail, Family, Filled, HasSize,
-                          Inside, InsideEach, IsAbsolute, IsDirectory, IsSame, IsUnset, Local, MakeDirectory, Mine, Not,
-                          Note, Push, PushBinds, Set, Site, ValidSquashfs, Warn, message, text)
+                          Inside, InsideEach, IsDirectory, IsSame, IsUnset, Local, LookAtSquashfs, Not, Note, Push,
+                          PushBinds, Set, Site, message, text)
 
 #: the switches of both runtimes that bring a GPU's driver into the image, by the need that asks for it
 GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
@@ -20,7 +21,7 @@ CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
 #: characters of a command to activate an environment, which every process of the user gets several times
 LONGEST = 4096
 
-OVERLAY = '/user-software'
+LAYER_FILE = 'layer.squashfs'  #: in an installation
 RUNSCRIPTS = '/runscripts'
 
 
@@ -46,6 +47,10 @@ class Installation:
     :param image_env: variables that the image itself defines (dict)
     :param environment: an environment module, not a tool module (bool)
     :param eb_python: the Python that runs EasyBuild (str)
+    :param python_env: name of the virtual environment in the overlay (str), None where the module has no overlay
+    :param layer: name of the virtual environment in the layer (str), None where the module has no layer
+    :param python_version: of the image's Python, as ``3.12`` (str), empty where it is not known
+    :param image: ``sha256:…`` of the image (str), empty where it is not known
     """
 
     module: str
@@ -57,6 +62,9 @@ class Installation:
     environment: bool
     eb_python: str
     python_env: Optional[str] = None
+    layer: Optional[str] = None
+    python_version: str = ''
+    image: str = ''
     conda: Optional[Conda] = None
     shell: Optional[str] = None
     image_env: dict = field(default_factory=dict)
@@ -65,6 +73,11 @@ class Installation:
     container_env: dict = field(default_factory=dict)
     commands: dict = field(default_factory=dict)
     provides: dict = field(default_factory=dict)
+
+    @property
+    def venv(self):
+        """The name of the virtual environments in overlay and layer (str), None where there is neither."""
+        return self.python_env or self.layer
 
 
 def module_plan(inst):
@@ -86,7 +99,7 @@ def wrapper_plan(inst):
     """
     statements = _image(inst)
     if inst.environment:
-        statements += _containerroot(inst)
+        statements += places(inst)
     statements += _binds(inst) + _inside(inst) + _gpu(inst) + _names(inst)
     return statements + _generic_names(inst) if inst.environment else statements
 
@@ -99,8 +112,8 @@ def activation(inst):
     conda = inst.image_env.get('WITH_CONDA')
     if conda is None:
         conda = '. %s/init-conda' % RUNSCRIPTS if inst.conda else 'true'
-    venv = '. %s/init-venv' % RUNSCRIPTS if inst.python_env else 'true'
-    both = '. %s/init-conda-venv' % RUNSCRIPTS if inst.conda or inst.python_env else 'true'
+    venv = '. %s/init-venv' % RUNSCRIPTS if inst.venv else 'true'
+    both = '. %s/init-conda-venv' % RUNSCRIPTS if inst.conda or inst.venv else 'true'
     return conda, venv, both
 
 
@@ -128,45 +141,22 @@ def _image(inst):
     ]
 
 
-def _containerroot(inst):
-    overlays = text(Local('overlays'), '/', inst.module)
-    directory = text(Local('containerroot'), OVERLAY)
-    squashfs = text(Local('containerroot'), OVERLAY, '.squashfs')
-    statements = [
-        Note("the user's directory for this module: the prefix's own, or one's own where others installed"),
-        Choose('overlays', ((Mine(text(Local('prefix'), '/easysif/prefix.json')), text(Local('prefix'), '/overlays')),
-                            (Filled(text(Env('EASYSIF_OVERLAYS'))), text(Env('EASYSIF_OVERLAYS'))),
-                            (Filled(text(Site('overlays'))), text(Site('overlays'))),
-                            (Filled(text(Env('HOME'))), text(Env('HOME'), '/.local/share/easysif/overlays')))),
-        Choose('containerroot', ((All((IsAbsolute(text(Local('overlays'))), Bindable(text(Local('overlays'))))),
-                                  overlays),)),
-    ]
-    if not inst.python_env:
-        return statements + [Choose('packed', ()), Choose('user_software', ())]
-    return statements + [
-        Note('the overlay: the squashfs if it is whole, else the directory'),
-        Warn(message(inst.module, 'there is no place for an overlay, packages cannot be added',
-                     (('path', text(Local('overlays'))),), text('export EASYSIF_OVERLAYS=/<a directory>')),
-             Not(Filled(text(Local('containerroot'))))),
-        Warn(message(inst.module, 'user-software.squashfs is damaged and not used', (('file', squashfs),),
-                     text('mv -- "', squashfs, '" "', squashfs, '.damaged"')),
-             All((Exists(squashfs), Not(ValidSquashfs(squashfs))))),
-        Choose('packed', ((ValidSquashfs(squashfs), squashfs),)),
-        MakeDirectory(directory, All((Filled(text(Local('containerroot'))), Not(Exists(squashfs))))),
-        Choose('user_software', ((Filled(text(Local('containerroot'))), directory),)),
-    ]
-
-
 def _binds(inst):
     statements = [
         Note('binds: runscripts and overlay, what the recipe, its needs and the site bind; only what this node has'),
         Bind(text(Local('root'), '/runscripts'), RUNSCRIPTS),
     ]
     if inst.python_env:
+        statements += overlay_binds()
+    if inst.layer:
+        file = text(Local('root'), '/', LAYER_FILE)
         statements += [
-            Bind(text(Local('packed')), OVERLAY, 'image-src=/,ro', Filled(text(Local('packed')))),
-            Bind(text(Local('user_software')), OVERLAY, '',
-                 All((Not(Filled(text(Local('packed')))), IsDirectory(text(Local('user_software')))))),
+            LookAtSquashfs('layer', file),
+            Fail(message(inst.module, 'its layer of Python packages is gone or damaged', (('file', file),),
+                         text('module unload %s; eb --rebuild %s.eb' % (
+                             inst.module, inst.module.replace('/', '-', 1)))),
+                 Not(IsSame(text(Local('layer')), text('whole')))),
+            Bind(file, LAYER, 'image-src=/,ro'),
         ]
     for entry in inst.binds:
         source, target, options = (entry.split(':', 2) + ['', ''])[:3]
@@ -181,12 +171,17 @@ def _binds(inst):
 
 def _inside(inst):
     statements = [Note('inside the image')]
-    path = [RUNSCRIPTS]
+    path, virtual_env = (RUNSCRIPTS,), ''
     if inst.python_env:
-        path.append('%s/venv/%s/bin' % (OVERLAY, inst.python_env))
+        more, path, virtual_env = own_venv(inst)
+        statements += more
+        path = (RUNSCRIPTS, *path)
+    if inst.layer:
+        path += (':%s/venv/%s/bin' % (LAYER, inst.layer),)
+        virtual_env = virtual_env or text('%s/venv/%s' % (LAYER, inst.layer))
     if inst.conda:
-        path.append(literal(inst.conda.prefix) + '/bin')
-    path = ':'.join(path)
+        path += (':%s/bin' % literal(inst.conda.prefix),)
+    path = text(*path)
     apptainers, singularitys = [text(Env(prefix + 'PREPEND_PATH')) for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')]
     statements += [
         Choose('path', ((All((Filled(apptainers), Filled(singularitys), Not(IsSame(apptainers, singularitys)))),
@@ -196,8 +191,8 @@ def _inside(inst):
         Inside('PREPEND_PATH', text(Local('path'))),
         Inside('PYTHONNOUSERSITE', text('1')),
     ]
-    if inst.python_env:
-        statements.append(Inside('VIRTUAL_ENV', text('%s/venv/%s' % (OVERLAY, inst.python_env))))
+    if virtual_env:
+        statements.append(Inside('VIRTUAL_ENV', virtual_env, Filled(virtual_env) if inst.python_env else None))
     if inst.conda:
         statements += [Inside('CONDA_PREFIX', text(literal(inst.conda.prefix))),
                        Inside('CONDA_DEFAULT_ENV', text(literal(inst.conda.name)))]

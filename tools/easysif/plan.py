@@ -83,8 +83,8 @@ class IsDirectory:
 
 
 @dataclass(frozen=True)
-class ValidSquashfs:
-    """The file begins with a squashfs superblock and is as long as that says."""
+class Readable:
+    """There is a file, or a directory and what is in it, that the user may read."""
 
     path: tuple
 
@@ -99,10 +99,7 @@ class HasSize:
 
 @dataclass(frozen=True)
 class Mine:
-    """The user may write the file as its owner or, unless that is root, as one of its group.
-
-    Who may write it by other means, as an administrator may, does not become its user by loading a module.
-    """
+    """The user may write the file as its owner or, unless that is root, as one of its group; by no other means."""
 
     path: tuple
 
@@ -144,6 +141,11 @@ class IsUnset:
 
 
 @dataclass(frozen=True)
+class IsLoading:
+    """A module is loaded: what a wrapper would have to say each time it runs is said once."""
+
+
+@dataclass(frozen=True)
 class Not:
     """The guard does not hold."""
 
@@ -175,6 +177,27 @@ class Choose:
     default: tuple = ()
 
 
+class Value:
+    """Statements that give a local value, their field ``name``, what the function of their name returns."""
+
+
+@dataclass(frozen=True)
+class LookAtSquashfs(Value):
+    """``whole``, ``damaged``, or the name of the compressor that the runtime cannot mount; empty where no file is."""
+
+    name: str
+    path: tuple
+
+
+@dataclass(frozen=True)
+class ReadWord(Value):
+    """What follows a word and a blank on a line of a file; empty where there is no such line or no file."""
+
+    name: str
+    path: tuple
+    word: str
+
+
 @dataclass(frozen=True)
 class Fail:
     """Refuse to load, or to run, with this message."""
@@ -186,6 +209,14 @@ class Fail:
 @dataclass(frozen=True)
 class Warn:
     """Say this at load, and on standard error at each run."""
+
+    lines: tuple  # of texts
+    guard: object
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Say this at load, and on standard error at a run: nothing is wrong."""
 
     lines: tuple  # of texts
     guard: object

@@ -26,6 +26,7 @@ OURS = {
     'python_env': "Name of the virtual environment in the overlay; without it the module has no overlay",
     'conda_env': "Name of the conda environment inside the image, where it is not found by looking",
     'commands': "Wrappers: list of commands, or {name: command inside the image}",
+    'python_packages': "Requirements of pip that belong to the recipe, in a layer between image and overlay",
     'container_env': "Environment variables inside the image",
     'binds': "Binds that belong to this software, source[:destination[:options]]",
     'provides': "Python packages of the image worth finding with module spider, name or name/version",
@@ -57,6 +58,7 @@ class Recipe:
     python_env: str
     conda_env: str
     commands: dict
+    python_packages: tuple
     container_env: dict
     binds: tuple
     provides: dict
@@ -73,6 +75,11 @@ class Recipe:
     def is_environment(self):
         """Whether one works *in* the module: it has a Python environment, or no commands of its own (bool)."""
         return bool(self.python_env) or not self.commands
+
+    @property
+    def venv(self):
+        """The name of the virtual environments in overlay and layer (str), None where it has neither."""
+        return self.python_env or (self.name if self.python_packages else None)
 
     @property
     def env_suffix(self):
@@ -178,6 +185,7 @@ def validate(values, where, lines=None, path=None):
         python_env=given.get('python_env'), conda_env=given.get('conda_env'),
         commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
                   for name in commands},
+        python_packages=tuple(given.get('python_packages', ())),
         container_env=dict(given.get('container_env', {})), binds=tuple(given.get('binds', ())),
         provides=_provides(given.get('provides', ())), description=given['description'], homepage=given['homepage'],
         sanity_check_commands=tuple(given.get('sanity_check_commands', ())))

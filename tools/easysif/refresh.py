@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from easysif import files, installed, inventory, manifest, render, wrappers
 from easysif.belongings import Belongings
 from easysif.containerroot import ContainerRoot
+from easysif.describe import describe
 from easysif.errors import EasySIFError
-from easysif.install import describe
 from easysif.modes import Modes
 from easysif.module import module_plan
 from easysif.report import OWN

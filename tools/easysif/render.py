@@ -54,6 +54,8 @@ class _Writer:
                 lines += ['', '%s %s' % (self.comment, node.words)]
             elif isinstance(node, plan.Choose):
                 lines += self.choose(node)
+            elif isinstance(node, plan.Value):
+                lines += self.value(node)
             else:
                 guard = getattr(node, 'guard', None)
                 call = self.call(node)
@@ -66,7 +68,7 @@ class _Writer:
             value = getattr(node, item.name)
             if item.name == 'lines':
                 values += [self.text(line) for line in value]
-            elif item.name != 'guard':
+            elif item.name != 'guard' and not (item.name == 'name' and isinstance(node, plan.Value)):
                 values.append(self.text(value) if isinstance(value, tuple) else
                               str(value) if isinstance(value, int) else self.quote(value))
         return values
@@ -96,6 +98,9 @@ class _Lua(_Writer):
     def branch(self, guard, lines):
         return ['if %s then' % self.guard(guard)] + ['    ' + line for line in lines] + ['end']
 
+    def value(self, node):
+        return ['local %s = %s' % (node.name, self.call(node))]
+
     def choose(self, node):
         lines = ['local %s = %s' % (node.name, self.text(node.default))]
         for position, (guard, value) in enumerate(node.cases):
@@ -121,6 +126,9 @@ class _Shell(_Writer):
 
     def branch(self, guard, lines):
         return ['if %s; then' % self.guard(guard)] + ['    ' + line for line in lines] + ['fi']
+
+    def value(self, node):
+        return [self.call(node), 'es_%s=$es_answer' % node.name]
 
     def choose(self, node):
         if not node.cases:

@@ -18,17 +18,18 @@ NOTICE = 'What this site provides to modules and wrappers. Written by: easysif s
 SETTINGS = ('image_store', 'overlays', 'ca_certificates', 'module_dependency')
 
 
-def apply(prefix, site):
+def apply(prefix, site, refused=()):
     """Write the files of a prefix and return the paths of those that changed (list of str).
 
     :param prefix: EasyBuild's install path (str)
     :param site: the resolved site (Site)
+    :param refused: the compressors of squashfs files that its runtime cannot mount (sequence of str)
     :raises EasySIFError: a file cannot be written
     """
     directory = os.path.join(prefix, 'easysif')
     marker = mark(prefix)
     with Modes(prefix).publishing(*(os.path.join(directory, name) for name in ('site.lua', 'site.sh'))):
-        return ([marker] if marker else []) + write(directory, site)
+        return ([marker] if marker else []) + write(directory, site, refused)
 
 
 def mark(prefix):
@@ -41,17 +42,18 @@ def mark(prefix):
         return marker if not os.path.exists(marker) and files.write(marker, '{"schema": 1}\n') else None
 
 
-def write(directory, site):
+def write(directory, site, refused=()):
     """Write ``site.lua`` and ``site.sh`` into a directory and return the paths of those that changed (list of str)."""
-    texts = {'site.lua': lua_text(site), 'site.sh': shell_text(site)}
+    texts = {'site.lua': lua_text(site, refused), 'site.sh': shell_text(site, refused)}
     return [path for path, content in ((os.path.join(directory, name), texts[name]) for name in sorted(texts))
             if files.write(path, content)]
 
 
-def lua_text(site):
+def lua_text(site, refused=()):
     """Return the site as a Lua table (str)."""
     lines = ['-- ' + NOTICE, 'return {', '    settings = {']
     lines += ['        %s = %s,' % (name, lua_quote(getattr(site, name) or '')) for name in SETTINGS]
+    lines += ['        refused_compressors = %s,' % lua_quote(' '.join(refused))]
     lines += ['    },'] + _lua_lists(site, '    ') + ['    needs = {']
     for name, need in sorted(site.provides.items()):
         lines += ['        [%s] = {' % lua_quote(name)] + _lua_lists(need, '            ') + ['        },']
@@ -65,7 +67,7 @@ def _lua_lists(source, indent):
     return [indent + 'binds = { %s },' % binds, indent + 'container_env = { %s },' % pairs]
 
 
-def shell_text(site):
+def shell_text(site, refused=()):
     """Return the site as assignments of a POSIX shell (str)."""
     try:
         path = runtime.find(site).path
@@ -73,6 +75,7 @@ def shell_text(site):
         path = ''
     values = [('runtime', site.runtime), ('runtime_path', path)]
     values += [(name, getattr(site, name) or '') for name in SETTINGS]
+    values.append(('refused_compressors', ' '.join(refused)))
     values += [('squashfs_' + name, str(value)) for name, value in sorted(site.squashfs.items())]
     lines = ['# shellcheck shell=sh disable=SC2016,SC2034', '# ' + NOTICE]
     lines += ['es_site_%s=%s' % (name, shell_quote(value)) for name, value in values]

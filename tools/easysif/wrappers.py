@@ -52,7 +52,7 @@ def module_shell(inst, inside):
     python = (inside['python'] or {}).get('path', '')
     values = {'root': inst.root, 'prefix': inst.prefix, 'module': inst.module, 'shell': inst.shell or '',
               'python_env': inst.python_env or '', 'python': python, 'python_command': os.path.basename(python),
-              'eb_python': inst.eb_python}
+              'python_version': inst.python_version, 'image': inst.image, 'eb_python': inst.eb_python}
     lines = ['# shellcheck shell=sh disable=SC2016,SC2034,SC2154',
              '# What the wrappers of this module do. Written by eb.', '']
     lines += ['es_%s=%s' % (name, render.shell_quote(value)) for name, value in sorted(values.items())]
@@ -60,7 +60,7 @@ def module_shell(inst, inside):
               '    case $es_name in']
     for name, command in sorted(inst.commands.items()):
         words = list(command.words)
-        if command.python_script and inst.python_env:
+        if command.python_script and inst.venv:
             words[:1] = ['/runscripts/lib/run-python-script', os.path.basename(python), command.python_script]
         lines.append('        %s) es_run %s "$@" ;;' % (render.shell_quote(name),
                                                         ' '.join(render.shell_quote(word) for word in words)))
@@ -73,6 +73,6 @@ def _copy_runscripts(inst, directory):
                     ignore=shutil.ignore_patterns('__pycache__'))
     conda = inst.conda or Conda('', '', '')
     values = {'conda_prefix': conda.prefix, 'conda_root': conda.root,
-              'venv': '/user-software/venv/%s' % inst.python_env if inst.python_env else ''}
+              'python': inst.python_version, 'venv': inst.venv or ''}
     files.write(os.path.join(target, 'lib', 'settings'), '# shellcheck shell=sh disable=SC2016,SC2034\n' + ''.join(
         'easysif_%s=%s\n' % (name, render.shell_quote(value)) for name, value in sorted(values.items())))

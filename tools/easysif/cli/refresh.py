@@ -4,7 +4,7 @@
 import json
 import sys
 
-from easysif import installed, site_files
+from easysif import compressors, installed, site_files
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import USAGE, EasySIFError, escaped
 from easysif.refresh import refresh
@@ -36,7 +36,7 @@ def _run(args):
     site, written, problems, reports = resolve().site, [], [], []
     if wanted:
         try:
-            written = site_files.apply(prefix, site)
+            written = site_files.apply(prefix, site, compressors.refused(prefix, site))
         except EasySIFError as err:
             problems.append(err)
     if not args.json:

@@ -3,7 +3,7 @@
 
 import os
 
-from easysif import site_files
+from easysif import compressors, site_files
 from easysif.errors import escaped
 from easysif.installed import default_prefix
 from easysif.site import resolve
@@ -21,7 +21,8 @@ def register(subparsers):
 
 
 def _apply(args):
-    changed = site_files.apply(os.path.abspath(args.prefix or default_prefix()), resolve().site)
+    prefix, site = os.path.abspath(args.prefix or default_prefix()), resolve().site
+    changed = site_files.apply(prefix, site, compressors.refused(prefix, site))
     for path in changed:
         print('written  %s' % escaped(path))
     if not changed:

@@ -14,18 +14,23 @@ local function filled(value) return value ~= "" end
 local function bindable(path) return path ~= "" and not path:find("[:,^\n]") and not path:find("[\\%s]$") end
 local function is_absolute(path) return path:sub(1, 1) == "/" end
 local function is_same(first, second) return first == second end
-local function is_unset(name) return os.getenv(name) == nil end
 
--- "hsqs", and the length in bytes_used, the little-endian 64-bit word at offset 40 of the superblock
-local function valid_squashfs(path)
-    local file = lfs.attributes(path, "mode") == "file" and io.open(path, "rb")
-    if not file then return false end
-    local head = file:read(48) or ""
-    file:close()
-    if #head < 48 or head:sub(1, 4) ~= "hsqs" then return false end
-    local used = 0
-    for position = 48, 41, -1 do used = used * 256 + head:byte(position) end
-    return used >= 96 and lfs.attributes(path, "size") >= used
+local function record(name, value)
+    return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
+end
+
+-- What another module of ours has set counts as unset: Lmod takes that one away when this one is loaded.
+local function is_unset(name)
+    local value = os.getenv(name)
+    return not value or (";" .. env("EASYSIF_SET") .. ";"):find(";" .. record(name, value) .. ";", 1, true) ~= nil
+end
+
+local function is_loading() return mode() == "load" end
+
+local function readable(path)
+    local file = io.open(is_directory(path) and path .. "/." or path)
+    if file then file:close() end
+    return file ~= nil
 end
 
 -- Written by a group, and not by everybody as directories for temporary files are.
@@ -73,6 +78,30 @@ local function setting(name)
     return complete and value or ""
 end
 
+-- Of the superblock: "hsqs", the compressor at offset 20, as 16-bit word, and the length in bytes_used, the 64-bit word
+-- at offset 40; both little-endian.
+local function look_at_squashfs(path)
+    local kind = lfs.attributes(path, "mode")
+    if not kind then return "" end
+    local file = kind == "file" and io.open(path, "rb")
+    if not file then return "damaged" end
+    local head = file:read(48) or ""
+    file:close()
+    if #head < 48 or head:sub(1, 4) ~= "hsqs" then return "damaged" end
+    local used = 0
+    for position = 48, 41, -1 do used = used * 256 + head:byte(position) end
+    if used < 96 or lfs.attributes(path, "size") < used then return "damaged" end
+    local name = ({ "gzip", "lzma", "lzo", "xz", "lz4", "zstd" })[head:byte(21) + 256 * head:byte(22)]
+    return name and (" " .. setting("refused_compressors") .. " "):find(" " .. name .. " ", 1, true) and name or "whole"
+end
+
+local function read_word(path, word)
+    local file = io.open(path)
+    local text = file and file:read(4096) or ""
+    if file then file:close() end
+    return ("\n" .. text):match("\n" .. word .. " ([^\n]*)") or ""
+end
+
 local function values_of(need)
     if need == "" then return site end
     return (site.needs or {})[need] or {}
@@ -84,6 +113,8 @@ local function warn(...)
     if mode() ~= "load" then return end
     if LmodMsgRaw then LmodMsgRaw(say("", ...), "\n") else LmodMessage(say(...)) end -- raw: does not fold long paths
 end
+
+local function tell(first, ...) warn("note: " .. first, ...) end
 
 -- For the user alone, or for all for whom that directory is in which a group makes it, whatever the umask.
 local function make_directory(path)
@@ -193,9 +224,9 @@ end
 -- EASYSIF_SET records what was set and EASYSIF_KEPT what the user had, as name=value;name=value, so that unloading
 -- takes back exactly that, whatever has changed meanwhile, and wrappers of other modules can undo it.
 -- The bind variables stand there by name only: EASYSIF_ADDED says what was added to them.
-local function record(name, value)
-    if name == "SINGULARITY_BINDPATH" or name == "APPTAINER_BINDPATH" then value = "" end
-    return name .. "=" .. value:gsub("[%%;]", { ["%"] = "%25", [";"] = "%3B" })
+local function recorded(name, value)
+    local is_bind = name == "SINGULARITY_BINDPATH" or name == "APPTAINER_BINDPATH"
+    return record(name, is_bind and "" or value)
 end
 
 -- Where the user has nothing to give back, setenv does the same as pushenv and is spared Lmod's slow base64.
@@ -211,9 +242,9 @@ local function finish()
     if #order == 0 then return end
     local set, kept, users = {}, {}, {}
     for _, name in ipairs(order) do
-        set[#set + 1] = record(name, pushed[name])
+        set[#set + 1] = recorded(name, pushed[name])
         users[name] = os.getenv(name) ~= nil
-        if users[name] then kept[#kept + 1] = record(name, os.getenv(name)) end
+        if users[name] then kept[#kept + 1] = recorded(name, os.getenv(name)) end
     end
     if mode() == "unload" and filled(env("EASYSIF_SET")) then
         order, users = {}, {}

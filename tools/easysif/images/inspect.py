@@ -94,7 +94,7 @@ def look_inside(sif, runtime, recipe, where):
 
     :param sif: the image (str)
     :param runtime: the container runtime (runtime.Runtime)
-    :param recipe: its commands, python_env and conda_env are used (recipe.Recipe)
+    :param recipe: its commands, python_env, python_packages and conda_env are used (recipe.Recipe)
     :param where: the recipe, for messages (str)
     :raises EasySIFError: the image does not start; a command, the conda environment or Python is not there
     """
@@ -192,7 +192,7 @@ def _ask_python(sif, runtime, python, paths, recipe, where):
     result, late = _run(argv, runtime, helper_text('look_inside_python.py'))
     line = re.search('^easysif look-inside (.*)$', result.stdout, re.MULTILINE)
     answer = _answer(line.group(1)) if result.status == 0 and line else None
-    if answer or not recipe.python_env:
+    if answer or not recipe.venv:
         return answer
     error, what = failure(result), 'does not start' if result.status else 'does not answer as Python does'
     raise EasySIFError(where, "the image's Python %s: %s" % (what, python), facts=error.facts + late,
@@ -249,7 +249,7 @@ def _conda(seen, recipe, where):
 
 
 def _check_no_shell(recipe, sif, where):
-    for key in ('python_env', 'conda_env'):
+    for key in ('python_env', 'conda_env', 'python_packages'):
         if getattr(recipe, key):
             raise EasySIFError(where, '%s needs a shell in the image, which has none' % key, facts=[('image', sif)],
                                hint='remove %s; the commands of such an image still work' % key)
@@ -257,27 +257,28 @@ def _check_no_shell(recipe, sif, where):
 
 
 def _check_python(python, seen, recipe, where):
-    if not recipe.python_env:
+    if not recipe.venv:
         return
+    key = 'python_env' if recipe.python_env else 'python_packages'
     if python is None:
         others = ', '.join(env.name for env in seen.conda)
-        raise EasySIFError(where, 'python_env is given, but the image has no python',
+        raise EasySIFError(where, '%s is given, but the image has no python' % key,
                            facts=[('searched', ', '.join(seen.path) or 'PATH is empty')],
                            hint='name its conda environment in conda_env: %s' % others if others else
-                           'remove python_env, or take an image that has Python 3')
+                           'remove %s, or take an image that has Python 3' % key)
     wrong = ('is older than Python 3' if int(python.version.split('.')[0]) < 3 else
              '' if python.has_venv else 'has no module venv')
     if wrong:
-        raise EasySIFError(where, "python_env is given, but the image's python %s" % wrong,
+        raise EasySIFError(where, "%s is given, but the image's python %s" % (key, wrong),
                            facts=[('python', '%s  (%s)' % (python.path, python.version))],
-                           hint='remove python_env, or add a complete Python 3 to the image (Debian: python3-venv)')
+                           hint='remove %s, or add a complete Python 3 to the image (Debian: python3-venv)' % key)
 
 
 def _check_commands(found, python, seen, available, places, recipe, runtime, sif, where):
     errors = []
     for word in sorted(found):
-        if found[word] or recipe.python_env and _comes_with_venv(word, python):
-            continue
+        if found[word] or recipe.python_packages or recipe.python_env and _comes_with_venv(word, python):
+            continue  # of a layer, who makes it holds the commands against it
         near = difflib.get_close_matches(word, available, n=3)
         place = posixpath.dirname(seen.find(near[0], places)) if near else (places or ['/usr/bin'])[0]
         errors.append(EasySIFError(

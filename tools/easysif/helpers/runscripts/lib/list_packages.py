@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Usage: list-packages [--json] [NAME...]
 
-Lists the Python packages that a program sees inside the image, and whether each comes from the image or from the
-overlay. What the overlay brings hides a package of the same name in the image. Exits with 1 if a NAME is not there.
+Lists the Python packages that a program sees inside the image, and where each comes from: the image, the layer of the
+recipe, the overlay of those who installed the module (shared) or one's own (overlay). What comes from a later one hides
+a package of the same name in those before it. Exits with 1 if a NAME is not there.
 """
 
 import argparse
@@ -15,14 +16,15 @@ try:
 except ImportError:  # Python 3.7 and older have only what setuptools brings
     distributions = None
 
-OVERLAY = '/user-software/'
+#: where packages come from, by the place where they are
+ORIGINS = {'user-software': 'overlay', 'shared-software': 'shared', 'layer': 'layer'}
 
 
 def packages():
     """Return the packages as ``(name, version, origin)``, sorted by name (list)."""
     found = {}
     for name, version, location in _all():
-        origin = 'overlay' if (location + '/').startswith(OVERLAY) else 'image'
+        origin = ORIGINS.get((location + '/').split('/')[1], 'image') if location.startswith('/') else 'image'
         found.setdefault(_key(name), (name, version, origin))
     return [found[key] for key in sorted(found)]
 
@@ -48,7 +50,8 @@ def _shown(text):
 
 def main():
     """Print the table, or with ``--json`` a list of objects; return the exit code (int)."""
-    parser = argparse.ArgumentParser(prog='list-packages', description='Lists Python packages of image and overlay.')
+    parser = argparse.ArgumentParser(prog='list-packages',
+                                     description='Lists Python packages, and where they come from.')
     parser.add_argument('--json', action='store_true', help='print a list of objects')
     parser.add_argument('names', nargs='*', metavar='NAME', help='only these packages')
     options = parser.parse_args()

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which compressors of squashfs files the container runtime of this machine can mount, found out by trying, once.
+
+It depends on how the runtime was built and on the kernel, and one file that cannot be mounted fails the whole start of
+a container. What was found is kept in the prefix, for as long as the runtime is the same.
+"""
+
+import glob
+import json
+import os
+import tempfile
+from contextlib import suppress
+
+from easysif import files, runtime
+from easysif.errors import EasySIFError
+from easysif.images.inspect import FLAGS
+from easysif.modes import Modes
+from easysif.run import run
+
+#: those that a squashfs may have; the last no kernel and no runtime mounts, though mksquashfs may know it
+NAMES = ('gzip', 'lzo', 'xz', 'lz4', 'zstd')
+NEVER = ('lzma',)
+
+NAME = 'compressors.json'  #: in the directory ``easysif`` of a prefix
+TIMEOUT = 60  #: seconds for a container to start
+MOST = 3      #: images that are tried, the smallest first: one without a shell tells nothing
+
+
+def refused(prefix, site):
+    """Return the compressors that the runtime cannot mount (tuple of str), none where that cannot be found out.
+
+    :param prefix: EasyBuild's install path (str), in which a module is installed
+    :param site: the resolved site (Site)
+    """
+    try:
+        found = runtime.find(site)
+        key = {'runtime': found.path, 'version': '.'.join(map(str, found.version)),
+               'changed': int(os.stat(os.path.realpath(found.path)).st_mtime)}
+    except (EasySIFError, OSError):
+        return ()
+    path = os.path.join(prefix, 'easysif', NAME)
+    known = _read(path)
+    if {name: known.get(name) for name in key} != key or not isinstance(known.get('refused'), list):
+        refuses = _try(found, sorted(glob.glob(os.path.join(glob.escape(prefix), 'software', '*', '*', '*.sif')),
+                                     key=_size)[:MOST])
+        if refuses is None:
+            return ()
+        known = dict(key, schema=1, refused=refuses)
+        with suppress(EasySIFError), Modes(prefix).publishing(path):
+            files.write(path, json.dumps(known, indent=2, sort_keys=True) + '\n')
+    return tuple(name for name in NAMES + NEVER if name in known['refused'])
+
+
+def _read(path):
+    try:
+        with open(path, encoding='utf-8') as handle:
+            known = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _size(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+def _try(found, images):
+    """Return the compressors that cannot be mounted (list of str), None where no container starts at all."""
+    with tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+        made = {name: os.path.join(directory, name + '.squashfs') for name in NAMES}
+        made = {name: path for name, path in made.items() if _pack(name, path)}
+        for image in images if made else ():
+            if _starts(found, image, made):
+                return list(NEVER)
+            if _starts(found, image, {}):
+                return [name for name, file in made.items() if not _starts(found, image, {name: file})] + list(NEVER)
+    return None
+
+
+def _pack(name, path):
+    """Make a squashfs of a small file, and tell whether mksquashfs knows that compressor (bool)."""
+    try:
+        return run(['mksquashfs', __file__, path, '-comp', name, '-noappend', '-no-xattrs', '-no-progress'],
+                   check=False).status == 0
+    except EasySIFError:  # there is no mksquashfs
+        return False
+
+
+def _starts(found, image, made):
+    binds = [(path, '/mnt/' + name, 'image-src=/,ro') for name, path in made.items()]
+    argv = found.exec_argv(image, ['/bin/sh', '-c', ':'], flags=FLAGS, binds=binds)
+    return run(argv, env=found.environment(), timeout=TIMEOUT, check=False).status == 0

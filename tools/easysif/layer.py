@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The layer of a recipe: its ``python_packages`` in one squashfs file, read-only between overlay and image.
+
+The image's own pip installs them, into a virtual environment that is at /layer there, as it is when the module is used.
+Nothing of what the installer has loaded counts, but how they reach a package index does.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+import struct
+import tempfile
+
+from easysif import schema
+from easysif.data import HELPERS, helper_text
+from easysif.errors import INPUT, TOOL, EasySIFError, SeveralErrors
+from easysif.images.inspect import FLAGS
+from easysif.module import CA_VARIABLES, LAYER, LAYER_FILE
+from easysif.resources import mksquashfs_options
+from easysif.run import failure, run
+
+#: exit status of make_layer.py where the image's Python has no pip
+NO_PIP = 4
+
+#: the time of change of all that is in a layer, as in make_layer.py: the same packages give the same bytes
+TIME = 315619200
+
+#: by what an installer reaches a package index
+NETWORK = re.compile(r'(all|ftp|https?|no)_proxy$|(ALL|FTP|HTTPS?|NO)_PROXY$|NETRC$|SSL_CERT_(FILE|DIR)$|'
+                     r'(REQUESTS|CURL)_CA_BUNDLE$|PIP_(INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|TRUSTED_HOST|CERT|'
+                     r'CLIENT_CERT|PROXY|TIMEOUT|DEFAULT_TIMEOUT|RETRIES|CONFIG_FILE|CACHE_DIR|KEYRING_PROVIDER)$')
+
+#: what pip is told besides; by variables, as old versions ignore those that they do not know
+PIP = {'PIP_NO_INPUT': '1', 'PIP_DISABLE_PIP_VERSION_CHECK': '1', 'PIP_NO_COMPILE': '1', 'PIP_USER': '0',
+       'PIP_NO_WARN_SCRIPT_LOCATION': '0', 'PIP_PROGRESS_BAR': 'off', 'PIP_ROOT_USER_ACTION': 'ignore',
+       'PYTHONHASHSEED': '0', 'PYTHONNOUSERSITE': '1', 'PYTHONDONTWRITEBYTECODE': '1', 'SOURCE_DATE_EPOCH': str(TIME),
+       'TMPDIR': LAYER + '/tmp'}
+
+#: where pip and what it calls look for settings beside the home directory, which is not seen inside
+CONFIGURATION = ('/etc/pip.conf', '/etc/xdg/pip/pip.conf')
+
+#: what pip says where it cannot reach an index
+NO_NETWORK = re.compile(r'connection broken by|Max retries exceeded|Temporary failure in name resolution|ProxyError|'
+                        r'SSLError|CERTIFICATE_VERIFY_FAILED|Network is unreachable|Could not fetch URL')
+
+
+def add(recipe, facts, sif, runtime, site, root, work=None):
+    """Make the layer of a recipe in an installation directory; return what ``easysif.json`` says of it (dict or None).
+
+    :param recipe: the recipe (Recipe)
+    :param facts: what the image holds (dict), to which is added where the commands are that the layer brings
+    :param sif: the image (str)
+    :param runtime: the container runtime (runtime.Runtime)
+    :param site: the resolved site (Site)
+    :param root: the installation directory (str)
+    :param work: directory for temporary files (str), the system's where None
+    :raises EasySIFError: the image has no pip, or pip could not install the packages, or they cannot be packed; or a
+                          command of the recipe is not there
+    """
+    if not recipe.python_packages:
+        return None
+    with tempfile.TemporaryDirectory(prefix='layer-', dir=work) as directory:
+        tree = os.path.join(directory, 'layer')
+        told = _install(recipe, facts, sif, runtime, site, tree, os.path.join(directory, 'runscripts'))
+        _find_commands(recipe, facts, told)
+        _pack(recipe, tree, os.path.join(root, LAYER_FILE), site)
+    return {'venv': recipe.venv, 'asked': list(recipe.python_packages), 'packages': told['packages']}
+
+
+def _install(recipe, facts, sif, runtime, site, tree, runscripts):
+    """Make the virtual environment below a directory, and return what helpers/make_layer.py tells of it (dict)."""
+    os.makedirs(os.path.join(tree, 'tmp'))
+    shutil.copytree(os.path.join(HELPERS, 'runscripts'), runscripts)
+    inside, binds = _settings(facts, site)
+    argv = runtime.exec_argv(
+        sif, [facts['python']['path'], '-E', '-s', '-', '%s/venv/%s' % (LAYER, recipe.venv), *recipe.python_packages],
+        flags=FLAGS, binds=[(tree, LAYER), (runscripts, '/runscripts', 'ro'), *binds])
+    result = run(argv, env=runtime.environment(inside=inside), stdin=helper_text('make_layer.py'), check=False)
+    answer = re.search('^easysif make-layer (.*)$', result.stdout, re.MULTILINE)
+    if result.status or not answer:
+        raise _error(recipe, facts, result)
+    shutil.rmtree(os.path.join(tree, 'tmp'))
+    return json.loads(answer.group(1))
+
+
+def _find_commands(recipe, facts, told):
+    """Add to what is known of an image where the commands are that the layer brings."""
+    errors = []
+    for word, known in facts['commands'].items():
+        if word in told['scripts'] or word in told['commands'] and not known['path']:
+            known.update(path='%s/venv/%s/bin/%s' % (LAYER, recipe.venv, word),
+                         is_python_script=word in told['scripts'])
+        elif not known['path']:
+            near = schema.closest(word, told['commands'])
+            errors.append(EasySIFError(
+                recipe.where, "command '%s' is neither in the image nor in its python_packages" % word,
+                facts=[('these bring', ', '.join(told['commands']))],
+                hint="did you mean '%s'?" % near if near else 'add the package that brings it to python_packages'))
+    if errors:
+        raise SeveralErrors(errors)
+
+
+def _settings(facts, site):
+    """Return by what pip inside reaches an index: variables (dict) and binds (list of pairs)."""
+    inside = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
+    files = [path for path in CONFIGURATION if os.path.isfile(path)]
+    home = os.path.expanduser('~')
+    for name, places in (('PIP_CONFIG_FILE', (os.environ.get('XDG_CONFIG_HOME', home + '/.config') + '/pip/pip.conf',
+                                              home + '/.pip/pip.conf')), ('NETRC', (home + '/.netrc',))):
+        there = next(filter(os.path.isfile, places), None)
+        if there:
+            inside.setdefault(name, there)
+    if site.ca_certificates and os.path.exists(site.ca_certificates):
+        for name in CA_VARIABLES:
+            if name not in facts['env']:
+                inside.setdefault(name, site.ca_certificates)
+    if 'PIP_CACHE_DIR' not in inside:
+        inside['PIP_NO_CACHE_DIR'] = '1'  # a cache in a home directory would fill its quota
+    named = {path for value in inside.values() for path in _paths(value)}
+    for path in [inside.get('PIP_CONFIG_FILE'), *files]:
+        named.update(_paths(_text(path)) if path else ())
+    return dict(inside, **PIP), [(path, path) for path in sorted(named.union(files)) if not re.search('[:,\n]', path)]
+
+
+def _paths(text):
+    """Return what a text names that is there on the host, devices left out (list of str)."""
+    found = re.findall(r'(?:^|[\s=])(?:file://)?(/[^\s]+)', text)
+    return [path.rstrip('/') for path in found if os.path.exists(path) and not path.startswith('/dev/')]
+
+
+def _text(path):
+    try:
+        with open(path, encoding='utf-8', errors='replace') as handle:
+            return handle.read()
+    except OSError:
+        return ''
+
+
+def _error(recipe, facts, result):
+    """Return the error that tells why there is no layer (EasySIFError)."""
+    if result.status == NO_PIP:
+        return EasySIFError(recipe.where, "python_packages is given, but the image's python has no pip",
+                            facts=[('python', '%(path)s  (%(version)s)' % facts['python'])], exit_code=INPUT,
+                            hint='remove python_packages, or add pip to the image (Debian: python3-pip)')
+    lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith('ERROR: ')][-3:] or lines[-3:]
+    unreachable = [line for line in lines if NO_NETWORK.search(line)]
+    if not lines or result.status >= 0 and lines[-1].startswith('FATAL'):
+        error = failure(result)
+        return EasySIFError(recipe.where, 'the image did not start to install its python_packages',
+                            facts=error.facts, exit_code=TOOL)
+    if unreachable:
+        told = unreachable[-1:] + told
+    return EasySIFError(
+        recipe.where, 'pip could not install %s (exit code %d)' % (', '.join(recipe.python_packages), result.status),
+        facts=[('pip', '\n'.join(told))], exit_code=TOOL if unreachable else INPUT,
+        hint='look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours' if unreachable
+        else 'edit python_packages in the recipe; the image itself is fine')
+
+
+def _pack(recipe, tree, path, site):
+    """Pack a directory so that the same content gives the same bytes, readable for all whatever the umask."""
+    for parent, directories, names in os.walk(tree, topdown=False):
+        for name in names + directories:
+            _normalise(os.path.join(parent, name))
+    _normalise(tree)
+    env = {name: value for name, value in os.environ.items() if name != 'SOURCE_DATE_EPOCH'}
+    result = run(['mksquashfs', tree, path, '-noappend', '-no-recovery', '-no-xattrs', '-no-progress', '-all-root',
+                  *mksquashfs_options(site.squashfs)], env=env, check=False)
+    if result.status:
+        raise EasySIFError(recipe.where, 'mksquashfs could not pack the python_packages', exit_code=TOOL,
+                           facts=failure(result).facts, hint='df -h %s' % shlex.quote(os.path.dirname(path)))
+    with open(path, 'r+b') as handle:  # the time at which it was made: the 32-bit word at offset 8 of the superblock
+        handle.seek(8)
+        handle.write(struct.pack('<I', TIME))
+
+
+def _normalise(path):
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISLNK(mode):
+        os.chmod(path, 0o755 if mode & 0o100 or stat.S_ISDIR(mode) else 0o644)
+    os.utime(path, (TIME, TIME), follow_symlinks=False)
