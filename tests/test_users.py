@@ -14,6 +14,13 @@ pytestmark = pytest.mark.e2e
 SHARED = users.TOP / 'shared'
 TOY, SNAKE = SHARED / 'toy-1.0.eb', SHARED / 'snake-1.0.eb'
 
+#: what is told once, where an overlay is made below a home directory because nobody said otherwise
+NOTE = """
+note: snake/1.0: the packages that you add go into your home directory, and count against its quota
+  directory  %s
+hint: to have them elsewhere: export EASYSIF_OVERLAYS=/<a directory> && module reload
+"""
+
 #: holds a lock and dies without giving it back
 DIES = 'import os, sys; from easysif.lock import Lock; Lock(sys.argv[1], "toy").__enter__(); os.kill(os.getpid(), 9)'
 
@@ -110,7 +117,7 @@ def where(machine, user, prefix, **options):
     """Load a module as a user, run a command of it, and return where the user's own packages are (str)."""
     script = 'module load snake; python -c "print(1)" >"$TMPDIR/said.$USER"; printf %s "$CONTAINERROOT"'
     result = machine.shell(user, prefix, script, **options)
-    assert result.stderr == ''
+    assert result.stderr in ('', NOTE % result.stdout)
     return result.stdout
 
 
@@ -244,6 +251,49 @@ def test_everybody_has_packages_of_their_own_for_a_central_module(machine, centr
         path: what for path, what in before.items() if not path.startswith('overlays')}
     for user in ('member', 'stranger'):
         machine.run(user, ['rm', '-r', users.home(user) / '.local'])
+
+
+def test_an_overlay_below_the_home_is_told_of_once(machine, central):
+    own = users.home('stranger') / '.local' / 'share' / 'easysif' / 'overlays' / 'snake' / '1.0'
+    assert machine.shell('stranger', central, 'module load snake').stderr == NOTE % own
+    assert machine.shell('stranger', central, 'module load snake; python -c "pass"').stderr == ''
+    machine.run('stranger', ['rm', '-r', users.home('stranger') / '.local'])
+    wrapper = central / 'software' / 'snake' / '1.0' / 'bin' / 'python'
+    assert machine.run('stranger', [wrapper, '-c', 'pass']).stderr == (NOTE % own).lstrip()
+    assert machine.shell('stranger', central, 'module load snake; python -c "pass"').stderr == ''
+    machine.run('stranger', ['rm', '-r', users.home('stranger') / '.local'])
+
+
+def test_what_the_installer_adds_lies_beneath_everybodys_own(machine, central):
+    see = 'python -c "import small; print(small.__version__, small.__file__.split(chr(47))[1])"'
+    pip = 'pip install --quiet --no-index --upgrade %s; '
+    load = {'EASYSIF_OVERLAYS': SHARED / 'project' / 'own'}
+    machine.admin('mkdir -p -m 1777 shared/project/own')
+    directory = central / 'overlays' / 'snake' / '1.0' / 'user-software'
+
+    def seen(user, before='', after=see):
+        load['EASYSIF_OVERLAYS'] = SHARED / 'project' / 'own' / user
+        return machine.shell(user, central, 'module load snake; ' + before + after, env=load, check=False)
+
+    machine.shell('installer', central, 'module load snake; ' + pip % wheel(1))
+    before = state(machine, central)
+    for user in ('member', 'stranger'):
+        assert seen(user).stdout == '1 shared-software\n'
+    assert seen('member', after='list-packages small').stdout.split()[-1] == 'shared'
+    assert seen('member', pip % wheel(2)).stdout == '2 user-software\n'
+    assert seen('stranger').stdout == '1 shared-software\n'
+    refused = seen('stranger', after='python -c "open(\'/shared-software/mine\', \'w\')"')
+    assert 'Read-only file system' in refused.stderr or 'Permission denied' in refused.stderr
+    assert state(machine, central) == before
+
+    machine.shell('installer', central, 'module load snake; make-squashfs; rm -r "$USER_SOFTWARE"')
+    assert seen('stranger').stdout == '1 shared-software\n' and seen('member').stdout == '2 user-software\n'
+    machine.shell('installer', central, 'module load snake; unmake-squashfs; rm "$CONTAINERROOT"/*.squashfs.*')
+    machine.run('installer', ['chmod', 'go-rx', directory])
+    assert 'No module named' in seen('stranger').stderr and seen('member').stdout == '2 user-software\n'
+    machine.run('installer', ['chmod', 'go+rx', directory])
+    machine.shell('installer', central, 'module load snake; pip uninstall --quiet --yes small')
+    machine.admin('rm -r shared/project/own')
 
 
 def test_what_easybuild_is_told_to_make_for_one_group_stays_closed_to_others(machine, central):

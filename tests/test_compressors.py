@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which squashfs files the container runtime can mount: found out once, kept for as long as the runtime is the same."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+import harness
+import toys
+from easysif import compressors
+
+#: a runtime that counts its starts, and mounts no lzo and no xz; a test may let it start nothing at all
+RUNTIME = '''#!/bin/sh
+[ "$1" = --version ] && echo "apptainer version 1.2.3" && exit
+echo "$*" >>"%(log)s"
+[ ! -e "%(broken)s" ] || exit 255
+case "$*" in *lzo.squashfs*|*xz.squashfs*) echo "FATAL: no such compressor" >&2; exit 255 ;; esac
+'''
+
+
+@pytest.fixture
+def place(tmp_path, prefix):
+    """A prefix with an image, and a runtime that mounts not all: ``refused()``, ``starts()``, ``site``, ``path``."""
+    place = SimpleNamespace(runtime=tmp_path / 'apptainer', broken=tmp_path / 'broken', log=tmp_path / 'log')
+    place.runtime.write_text(RUNTIME % {'log': place.log, 'broken': place.broken})
+    place.runtime.chmod(0o755)
+    image = prefix / 'software' / 'toy' / '1' / 'toy.sif'
+    image.parent.mkdir(parents=True)
+    image.touch()
+    place.site, place.path = SimpleNamespace(runtime=str(place.runtime)), prefix / 'easysif' / 'compressors.json'
+    place.refused = lambda: compressors.refused(str(prefix), place.site)
+    place.starts = lambda: place.log.read_text().count('exec') if place.log.exists() else 0
+    return place
+
+
+def test_it_is_found_out_once(place):
+    assert place.refused() == ('lzo', 'xz', 'lzma')
+    assert place.starts() == 7  # all at once, none, and each alone
+    assert place.refused() == ('lzo', 'xz', 'lzma') and place.starts() == 7
+    known = json.loads(place.path.read_text())
+    assert known == {'schema': 1, 'runtime': str(place.runtime), 'version': '1.2.3', 'refused': ['lzo', 'xz', 'lzma'],
+                     'changed': int(place.runtime.stat().st_mtime)}
+
+
+def test_another_runtime_is_asked_anew(place):
+    place.refused()
+    os.utime(place.runtime, (1, 1))
+    place.runtime.write_text(place.runtime.read_text().replace('*lzo.squashfs*|', ''))
+    assert place.refused() == ('xz', 'lzma')
+    place.path.write_text('{')
+    assert place.refused() == ('xz', 'lzma')
+
+
+def test_where_nothing_can_be_found_out_nothing_is_refused(place, prefix, monkeypatch, tmp_path):
+    place.broken.touch()
+    assert place.refused() == () and not place.path.exists()  # a container that never starts says nothing
+    place.broken.unlink()
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert place.refused() == () and not place.path.exists()  # there is no mksquashfs
+    place.site.runtime = 'no-such-runtime'
+    assert place.refused() == ()
+
+
+def test_a_prefix_that_is_read_only_is_no_error(place):
+    place.path.parent.mkdir()
+    place.path.parent.chmod(0o555)
+    try:
+        assert place.refused() == ('lzo', 'xz', 'lzma') and not place.path.exists()
+    finally:
+        place.path.parent.chmod(0o755)
+
+
+@pytest.mark.e2e
+def test_what_the_real_runtime_mounts_is_written_for_modules_and_wrappers(eb, prefix, tmp_path, toy):
+    eb(toys.recipe(tmp_path, commands=['fine']), '--sourcepath=%s' % toy.parent)
+    refused = json.loads((prefix / 'easysif' / 'compressors.json').read_text())['refused']
+    assert 'lzma' in refused and not {'gzip', 'zstd'} & set(refused)
+    assert "es_site_refused_compressors='%s'\n" % ' '.join(refused) in (prefix / 'easysif' / 'site.sh').read_text()
+    sif, squashfs = prefix / 'software' / 'toy' / '1.0' / 'toy.sif', tmp_path / 'x.squashfs'
+    for name in compressors.NAMES + compressors.NEVER:
+        if harness.run(['mksquashfs', __file__, squashfs, '-comp', name, '-noappend'], check=False).status == 0:
+            result = harness.run(['apptainer', 'exec', '--bind', '%s:/mnt:image-src=/,ro' % squashfs, sif, 'true'],
+                                 env=harness.user_environment(tmp_path / 'home'), check=False)
+            assert (result.status != 0) is (name in refused), name
