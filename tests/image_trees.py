@@ -42,9 +42,10 @@ class Image:
             self.file(prefix + '/bin/tool-of-conda')
         self.file(root + '/bin/activate', 'conda_activate\n', 0o644)
 
-    def look(self, commands=(), python_env=None, conda_env=None, python_packages=()):
+    def look(self, commands=(), python_env=None, conda_env=None, provides=(), python_packages=()):
         """Look inside (ImageFacts)."""
         recipe = SimpleNamespace(commands={word: (word,) for word in commands}, python_env=python_env,
+                                 provides=dict.fromkeys(provides),
                                  conda_env=conda_env, python_packages=python_packages,
                                  venv=python_env or (python_packages and 'jax'))
         return inspect.look_inside(str(self.path), RUNTIME(), recipe, 'jax-24.10.eb')

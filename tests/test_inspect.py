@@ -270,6 +270,15 @@ def test_the_real_python_of_an_image(python_image):
     assert facts.commands['python3'] == inspect.Command('/usr/bin/python3', False)
 
 
+def test_what_the_recipe_names_is_found_among_the_packages_of_python(python_image):
+    where = python_image.look().python.site_packages[0]
+    python_image.file(where + '/Toy_1-2.0.dist-info/METADATA', 'Name: Toy_1\nVersion: 2.0\n', 0o644)
+    assert python_image.look(provides=['toy.1']).provides == {'toy.1': '2.0'}
+    assert "provides names 'toy2', which is no" in str(python_image.error(provides=['toy2']))
+    (python_image.path / 'bin/sh').unlink()
+    assert "provides names 'toy.1'" in str(python_image.error(provides=['toy.1']))
+
+
 def test_packages_in_the_home_of_the_caller_do_not_count(python_image, tmp_path, monkeypatch):
     version = 'python' + sysconfig.get_python_version()
     local = tmp_path / 'home/.local/lib' / version / 'site-packages/pip'
