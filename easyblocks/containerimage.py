@@ -7,10 +7,11 @@ The work is done in the library ``easysif``; what stands here is how a step diff
 import os
 import sys
 from contextlib import contextmanager
+from shlex import quote
 
 from easysif.data import check_version
 from easysif.errors import EasySIFError, told
-from easysif.files import existing_directory
+from easysif.images.kept import directories
 from easysif.install import Install
 from easysif.modes import Modes
 from easysif.obtain import Places
@@ -25,7 +26,7 @@ from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.framework.easyconfig.tools import get_paths_for
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
-from easybuild.tools.filetools import compute_checksum, mkdir, read_file, verify_checksum
+from easybuild.tools.filetools import compute_checksum, read_file, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.utilities import trace_msg
 
@@ -38,7 +39,8 @@ class ContainerImage(EasyBlock):
     @staticmethod
     def extra_options(extra_vars=None):
         """Our parameters; a recipe that has another one is refused."""
-        empty = {'needs': [], 'commands': [], 'python_packages': [], 'container_env': {}, 'binds': [], 'provides': []}
+        empty = dict({name: [] for name in ('needs', 'commands', 'python_packages', 'binds', 'provides')},
+                     build_args={}, container_env={})
         ours = {name: [empty.get(name), text, CUSTOM] for name, text in OURS.items()}
         return EasyBlock.extra_options(dict(extra_vars or {}, **ours))
 
@@ -135,8 +137,8 @@ class ContainerImage(EasyBlock):
         """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""
         if not self.easysif:  # fetching is all that eb does here
             raise EasyBuildError('%s', EasySIFError(
-                os.path.basename(self.cfg.path), 'eb --inject-checksums does not write the digest of an image yet',
-                hint="install it, and write the digest that its easysif.json records: digest = 'sha256:…'"))
+                os.path.basename(self.cfg.path), 'eb --inject-checksums does not write the digest of an image',
+                hint='easysif pin %s' % quote(self.cfg.path)))
         if self.dry_run:
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():
@@ -271,13 +273,10 @@ class ContainerImage(EasyBlock):
         return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or skip
 
     def _places(self):
-        kept = os.path.join(source_paths()[0], self.name[0].lower(), self.name)
-        downloads = kept if os.access(existing_directory(kept), os.W_OK) else self.builddir
-        work = self.easysif.site.tmp_dir or self.builddir
-        mkdir(work, parents=True)
+        downloads, work = directories(self.easysif.site, source_paths()[0], self.builddir)
         return Places(find_file=self._find_file, verify=self._verify, searched=source_paths() + ['beside the recipe'],
                       downloads=downloads, work=work, log=os.path.join(self.builddir, 'build.log'),
-                      lock={'wait': None, 'tell': self._tell})
+                      prefix=os.path.dirname(install_path()), lock={'wait': None, 'tell': self._tell})
 
     def _find_file(self, name):
         path = self.obtain_file(name, no_download=True, warning_only=True)

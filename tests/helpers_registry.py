@@ -2,15 +2,19 @@
 """A real OCI registry on a loopback port, and tiny real images in it, for the tests of images."""
 
 import hashlib
+import http.server
 import json
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 #: bcrypt of PASSWORD: docker-registry takes nothing else
 USER, PASSWORD = 'reader', 'loopback secret'
@@ -142,3 +146,50 @@ def tiny_layout(directory, rootfs, tag='latest', config=()):
     call('umoci', 'insert', '--rootless', '--image', image, rootfs, '/')
     call('umoci', 'config', '--image', image, '--config.cmd=/bin/sh', *config)
     return image
+
+
+class Stub(http.server.BaseHTTPRequestHandler):
+    """Answers from ``server.answers``: path -> (status, headers, body) or a function of the handler."""
+
+    protocol_version = 'HTTP/1.1'
+
+    def do_GET(self):
+        self.server.seen.append((self.path, dict(self.headers)))
+        answer = self.server.answers.get(self.path.partition('?')[0], (404, {}, b'{}'))
+        status, headers, body = answer(self) if callable(answer) else answer
+        self.send_response(status)
+        for name, value in dict({'Content-Length': str(len(body)), 'Connection': 'close'}, **headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def stub(answers, tls=None):
+    """A registry that says what a test wants; gives its server, with ``host`` and ``seen`` (requests)."""
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Stub)
+    server.handle_error = lambda *_: None  # who asks may hang up; what is printed would be taken for a later test's
+    server.daemon_threads = True
+    server.answers, server.seen, server.host = answers, [], 'localhost:%d' % server.server_port
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def self_signed(directory):
+    """Make a certificate for localhost; return it and its key (str, str)."""
+    certificate, key = str(directory / 'cert.pem'), str(directory / 'key.pem')
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '2',
+                    '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate],
+                   check=True, stderr=subprocess.DEVNULL)
+    return certificate, key

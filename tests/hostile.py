@@ -98,7 +98,7 @@ def _mappings():
 #: the fields of a recipe, with values of the right type and of any text
 RECIPE = {
     'name': texts(), 'version': texts(), 'versionsuffix': texts(), 'homepage': texts().map('https://{}'.format),
-    'description': texts(8), 'digest': texts(),
+    'description': texts(8), 'digest': texts(), 'verify': literals(), 'build_args': _mappings(),
     'image': st.one_of(texts(), texts().map('{}.sif'.format), texts().map('docker://{}'.format)),
     'needs': _lists(texts()), 'python_env': texts(), 'conda_env': texts(),
     'commands': st.one_of(_lists(texts()), st.dictionaries(texts(), texts(), min_size=1, max_size=3)),
@@ -121,6 +121,7 @@ SITE = {
     'registry_mirrors': st.dictionaries(st.one_of(texts(2), st.just('nvcr.io')), _lists(st.one_of(
         texts(), texts().map('http://{}'.format), st.just('https://localhost:5000/x'))), max_size=2),
     'base_images': st.dictionaries(texts(), texts().map('/{}'.format), max_size=2),
+    'verify': texts(), 'keyring': texts().map('/{}'.format),
     'cache_dir': texts().map('/{}'.format), 'tmp_dir': texts().map('/{}'.format),
     'ca_certificates': texts().map('/{}'.format), 'overlays': texts().map('/{}'.format), 'module_dependency': texts(),
 }
@@ -184,7 +185,8 @@ GOOD_SITE = {
     'provides': st.dictionaries(NEED, st.one_of(st.none(), _NEEDED), max_size=3),
     'registry_mirrors': st.just({'nvcr.io': ['http://localhost:5000/x', 'https://[::1]:5000']}),
     'base_images': st.dictionaries(lines().filter(len), _GOOD_PATH, max_size=2), 'cache_dir': _GOOD_PATH,
-    'tmp_dir': _GOOD_PATH, 'ca_certificates': _GOOD_PATH, 'module_dependency': NAME,
+    'tmp_dir': _GOOD_PATH, 'ca_certificates': _GOOD_PATH, 'keyring': _GOOD_PATH, 'verify': st.just('sif'),
+    'module_dependency': NAME,
     'overlays': _GOOD_PATH.map(lambda path: path.replace('$', '') + '/$USER/${HOME}'),
 }
 

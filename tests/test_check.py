@@ -31,8 +31,8 @@ moduleclass = 'ai'
 """
 PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
-         'digest, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides, '
-         'sanity_check_commands, moduleclass')
+         'digest, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, '
+         'provides, sanity_check_commands, moduleclass')
 
 
 @pytest.fixture

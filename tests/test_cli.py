@@ -117,23 +117,30 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(unbuffered):
 
 def test_check_of_good_recipes(easysif, tmp_path):
     (tmp_path / 'jax-24.10.eb').write_text(RECIPE)
+    assert easysif('check', 'jax-24.10.eb') == (
+        0, 'note: jax-24.10.eb names no digest, so its image may change: easysif pin jax-24.10.eb\n'
+           '1 recipe checked, all well\n', '')
+    code, out, _ = easysif('check', '--json', 'jax-24.10.eb')
+    assert (code, json.loads(out)) == (0, {'recipes': 1, 'problems': [], 'unpinned': ['jax-24.10.eb']})
+    (tmp_path / 'jax-24.10.eb').write_text(RECIPE.replace("py3'", "py3@sha256:%s'" % ('0' * 64)))
     assert easysif('check', 'jax-24.10.eb') == (0, '1 recipe checked, all well\n', '')
-    assert easysif('check', '--json', 'jax-24.10.eb') == (0, '{\n  "recipes": 1,\n  "problems": []\n}\n', '')
 
 
 def test_check_prints_all_problems_of_all_recipes(easysif, tmp_path):
     (tmp_path / 'jax-24.9.eb').write_text(RECIPE + "needs = 'nvidia-gpu'\n")
     (tmp_path / 'jax-24.10.eb').write_text(RECIPE + 'x = 1\n')
     code, out, err = easysif('check', '.')
-    assert (code, out) == (1, '')
+    assert (code, out.count('note: ')) == (1, 2)
     assert err == """\
 error: jax-24.10.eb:16: unknown key 'x'
-  ours  image, digest, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides
+  ours  image, digest, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, \
+provides
 error: jax-24.9.eb:16: needs must be a list of words, not the text 'nvidia-gpu'
 hint: write needs = ['nvidia-gpu']
 error: jax-24.9.eb:16: needs stands after moduleclass, but belongs before it
-hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, digest, needs, \
-python_env, conda_env, commands, python_packages, container_env, binds, provides, sanity_check_commands, moduleclass
+hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, digest, verify, \
+build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides, \
+sanity_check_commands, moduleclass
 error: jax-24.9.eb: file name does not match its content (jax-24.10)
 hint: git mv ./jax-24.9.eb ./jax-24.10.eb
 """
@@ -143,10 +150,10 @@ def test_check_prints_problems_as_json(easysif, tmp_path):
     (tmp_path / 'jax-24.10.eb').write_text(RECIPE + 'x = 1\n')
     code, out, err = easysif('check', '--json', 'jax-24.10.eb')
     assert (code, err) == (1, '')
-    assert json.loads(out) == {'recipes': 1, 'problems': [{
+    assert json.loads(out) == {'recipes': 1, 'unpinned': ['jax-24.10.eb'], 'problems': [{
         'recipe': 'jax-24.10.eb', 'rule': 'valid', 'where': 'jax-24.10.eb:16', 'what': "unknown key 'x'", 'hint': None,
-        'facts': {'ours': 'image, digest, needs, python_env, conda_env, commands, python_packages, container_env, '
-                  'binds, provides'}}]}
+        'facts': {'ours': 'image, digest, verify, build_args, needs, python_env, conda_env, commands, '
+                  'python_packages, container_env, binds, provides'}}]}
 
 
 def test_check_of_what_is_not_there(easysif):
@@ -175,12 +182,14 @@ base_images        {}  (default)
 cache_dir          -  (default)
 tmp_dir            -  (default)
 ca_certificates    -  (none on this machine)
+verify             none  (default)
+keyring            -  (default)
 overlays           /mine  (EASYSIF_OVERLAYS, read at load)
 module_dependency  -  (default)
 """ % tmp_path, '')
     code, out, err = easysif('config', '--json')
     found = json.loads(out)
-    assert (code, err, len(found)) == (0, '', 15)
+    assert (code, err, len(found)) == (0, '', 17)
     assert found['binds'] == {'value': ['/é x'], 'from': 'site my'}
     assert found['cache_dir'] == {'value': None, 'from': 'default'}
 

@@ -56,7 +56,8 @@ REFUSED = {
                     "binds[0] must have options out of ro, rw, image-src=/path and id=number, not '/etc'"),
     'bind-root': (dict(binds=['/tmp/../..:/a']), "binds[0] must be below '/', not the root directory itself"),
     'image-up': (dict(image='../evil.sif'),
-                 "image must be a docker:// reference, or the name of a .sif or .def file, not the text '../evil.sif'"),
+                 "image must be a reference (docker://, oras://, library://, https://), a .sif or .def file, or an "
+                 "archive, not the text '../evil.sif'"),
     'image-line': (dict(image='a\ntouch evil.sif'),
                    "image must be one line without control characters, not 'a\\ntouch evil.sif'"),
     'image-shell': (dict(image='docker://$(touch evil)/x:1'),

@@ -4,7 +4,8 @@
 import pytest
 
 from easysif.errors import INPUT, EasySIFError
-from easysif.images.reference import DEFINITION, DOCKER, FILE, is_digest, parse
+from easysif.images.reference import (ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, SUPPORTED, URL, is_digest,
+                                      parse)
 
 DIGEST = 'sha256:' + '5f0c' * 16
 
@@ -76,21 +77,53 @@ def test_a_malformed_docker_reference_is_refused_with_its_reason(text, reason):
     assert caught.value.exit_code == INPUT
 
 
-@pytest.mark.parametrize('text, scheme', [
-    ('oras://ghcr.io/a/b:1', 'oras://'), ('library://a/b/c:1', 'library://'), ('https://a.b/x.sif', 'https://'),
-    ('http://a.b/x.sif', 'http://'), ('docker-archive:x.tar', 'docker-archive:'), ('oci-archive:x.tar', 'oci-archive:'),
+@pytest.mark.parametrize('text, kind, registry, path, name', [
+    ('oras://ghcr.io/a/b:1', ORAS, 'ghcr.io', '', 'ghcr.io/a/b:1'),
+    ('oras://localhost:5000/b@' + DIGEST, ORAS, 'localhost:5000', '', 'localhost:5000/b'),
+    ('library://a/b/c:1', LIBRARY, '', '', 'library://a/b/c:1'),
+    ('https://a.b/d/x.sif', URL, 'a.b', 'd/x.sif', 'd/x.sif'),
+    ('http://[::1]:80/x?download=1', URL, '[::1]:80', 'x?download=1', 'x?download=1'),
+    ('docker-archive:x.tar', ARCHIVE, '', 'x.tar', 'x.tar'),
+    ('oci-archive:/a b/x', ARCHIVE, '', '/a b/x', '/a b/x'),
 ])
-def test_a_kind_that_comes_later_names_what_there_is(text, scheme):
+def test_every_other_kind_has_its_parts(text, kind, registry, path, name):
+    found = parse(text, 'x.eb')
+    assert (found.kind, found.registry, found.path, found.name()) == (kind, registry, path, name)
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('oras://a/b:1', "'a' is not a host name"), ('oras://a.b/X', 'the name must be in lower case'),
+])
+def test_an_oras_reference_has_a_host(text, reason):
     with pytest.raises(EasySIFError) as caught:
         parse(text, 'x.eb')
-    assert str(caught.value) == (
-        "x.eb: image '%s': %s is not supported yet\n  supported  docker://HOST/NAME:TAG, NAME.sif, NAME.def\n"
-        "hint: use a docker:// reference, or download the SIF file and write image = 'NAME.sif'" % (text, scheme))
+    assert str(caught.value) == ("x.eb: image '%s' is not an oras reference\n  reason  %s\n"
+                                 "hint: write it as apptainer pull takes it: image = 'oras://HOST/NAME:TAG'"
+                                 % (text, reason))
+
+
+@pytest.mark.parametrize('text', ['https://', 'https://a.b', 'https://a.b/', 'https://-a/x', 'https://a:b/x',
+                                  'https://a.b/x#y', 'http://[x/y'])
+def test_an_address_is_that_of_a_file(text):
+    with pytest.raises(EasySIFError) as caught:
+        parse(text, 'x.eb')
+    assert str(caught.value) == ("x.eb: image '%s' is not the address of a file\n"
+                                 "hint: write image = 'https://HOST/PATH/NAME.sif'" % text)
+
+
+def test_a_login_in_an_address_is_refused_and_not_shown():
+    with pytest.raises(EasySIFError) as caught:
+        parse('https://me:hunter2@a.b/x.sif', 'x.eb')
+    assert str(caught.value) == ('x.eb: image holds a login, which a recipe must not\n  host  a.b\n'
+                                 'hint: write it into ~/.netrc: machine a.b login NAME password PASSWORD')
 
 
 @pytest.mark.parametrize('text, message, hint', [
     ('docker:debian', "image 'docker:debian' is not a docker reference", "write image = 'docker://debian'"),
     ('docker:/debian', "image 'docker:/debian' is not a docker reference", "write image = 'docker://debian'"),
+    ('https:/a.b/x.sif', "image 'https:/a.b/x.sif' is not a reference", "write image = 'https://a.b/x.sif'"),
+    ('library:a/b', "image 'library:a/b' is not a reference", "write image = 'library://a/b'"),
+    ('docker-archive:', "image 'docker-archive:' names no archive", "write image = 'docker-archive:NAME.tar'"),
     ('localhost:5000/a:1', "image 'localhost:5000/a:1' has no scheme", "write image = 'docker://localhost:5000/a:1'"),
     ('ftp://a.b/x.sif', "image 'ftp://a.b/x.sif': ftp: is not a kind of image",
      "write image = 'docker://…', or the name of a .sif or .def file"),
@@ -102,15 +135,16 @@ def test_a_kind_that_comes_later_names_what_there_is(text, scheme):
 def test_what_is_no_image_gets_the_likely_spelling(text, message, hint):
     with pytest.raises(EasySIFError) as caught:
         parse(text, 'x.eb')
-    assert str(caught.value) == 'x.eb: %s\n  supported  docker://HOST/NAME:TAG, NAME.sif, NAME.def\nhint: %s' % (
-        message, hint)
+    assert str(caught.value) == 'x.eb: %s\n  supported  %s\nhint: %s' % (
+        message, SUPPORTED, hint)
 
 
-def test_a_path_does_not_climb_out_of_the_directories_that_are_searched():
+@pytest.mark.parametrize('text', ['../../etc/x.sif', 'oci-archive:../x.tar'])
+def test_a_path_does_not_climb_out_of_the_directories_that_are_searched(text):
     with pytest.raises(EasySIFError) as caught:
-        parse('../../etc/x.sif', 'x.eb')
-    assert str(caught.value) == ("x.eb: image '../../etc/x.sif' leaves the directories that are searched for images\n"
-                                 "hint: write the file's name alone or its absolute path")
+        parse(text, 'x.eb')
+    assert str(caught.value) == ("x.eb: image '%s' leaves the directories that are searched for images\n"
+                                 "hint: write the file's name alone or its absolute path" % text)
 
 
 @pytest.mark.parametrize('text', ['', ' ', 'x.sif ', ' docker://debian', 'docker://debian\n', 'a\tb.sif', 'a\x1bb.sif'])
@@ -119,7 +153,7 @@ def test_blanks_and_control_characters_are_refused(text):
         parse(text, 'x.eb')
     assert str(caught.value) == (
         'x.eb: image %r is empty, or holds blanks at its ends or control characters\n'
-        "  supported  docker://HOST/NAME:TAG, NAME.sif, NAME.def\nhint: write image = 'docker://…'" % text)
+        "  supported  %s\nhint: write image = 'docker://…'" % (text, SUPPORTED))
 
 
 def test_a_value_of_another_type_is_refused():

@@ -29,7 +29,7 @@ def test_a_failed_rebuild_is_undone_also_where_images_are_fetched_to_another_fil
         result = eb(stands, '--rebuild', '--sourcepath=%s' % sources, check=False)
         assert result.status != 0 and 'cat /not-there failed' in result.output
         # for the next try
-        assert sorted(path.suffix for path in Path(sources).rglob('toy-1.0-*')) == ['.json', '.sif']
+        assert sorted(path.suffix for path in Path(sources).rglob('image-*')) == ['.json', '.sif']
     assert toys.snapshot(prefix, 'build') == before  # the log of the build is kept
 
 

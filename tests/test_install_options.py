@@ -179,9 +179,8 @@ def test_a_digest_is_not_injected_yet_and_that_is_said(eb, tmp_path, toy):
     before = recipe.read_text()
     result = eb(recipe, '--inject-checksums', '--sourcepath=%s' % toy.parent, check=False)
     assert result.status != 0 and 'Traceback' not in result.output
-    assert ('toy-1.0.eb: eb --inject-checksums does not write the digest of an image yet\n'
-            "hint: install it, and write the digest that its easysif.json records: digest = 'sha256:…'"
-            ) in result.output
+    assert ('toy-1.0.eb: eb --inject-checksums does not write the digest of an image\n'
+            'hint: easysif pin %s' % recipe) in result.output
     assert recipe.read_text() == before
 
 

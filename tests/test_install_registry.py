@@ -17,12 +17,13 @@ WRONG = 'sha256:' + '0' * 64
 class Story:
     """What eb did with recipes of a registry, first with it, then without: texts by recipe, and states between."""
 
-    def __init__(self, directory, layout, other):
+    def __init__(self, directory, layout, other, late, fails):
         self.directory, self.prefix = directory, directory / 'prefix'
         self.site = directory / 'site.yaml'
         with LoopbackRegistry(directory / 'registry') as running:
             running.push(layout, 'x/tiny:1')
             running.push(other, 'x/tiny:other')
+            self.late, self.fails = running.push(late, 'x/tiny:late'), running.push(fails, 'x/tiny:fails')
             index = {'schemaVersion': 2, 'mediaType': INDEX, 'manifests': [
                 self.entry(running, 'x/tiny:other', 's390x'), self.entry(running, 'x/tiny:1', sif.architecture())]}
             self.digest, self.index = running.digest('x/tiny:1'), running.put('x/tiny:many', index, INDEX)
@@ -33,9 +34,9 @@ class Story:
                 'wrong': self.recipe('wrong', digest=WRONG),
                 'many': self.recipe('many', image='docker://x/tiny:many', digest=self.index),
                 'tag': self.recipe('tag'),
-                'late': self.recipe('late'),
-                'fails': self.recipe('fails', sanity_check_commands=['ls /not-there']),
-                'never': self.recipe('never')}
+                'late': self.recipe('late', image='docker://x/tiny:late'),
+                'fails': self.recipe('fails', image='docker://x/tiny:fails', sanity_check_commands=['ls /not-there']),
+                'never': self.recipe('never', image='docker://x/tiny:never')}
             self.online = self.eb('right', 'wrong', 'many', 'tag', 'fails')
             self.sources = toys.files(self.prefix / 'sources')
             self.eb('late', arguments=['--fetch'])
@@ -43,7 +44,7 @@ class Story:
         self.before = {name: toys.snapshot(self.root(name), 'easybuild', 'easysif.json') for name in ('right', 'many')}
         self.offline = self.eb('right', 'many', 'late', 'never', arguments=['--rebuild'])
         self.said_offline = self.warnings
-        self.recipe('fails', sanity_check_commands=['ls /'])
+        self.recipe('fails', image='docker://x/tiny:fails', sanity_check_commands=['ls /'])
         self.second_try = self.eb('fails')['fails']
 
     @staticmethod
@@ -76,7 +77,8 @@ def story(tmp_path_factory):
     directory = tmp_path_factory.mktemp('story')
     rootfs = tiny_rootfs(directory / 'rootfs')
     return Story(directory, tiny_layout(directory, rootfs),
-                 tiny_layout(directory, rootfs, 'other', ['--architecture=s390x']))
+                 tiny_layout(directory, rootfs, 'other', ['--architecture=s390x']),
+                 *(tiny_layout(directory, rootfs, name, ['--config.label=n=%s' % name]) for name in ('late', 'fails')))
 
 
 def test_the_digest_of_a_recipe_is_recorded(story):
@@ -108,20 +110,27 @@ def test_one_copy_of_the_image_is_left_and_it_is_for_reading_only(story):
     left = [path for path in story.directory.rglob('*.sif') if path.name.startswith('right')]
     assert left == [story.root('right') / 'right-1.0.sif']
     assert toys.snapshot(left[0].parent)[left[0].name][0] == '-r--r--r--'
-    assert left[0].stat().st_nlink == 1
-    assert [name for name in story.sources if not name.startswith('f/fails/')] == []
+    assert story.sources == {'easysif/image-%s.sif%s' % (story.fails[7:19], end) for end in ('', '.json')}
+
+
+def test_recipes_with_the_same_image_share_it(story):
+    """It was fetched once, and a module that has it already lends it to the next one."""
+    one, *others = ((story.root(name) / story.image(name)['file']).stat() for name in ('right', 'many', 'tag'))
+    assert one.st_nlink == 3 and all(other.st_ino == one.st_ino for other in others)
+    assert [story.image(name)['reference'] for name in ('right', 'many')] == [
+        'docker://docker.io/x/tiny:1', 'docker://x/tiny:many']
 
 
 def test_fetch_keeps_the_image_for_the_installation(story):
-    image = 'l/late/late-1.0-%s.sif' % story.digest[7:19]
+    image = 'easysif/image-%s.sif' % story.late[7:19]
     assert story.fetched - story.sources == {image, image + '.json'}
     assert not (story.prefix / 'build' / 'late').exists()
 
 
 def test_what_was_fetched_is_installed_without_the_registry(story):
     assert 'COMPLETED: ' in story.offline['late'], story.offline['late']
-    assert story.image('late')['manifest_digest'] == story.digest
-    assert not [name for name in toys.files(story.prefix / 'sources') if name.startswith('l/')]
+    assert story.image('late')['manifest_digest'] == story.late
+    assert 'easysif/image-%s.sif' % story.late[7:19] not in toys.files(story.prefix / 'sources')
 
 
 @pytest.mark.parametrize('name', ['right', 'many'])
@@ -134,14 +143,14 @@ def test_what_stands_is_rebuilt_without_the_registry_and_that_is_said(story, nam
 
 
 def test_what_is_nowhere_fails_without_the_registry(story):
-    assert "never-1.0.eb: image 'docker://docker.io/x/tiny:1' is not to be had\n" in story.offline['never']
+    assert "never-1.0.eb: image 'docker://x/tiny:never' is not to be had\n" in story.offline['never']
     assert 'no connection (Connection refused)' in story.offline['never']
     assert not story.root('never').exists()
 
 
 def test_an_image_is_not_fetched_again_where_only_a_test_failed(story):
     assert 'ls /not-there failed' in story.online['fails']
-    image = 'f/fails/fails-1.0-%s.sif' % story.digest[7:19]
+    image = 'easysif/image-%s.sif' % story.fails[7:19]
     assert story.sources == {image, image + '.json'}
     assert 'COMPLETED: ' in story.second_try, story.second_try
     assert toys.files(story.prefix / 'sources') == set()

@@ -41,7 +41,7 @@ def test_what_was_fetched_goes_only_when_the_installation_stands(installed, tmp_
     work = installed()
     for name in ('toy.sif', 'toy.sif.json'):
         (tmp_path / name).touch()
-    work.obtained = Obtained(str(tmp_path / 'toy.sif'), own=True, fetched=True)
+    work.obtained = Obtained(str(tmp_path / 'toy.sif'), own=True, kept=str(tmp_path / 'toy.sif'))
     work.undo()
     assert (tmp_path / 'toy.sif').exists()
     assert work.finish(work.root) is None

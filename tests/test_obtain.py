@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import socket
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,13 +15,14 @@ import toys
 from easysif import holder
 from easysif import obtain as module
 from easysif.errors import TOOL, EasySIFError
+from easysif.images import kept as module_kept
 from easysif.lock import Lock
 from easysif.obtain import Places, obtain
 from easysif.recipe import validate
 
 FIRST, SECOND = ('sha256:' + digit * 64 for digit in 'ab')
 REFERENCE = 'docker://docker.io/x/toy:1'
-SITE = SimpleNamespace(image_store=None, registry_mirrors={}, ca_certificates=None)
+SITE = SimpleNamespace(image_store=None, registry_mirrors={}, ca_certificates=None, verify='none', keyring=None)
 
 
 def recipe(image=REFERENCE, **values):
@@ -41,7 +43,7 @@ def world(tmp_path, monkeypatch):
 
     def make(_, part, *others):
         world.made += 1
-        world.logs.append(others[-2])
+        world.logs.append(next(other for other in others if str(other).endswith('.log')))
         with open(part, 'w') as handle:
             handle.write(world.content)
         return {'base': None}
@@ -61,15 +63,17 @@ def world(tmp_path, monkeypatch):
 
 def test_a_fetched_image_has_its_digest_in_its_name_and_its_sha256_in_its_record(world):
     got = world.obtain()
-    assert os.path.basename(got.path) == 'toy-1.0-aaaaaaaaaaaa.sif'
-    with open(got.path + '.json') as handle:
+    assert os.path.basename(got.kept) == 'image-aaaaaaaaaaaa.sif'
+    assert os.path.samefile(got.path, got.kept) and got.path != got.kept
+    with open(got.kept + '.json') as handle:
         record = json.load(handle)
     assert record == {'reference': REFERENCE, 'digest': FIRST, 'manifest_digest': FIRST, 'source': 'docker.io',
                       'sha256': toys.sha256(got.path)}
     assert got.own and got.expected == record.pop('sha256') and got.origin == record
     again = world.obtain()
     assert (again, world.made) == (got, 1)
-    assert sorted(os.listdir(world.places.downloads)) == ['toy-1.0-aaaaaaaaaaaa.sif', 'toy-1.0-aaaaaaaaaaaa.sif.json']
+    assert sorted(os.listdir(world.places.downloads)) == [
+        'image-aaaaaaaaaaaa.sif', 'image-aaaaaaaaaaaa.sif.json', os.path.basename(got.path)]
 
 
 def test_images_of_one_name_and_several_digests_do_not_meet(world):
@@ -92,25 +96,25 @@ def test_a_fetched_image_is_on_disk_before_it_has_its_name(world, monkeypatch):
     done = []
     for name, rest in (('fsync', os.fsync), ('rename', os.rename)):
         monkeypatch.setattr(os, name, lambda *args, name=name, call=rest: done.append((name, args)) or call(*args))
-    target = world.obtain().path
+    target = world.obtain().kept
     names = [name for name, args in done if name == 'fsync' or args[-1] == target]
     assert names[:2] == ['fsync', 'rename']
 
 
 def test_only_one_process_makes_an_image(world):
     os.makedirs(world.places.downloads)
-    target = os.path.join(world.places.downloads, 'toy-1.0-aaaaaaaaaaaa.sif')
+    target = os.path.join(world.places.downloads, 'image-aaaaaaaaaaaa.sif')
     with Lock(target + '.lock', 'another'), pytest.raises(EasySIFError) as caught:
         world.obtain()
     assert str(caught.value).startswith('toy-1.0.eb: another process is at work here\n') and not world.made
 
 
 def test_one_may_wait_for_the_process_that_makes_it(world):
-    told, target = [], os.path.join(world.places.downloads, 'toy-1.0-aaaaaaaaaaaa.sif')
+    told, target = [], os.path.join(world.places.downloads, 'image-aaaaaaaaaaaa.sif')
     world.places = replace(world.places, lock={'wait': None, 'tell': told.append})
     with Lock(target + '.lock', 'another') as lock:
         threading.Timer(0.5, lock.__exit__, (None, None, None)).start()
-        assert world.obtain().path == target
+        assert world.obtain().kept == target
     assert len(told) == 1 and told[0].startswith('waiting for process %d of ' % os.getpid())
 
 
@@ -120,7 +124,7 @@ def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):
     os.makedirs(downloads)
 
     def leave(digit, **record):
-        target = os.path.join(downloads, 'toy-1.0-%s.sif' % (digit * 12))
+        target = os.path.join(downloads, 'image-%s.sif' % (digit * 12))
         for name in (target + '.part-17', os.path.join(downloads, '.%s.json.new-17' % os.path.basename(target))):
             with open(name, 'w'):
                 pass
@@ -131,14 +135,19 @@ def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):
 
     for digit, record in zip('abcde', ({'pid': 4194305}, {'pid': 4194305}, {}, {'user': 'alice'}, {'host': 'another'})):
         leave(digit, **record)
-    for name in ('other.sif.part-1', 'toy-1.0-cccccccccccc.sif.partial', 'toy-1.0-cccccccccccc.sif.lock.part-1'):
+    for name in ('other.sif.part-1', 'image-cccccccccccc.sif.partial', 'image-cccccccccccc.sif.lock.part-1'):
         with open(os.path.join(downloads, name), 'w'):
             pass
-    world.obtain()
+    used = 'image-cccccccccccc.sif.used-%s-%d'
+    for host, pid in ((socket.gethostname(), 4194305), (socket.gethostname(), 1), ('another', 4194305)):
+        with open(os.path.join(downloads, used % (host, pid)), 'w'):
+            pass
+    got = world.obtain()
     assert sorted(os.listdir(downloads)) == sorted([
-        'toy-1.0-aaaaaaaaaaaa.sif', 'toy-1.0-aaaaaaaaaaaa.sif.json', 'other.sif.part-1',
-        'toy-1.0-cccccccccccc.sif.partial', 'toy-1.0-cccccccccccc.sif.lock.part-1',
-        *('%stoy-1.0-%s.sif%s' % (dot, digit * 12, end) for digit in 'de'
+        os.path.basename(got.path), used % (socket.gethostname(), 1), used % ('another', 4194305),
+        'image-aaaaaaaaaaaa.sif', 'image-aaaaaaaaaaaa.sif.json', 'other.sif.part-1',
+        'image-cccccccccccc.sif.partial', 'image-cccccccccccc.sif.lock.part-1',
+        *('%simage-%s.sif%s' % (dot, digit * 12, end) for digit in 'de'
           for dot, end in (('', '.part-17'), ('', '.lock'), ('.', '.json.new-17')))])
 
 
@@ -168,7 +177,7 @@ def test_what_another_process_has_made_meanwhile_is_taken(world, monkeypatch):
                 os.rename(os.path.join(kept, name), os.path.join(world.places.downloads, name))
             return super().__enter__()
 
-    monkeypatch.setattr(module, 'Lock', Slow)
+    monkeypatch.setattr(module_kept, 'Lock', Slow)
     assert (world.obtain(), world.made) == (got, 1)
 
 
@@ -178,8 +187,8 @@ def test_without_the_registry_the_newest_fetched_image_that_fits_is_taken(world)
     second = world.obtain()
     os.utime(first.path, (1, 1))
     world.gone = True
-    assert world.obtain().path == second.path
-    assert world.obtain(digest=FIRST).path == first.path
+    assert world.obtain().kept == second.kept
+    assert world.obtain(digest=FIRST).kept == first.kept
     with pytest.raises(EasySIFError, match='not to be had'):
         world.obtain(image=REFERENCE + '2')
 
@@ -196,7 +205,6 @@ def test_definitions_of_one_name_do_not_meet_and_are_verified(world, tmp_path):
     for text in ('one', 'two'):
         (tmp_path / 'toy.def').write_text(text)
         paths.append(world.obtain(image='toy.def').path)
-        assert '-%s.sif' % toys.sha256(tmp_path / 'toy.def')[:12] in paths[-1]
     assert world.verified == [str(tmp_path / 'toy.def')] * 2 and len(set(paths)) == 2
 
 
@@ -211,7 +219,7 @@ def test_files_are_verified_wherever_they_are_found(world, tmp_path):
     store = tmp_path / 'store'
     store.mkdir()
     (store / 'stored.sif').touch()
-    site = SimpleNamespace(image_store=str(store))
+    site = SimpleNamespace(image_store=str(store), verify='none')
     for name, found in (('stored.sif', store / 'stored.sif'), ('found.sif', tmp_path / 'found.sif')):
         assert world.obtain(image=name, site=site).path == str(found) == world.verified[-1]
 

@@ -72,7 +72,8 @@ digest = 'sha256:DIGEST'
     found = recipe.load(path)
     assert found == recipe.Recipe(
         name='jax', version='24.10', versionsuffix='-singularity', where='jax-24.10-singularity.eb', path=path,
-        image='docker://nvcr.io/nvidia/jax:24.10-maxtext-py3', digest='sha256:' + '0' * 64, needs=('nvidia-gpu',),
+        image='docker://nvcr.io/nvidia/jax:24.10-maxtext-py3', digest='sha256:' + '0' * 64, verify=False,
+        build_args={}, needs=('nvidia-gpu',),
         python_env='jax', conda_env='jax', commands={'python': ('python',), 'pip': ('pip',)},
         provides={'jax': '24.10', 'jaxlib': None}, python_packages=('flax[all]>=0.8,<24', 'x @ https://h/x.whl'),
         container_env={'XLA_FLAGS': '--v=24'}, binds=('/opt/data', '/a b/é.squashfs:/c:image-src=/,ro'),
@@ -221,7 +222,8 @@ WHERE = 'jax-24.10-singularity.eb'
     ({"needs =": "need ="}, ":13: unknown key 'need'\nhint: did you mean 'needs'?"),
     ({"needs =": "xyzzy ="},
      ":13: unknown key 'xyzzy'\n"
-     "  ours  image, digest, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides"),
+     "  ours  image, digest, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, "
+     "binds, provides"),
     ({"needs = ['nvidia-gpu']": "python_packages = ['--index-url=http://x', 'flax 0.8']"},
      ":13: python_packages[0] must be a requirement of pip, name==version, not the text '--index-url=http://x'\n"
      "error: jax-24.10-singularity.eb:13: python_packages[1] must be a requirement of pip, name==version, not the text "
@@ -244,7 +246,8 @@ WHERE = 'jax-24.10-singularity.eb'
     ({"'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'": "''"},
      ": image is missing\nhint: write image = 'docker://nvcr.io/nvidia/jax:24.10-maxtext-py3'"),
     ({"'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'": "'jax'"},
-     ":12: image must be a docker:// reference, or the name of a .sif or .def file, not the text 'jax'\n"
+     ":12: image must be a reference (docker://, oras://, library://, https://), a .sif or .def file, or an archive, "
+     "not the text 'jax'\n"
      "hint: write image = 'docker://nvcr.io/nvidia/jax:24.10-maxtext-py3'"),
     ({"%(version)s-maxtext": "%(vers)s"}, """:12: image has the unknown template '%(vers)s'
   known  name, namelower, nameletter, nameletterlower, version, versionsuffix, version_major, version_minor, \
@@ -440,6 +443,14 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path):
 
 def test_a_recipe_that_is_not_there_is_an_error(tmp_path):
     assert message(str(tmp_path / 'x.eb')) == '%s/x.eb: cannot be read (No such file or directory)' % tmp_path
+
+
+def test_only_a_definition_file_has_build_arguments(write):
+    path = write({'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3': 'jax.def'},
+                 more="build_args = {'cuda': '%(version)s'}\n")
+    assert recipe.load(path).build_args == {'cuda': '24.10'}
+    assert message(write({}, more="build_args = {'cuda': '12'}\n")) == WHERE + (
+        ":20: build_args go with a definition file only\nhint: write image = 'NAME.def'")
 
 
 def test_a_definition_file_has_no_digest(write):

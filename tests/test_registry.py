@@ -2,23 +2,19 @@
 """From a reference to a digest: against a real docker-registry, and against stubs that misbehave."""
 
 import base64
-import http.server
 import json
 import os
 import socket
-import ssl
-import subprocess
-import threading
 import time
 from contextlib import contextmanager
 
 import pytest
 
 from easysif.errors import INPUT, TOOL, EasySIFError
-from easysif.images import client, registry, sif
+from easysif.images import client, registry, sif, sources, transport
 from easysif.images.reference import parse
-from helpers_registry import (INDEX, MANIFEST, PASSWORD, USER, LoopbackRegistry, digest_of, tiny_layout,
-                              tiny_rootfs)
+from helpers_registry import (INDEX, MANIFEST, PASSWORD, USER, LoopbackRegistry, digest_of, self_signed, stub,
+                              tiny_layout, tiny_rootfs)
 
 HERE = sif.architecture()
 OTHER = 'riscv64' if HERE != 'riscv64' else 'arm64'
@@ -53,7 +49,8 @@ def loopback(tmp_path_factory, layout):
 
 @pytest.fixture(autouse=True)
 def quiet_home(tmp_path, monkeypatch):
-    """No login and no proxy of the caller."""
+    """No login and no proxy of the caller, and no long waits."""
+    monkeypatch.setattr(sources, 'WAITS', (0.01,))
     monkeypatch.setenv('HOME', str(tmp_path))
     for name in list(os.environ):
         if name.lower().endswith('_proxy') or 'DOCKER' in name or name.endswith('CONFIGDIR'):
@@ -84,44 +81,6 @@ def closed_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
-
-
-class Stub(http.server.BaseHTTPRequestHandler):
-    """Answers from ``server.answers``: path -> (status, headers, body) or a function of the handler."""
-
-    protocol_version = 'HTTP/1.1'
-
-    def do_GET(self):
-        self.server.seen.append((self.path, dict(self.headers)))
-        answer = self.server.answers.get(self.path.partition('?')[0], (404, {}, b'{}'))
-        status, headers, body = answer(self) if callable(answer) else answer
-        self.send_response(status)
-        for name, value in dict({'Content-Length': str(len(body)), 'Connection': 'close'}, **headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def stub(answers, tls=None):
-    """A registry that says what a test wants; gives its server, with ``host`` and ``seen`` (requests)."""
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Stub)
-    server.handle_error = lambda *_: None  # who asks may hang up; what is printed would be taken for a later test's
-    server.daemon_threads = True
-    server.answers, server.seen, server.host = answers, [], 'localhost:%d' % server.server_port
-    if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*tls)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def image(config=CONFIG, kind=registry.IMAGES[0]):
@@ -265,7 +224,7 @@ def test_a_digest_that_makes_no_sense_is_refused_before_anything_is_asked(digest
 
 
 def test_a_file_is_nothing_for_a_registry():
-    assert str(refusal('x.sif', {})) == ("x.eb: image 'x.sif' is a file, which no registry knows\n"
+    assert str(refusal('x.sif', {})) == ("x.eb: image 'x.sif' is nothing that a registry knows\n"
                                          "hint: write image = 'docker://…'")
 
 
@@ -342,7 +301,7 @@ def test_a_status_is_put_into_words(status, reason):
 
 
 def test_a_stalled_registry_is_given_up(loopback, monkeypatch):
-    monkeypatch.setattr(client, 'READ_TIMEOUT', 1)
+    monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
     begin = time.monotonic()
     with stub({'/v2/x/tiny/manifests/1': lambda _: time.sleep(20)}) as stalled:
         found = resolve('docker://up.invalid/x/tiny:1', {'up.invalid': ['http://' + stalled.host, loopback.url]})
@@ -353,7 +312,7 @@ def test_a_stalled_registry_is_given_up(loopback, monkeypatch):
 
 
 def test_a_registry_that_stalls_within_its_answer_is_given_up(monkeypatch):
-    monkeypatch.setattr(client, 'READ_TIMEOUT', 1)
+    monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
 
     def half(handler):
         handler.send_response(200)
@@ -384,15 +343,6 @@ def test_an_endless_answer_is_given_up(monkeypatch):
     with stub({'/v2/x/y/manifests/1': (200, {}, b' ' * (2 << 20))}) as running:
         error = refusal('docker://up.invalid/x/y:1', {'up.invalid': ['http://' + running.host]})
     assert 'answer is longer than 1 MiB' in str(error)
-
-
-def self_signed(directory):
-    """Make a certificate for localhost; return it and its key (str, str)."""
-    certificate, key = str(directory / 'cert.pem'), str(directory / 'key.pem')
-    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '2',
-                    '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate],
-                   check=True, stderr=subprocess.DEVNULL)
-    return certificate, key
 
 
 def test_a_certificate_counts_only_where_the_site_trusts_it(tmp_path, monkeypatch):
@@ -493,7 +443,7 @@ def test_netrc_does_not_replace_a_login(locked, tmp_path, monkeypatch):
     write_login(tmp_path / '.docker/config.json', locked.host)
     (tmp_path / '.netrc').write_text('machine localhost login someone password %s\n' % SECRET)
     (tmp_path / '.netrc').chmod(0o600)
-    monkeypatch.setattr(client, 'is_loopback', lambda _: False)
+    monkeypatch.setattr(transport, 'is_loopback', lambda _: False)
     assert resolve('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}).source == locked.host
 
 
@@ -588,7 +538,7 @@ def test_a_login_in_a_mirror_is_refused_and_not_shown():
     ('https://mirror.example', 'mirror.example', '', False), ('http://localhost', 'localhost', '', True),
 ])
 def test_a_bare_host_name_gets_its_port_so_that_the_runtime_sees_a_host(url, host, prefix, plain):
-    first, last = registry._sources(parse('docker://up.invalid/x/y', 'x.eb'), {'up.invalid': [url]}, 'x.eb')
+    first, last = sources.sources('up.invalid', {'up.invalid': [url]}, 'x.eb')
     assert (first.host, first.prefix, first.plain_http, first.mirror) == (host, prefix, plain, True)
     assert (last.host, last.plain_http, last.mirror) == ('up.invalid', False, False)
 

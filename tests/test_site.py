@@ -62,7 +62,7 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
         name='default', path=DEFAULT, runtime='auto', image_store=None,
         squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K', 'keep': 1}, binds=(), container_env={},
         provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registry_mirrors={}, base_images={}, cache_dir=None,
-        tmp_dir=None, ca_certificates=None, overlays=None, module_dependency=None)
+        tmp_dir=None, ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None)
 
 
 def test_the_default_names_and_explains_every_setting():
@@ -112,15 +112,15 @@ image_store:
                                       {'NCCL_SOCKET_IFNAME': 'hsn', 'NCCL_DEBUG': 'INFO'})},
         registry_mirrors={'nvcr.io': ('http://localhost:5000/nvidia', 'https://[::1]:5000', 'http://other')},
         base_images={'docker://debian:12': '/opt/debian 12.sif'}, cache_dir=None, tmp_dir=None, ca_certificates='',
-        overlays='/project/$USER/${PROJECT}/overlays', module_dependency=None)
+        verify='none', keyring=None, overlays='/project/$USER/${PROJECT}/overlays', module_dependency=None)
     user = '~/.config/easysif/site.yaml'
     assert found.origins == {
         'name': 'EASYSIF_SITE', 'path': 'EASYSIF_SITE', 'runtime': 'EASYSIF_RUNTIME', 'image_store': user,
         'squashfs': 'default, site lumi, %s' % user, 'binds': 'site lumi, %s, EASYSIF_BINDS' % user,
         'container_env': 'EASYSIF_CONTAINER_ENV', 'provides': 'default, site lumi, %s' % user,
         'registry_mirrors': 'site lumi, %s' % user, 'base_images': 'site lumi', 'cache_dir': 'default',
-        'tmp_dir': 'default', 'ca_certificates': 'EASYSIF_CA_CERTIFICATES', 'overlays': 'site lumi',
-        'module_dependency': 'default'}
+        'tmp_dir': 'default', 'ca_certificates': 'EASYSIF_CA_CERTIFICATES', 'verify': 'default',
+        'keyring': 'default', 'overlays': 'site lumi', 'module_dependency': 'default'}
 
 
 def test_variables_that_are_no_settings_change_nothing(resolve):
@@ -223,7 +223,8 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('- runtime', ":1: the file must be a mapping of settings, not the list ['runtime']"),
     ('\nbind: [/x]', ":2: unknown key 'bind'\nhint: did you mean 'binds'?"),
     ('1: 2', ":1: unknown key '1'\n  allowed  match, runtime, image_store, squashfs, binds, container_env, provides, "
-     "registry_mirrors, base_images, cache_dir, tmp_dir, ca_certificates, overlays, module_dependency"),
+     "registry_mirrors, base_images, cache_dir, tmp_dir, ca_certificates, verify, keyring, overlays, "
+     "module_dependency"),
     ('squashfs:\n  levl: 3', ":2: unknown key 'levl' in squashfs\nhint: did you mean 'level'?"),
     ('squashfs:\n  x: 3', ":2: unknown key 'x' in squashfs\n  allowed  compressor, level, block, keep"),
     ('match:\n  host: x', ":1: match.hostname is missing\nhint: write match: {hostname: uan0*|nid*}\n"

@@ -8,6 +8,7 @@ and site files, so that it is quick enough for every commit.
 import os
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 
 from easysif import recipe, schema, site, templates
@@ -80,6 +81,22 @@ def check(paths):
     """
     provided = {need for path in site.shipped().values() for need in (site.read(path).get('provides') or {})}
     return [finding for path in paths for finding in _check_one(path, provided)]
+
+
+def unpinned(paths):
+    """Return those recipes of ours whose image could be another one tomorrow (list of str): they have no digest.
+
+    :param paths: files (list of str)
+    """
+    found = []
+    for path in paths:
+        with suppress(EasySIFError):
+            values, _, _ = recipe.parse(path)
+            image, digests = str(values.get('image')), values.get('digest') or values.get('checksums')
+            if values.get('easyblock') == 'ContainerImage' and not digests and not image.endswith('.def') \
+                    and '@sha256:' not in image:
+                found.append(path)
+    return found
 
 
 def find(names=()):

@@ -1,50 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Gets the image of a recipe as a SIF file, verified, from wherever it comes; installs nothing."""
 
-import glob
 import hashlib
 import json
 import os
-import re
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from easysif import files
+from easysif import installed, manifest
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import build, registry, sif
+from easysif.images import build, pull, registry, sif, signature, web
+from easysif.images.kept import Kept, Obtained
 from easysif.images.place import sha256_of
-from easysif.images.reference import DEFINITION, DOCKER, parse
-from easysif.lock import Lock
+from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, parse
 
-LEFT = re.compile(r'(.+-[0-9a-f]{12}\.sif)\.(part-[0-9]+|lock)')  #: what a killed process may leave in the downloads
-
-
-@dataclass(frozen=True)
-class Obtained:
-    """A SIF file, and what is known of where it came from.
-
-    :param path: the file (str)
-    :param own: EasySIF made it, so a hard link may be made (bool)
-    :param fetched: it is kept only until it is installed (bool)
-    :param expected: the sha256 that the file must have (str), None where that is not known
-    :param origin: digests and names for ``easysif.json`` (dict)
-    :param note: what the user has to know of it (str), None where it is what one would expect
-    """
-
-    path: str
-    own: bool = False
-    fetched: bool = False
-    expected: Optional[str] = None
-    origin: dict = field(default_factory=dict)
-    note: Optional[str] = None
-
-    def forget(self):
-        """It is installed: remove what was kept until then, so that one copy is left."""
-        if self.fetched:
-            for path in (_record(self.path), self.path):  # an image without a record means nothing
-                with suppress(OSError):
-                    os.unlink(path)
+#: what the record of an installed image says of where it came from
+ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator')
 
 
 @dataclass(frozen=True)
@@ -58,7 +29,9 @@ class Places:
     :param work: directory for temporary files, which others may use, too (str)
     :param log: file that takes the output of a build (str)
     :param previous: the installation that stands there now, as (root, manifest), or None
+    :param prefix: EasyBuild's install path, whose other modules may have the same image (str), None for none
     :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process fetches the same image (dict)
+    :param find_module: finds a module of the recipe's ``builddependencies`` (callable: str -> its directory or None)
     """
 
     find_file: object
@@ -68,7 +41,14 @@ class Places:
     work: str
     log: str
     previous: Optional[tuple] = None
+    prefix: Optional[str] = None
     lock: dict = field(default_factory=dict)
+    find_module: object = lambda name: None
+
+    @property
+    def tell(self):
+        """Takes a line for the log (callable or None)."""
+        return self.lock.get('tell')
 
 
 def obtain(recipe, site, runtime, places):
@@ -81,16 +61,33 @@ def obtain(recipe, site, runtime, places):
     :raises EasySIFError: it is not there, cannot be reached or made, or is not what the recipe says
     """
     reference = parse(recipe.image, recipe.where)
-    way = {DOCKER: _from_registry, DEFINITION: _from_definition}.get(reference.kind, _from_file)
+    way = {DOCKER: _from_registry, ORAS: _from_registry, URL: _from_web, LIBRARY: _from_library, ARCHIVE: _from_archive,
+           DEFINITION: _from_definition}.get(reference.kind, _from_file)
     obtained = way(reference, recipe, site, runtime, places)
-    sif.check_architecture(sif.read(obtained.path, recipe.where), recipe.where)
+    try:
+        sif.check_architecture(sif.read(obtained.path, recipe.where), recipe.where)
+    except EasySIFError:
+        obtained.forget()  # what is kept is for another try, and this one is of no use
+        raise
+    return _verified(obtained, reference, recipe, site, runtime)
+
+
+def _verified(obtained, reference, recipe, site, runtime):
+    """Return the image with the keys that signed it, where recipe or site want it to be signed (Obtained)."""
+    comes_signed = reference.kind in (FILE, ORAS, URL, LIBRARY)
+    if recipe.verify or site.verify == 'all' or site.verify == 'sif' and comes_signed:
+        if not comes_signed:
+            raise EasySIFError(recipe.where, 'image is made here, so nobody has signed it',
+                               facts=[('image', reference.text), ('verify', 'recipe' if recipe.verify else 'site')],
+                               hint='name a signed SIF file: oras://, https:// or NAME.sif')
+        signers = signature.verify(obtained.path, runtime, site.keyring, recipe.where)
+        return replace(obtained, origin=dict(obtained.origin, signed_by=signers))
     return obtained
 
 
 def _from_file(reference, recipe, site, runtime, places):
-    stored = os.path.join(site.image_store, reference.path) if site.image_store else None
-    found = stored if stored and os.path.isfile(stored) else places.find_file(reference.path)
     origin = {'reference': reference.text, 'digest': recipe.digest}
+    found = _find(reference, site, places)
     if found:
         places.verify(found)
         return Obtained(found, expected=recipe.digest, origin=origin)
@@ -99,41 +96,90 @@ def _from_file(reference, recipe, site, runtime, places):
     if previous:
         places.verify(previous.path)
         return previous
-    searched = [site.image_store] if site.image_store else []
-    raise EasySIFError(recipe.where, 'image file not found: %s' % reference.path,
-                       facts=[('searched', ', '.join(searched + places.searched))],
-                       hint='add its directory with --sourcepath, or download it first')
+    raise _not_found('image file not found', reference, recipe, site, places,
+                     'add its directory with --sourcepath, or download it first')
 
 
 def _from_registry(reference, recipe, site, runtime, places):
+    kept = _kept(recipe, places)
     try:
         resolved = registry.resolve(reference, site.registry_mirrors, recipe.where, digest=recipe.digest,
                                     ca_certificates=site.ca_certificates)
     except EasySIFError as err:
-        # offline, or gone upstream: what is here already serves if it is what the recipe asks for
-        def asked_for(image):
-            return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest'))
-
-        known = _newest_fetched(recipe, places, asked_for) or _previous(places, asked_for)
-        if err.exit_code != TOOL or not known:
-            raise
-        return replace(known, note='%s\nthe image that is here already is taken: %s' % (err, known.origin['digest']))
+        return _known_all_the_same(err, reference, recipe, places, kept)
+    origin = {'reference': reference.text, 'digest': resolved.digest, 'manifest_digest': resolved.manifest_digest,
+              'source': resolved.source}
 
     def same(image):
         return image.get('manifest_digest') == resolved.manifest_digest
 
-    target = _target(recipe, places, resolved.manifest_digest)
-    known = _fetched(target, same) or _previous(places, same)
-    if known:
-        return known
-    origin = {'reference': reference.text, 'digest': resolved.digest, 'manifest_digest': resolved.manifest_digest,
-              'source': resolved.source}
-
     def make(part):
-        build.from_registry(resolved, part, runtime, site, places.work, places.log, recipe.where)
+        if reference.kind == ORAS:
+            pull.sif(resolved, part, site, recipe.where, places.tell)
+        else:
+            build.from_registry(resolved, part, runtime, site, places.work, places.log, recipe.where, places.tell)
         return origin
 
-    return _make(target, same, make, recipe, places)
+    return _known_or_made(resolved.manifest_digest, same, make, places, kept, origin)
+
+
+def _from_web(reference, recipe, site, runtime, places):
+    kept, key = _kept(recipe, places), recipe.digest or _digest(reference.text)
+    if recipe.digest:  # then nobody needs to be asked whether what is here is the right one
+        def same(image):
+            return image.get('digest') == recipe.digest
+        known = kept.find(key, same) or _installed(places, same)
+        if known:
+            return _named(known, {'reference': reference.text})
+    try:
+        seen = web.look(reference, site, recipe.where)
+    except EasySIFError as err:
+        return _known_all_the_same(err, reference, recipe, places, kept)
+    if not recipe.digest:
+        def same(image):
+            return image.get('reference') == reference.text and image.get('validator') == seen.validator is not None
+
+    def make(part):
+        found = web.fetch(reference, seen, part, site, recipe.where, recipe.digest, places.tell)
+        _hold(found, recipe, seen.source.label)
+        places.verify(part)
+        return dict({'reference': reference.text, 'digest': found, 'source': seen.source.host},
+                    **({'validator': seen.validator} if seen.validator else {}))
+
+    return _known_or_made(key, same, make, places, kept, {'reference': reference.text})
+
+
+def _from_library(reference, recipe, site, runtime, places):
+    kept = _kept(recipe, places)
+
+    def same(image):
+        return recipe.digest and image.get('digest') == recipe.digest
+
+    def make(part):
+        build.from_library(reference, part, runtime, places.work, places.log, recipe.where)
+        found = 'sha256:' + sha256_of(part)
+        _hold(found, recipe, 'the library')
+        return {'reference': reference.text, 'digest': found}
+
+    return _known_or_made(recipe.digest or _digest(reference.text), same, make, places, kept,
+                          {'reference': reference.text})
+
+
+def _from_archive(reference, recipe, site, runtime, places):
+    found = _find(reference, site, places)
+    if not found:
+        raise _not_found('archive not found', reference, recipe, site, places, 'add its directory with --sourcepath')
+    places.verify(found)
+    digest = 'sha256:' + sha256_of(found)
+    _hold(digest, recipe, found)
+    origin = {'reference': reference.text, 'digest': digest}
+
+    def make(part):
+        build.from_archive(found, reference.scheme, part, runtime, site, places.work, places.log, recipe.where)
+        return origin
+
+    return _known_or_made(digest, lambda image: image.get('digest') == digest, make, places, _kept(recipe, places),
+                          origin)
 
 
 def _from_definition(reference, recipe, site, runtime, places):
@@ -144,110 +190,103 @@ def _from_definition(reference, recipe, site, runtime, places):
                            hint='put it beside the recipe, or add its directory with --sourcepath')
     places.verify(definition)
     values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
-    with open(definition, 'rb') as handle:
-        written = hashlib.sha256(handle.read()).hexdigest()
+    written = sha256_of(definition)
 
     def make(part):
         facts = build.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where)
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
     # not the installed one: to rebuild from a definition is to get what its packages are now
-    return _make(_target(recipe, places, written), lambda image: image.get('definition_sha256') == written, make,
-                 recipe, places)
+    return _kept(recipe, places).make(_digest(json.dumps([written, values])),
+                                      lambda image: image.get('definition_sha256') == written, make)
 
 
-def _target(recipe, places, digest):
-    """Return where a fetched image is kept (str): another file for each digest, as several may share the directory."""
-    return os.path.join(places.downloads, '%s-%s-%s.sif' % (recipe.name, recipe.full_version,
-                                                            digest.rpartition(':')[2][:12]))
+def _kept(recipe, places):
+    return Kept(places.downloads, recipe.where, places.lock)
 
 
-def _record(target):
-    return target + '.json'
+def _find(reference, site, places):
+    """Return where a file is that a recipe names (str), None where nowhere."""
+    if os.path.isabs(reference.path):
+        return reference.path if os.path.isfile(reference.path) else None
+    stored = os.path.join(site.image_store, reference.path) if site.image_store else None
+    return stored if stored and os.path.isfile(stored) else places.find_file(reference.path)
 
 
-def _make(target, fits, make, recipe, places):
-    """Make an image, and the record of its origin beside it, which is there only if the image is complete.
+def _not_found(what, reference, recipe, site, places, hint):
+    searched = [site.image_store] if site.image_store else []
+    absolute = os.path.isabs(reference.path)
+    return EasySIFError(recipe.where, '%s: %s' % (what, reference.path),
+                        facts=() if absolute else [('searched', ', '.join(searched + places.searched))],
+                        hint='correct the path in the recipe' if absolute else hint)
 
-    One of several processes that share the directory makes it; what another one has made since is taken.
+
+def _known_or_made(digest, same, make, places, kept, origin):
+    """Return an image that is here already under whatever name, else one that is made now (Obtained)."""
+    def known():
+        return _installed(places, same)
+
+    return _named(kept.find(digest, same) or known() or kept.make(digest, same, make, known), origin)
+
+
+def _known_all_the_same(err, reference, recipe, places, kept):
+    """Return what is here already if it is what the recipe asks for: offline, or it is gone upstream (Obtained)."""
+    def asked_for(image):
+        return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest'))
+
+    known = (kept.newest(asked_for) or _installed(places, asked_for)) if err.exit_code == TOOL else None
+    if not known:
+        raise err
+    return replace(known, note='%s\nthe image that is here already is taken: %s' % (err, known.origin['digest']))
+
+
+def _named(known, origin):
+    """Return an image with the names by which this recipe has it (Obtained)."""
+    return replace(known, origin=dict(known.origin, **origin))
+
+
+def _hold(found, recipe, source):
+    """Hold the digest of a file against the recipe's.
+
+    :raises EasySIFError: it is another one
     """
-    with Lock(target + '.lock', recipe.where, **places.lock) as lock:
-        _sweep(places.downloads, recipe.where, target)
-        known = _fetched(target, fits)
-        if known:
-            return known
-        part = '%s.part-%d' % (target, os.getpid())
+    if recipe.digest not in (None, found):
+        raise EasySIFError(recipe.where, 'digest does not match the image',
+                           facts=[('recipe', recipe.digest), ('found', '%s  (%s)' % (found, source))],
+                           hint="find out why; if it is the right one, write digest = '%s'" % found)
+
+
+def _digest(text):
+    return 'sha256:%s' % hashlib.sha256(text.encode()).hexdigest()
+
+
+def _installed(places, fits):
+    """Return the image of an installed module of this prefix, the one that stands there first (Obtained or None)."""
+    found = _previous(places, fits)
+    if found or not places.prefix:
+        return found
+    for root in installed.modules(places.prefix).values():
         try:
-            origin = make(part)
-            sha256 = _sync(part)
-            lock.check()
-            if os.path.exists(_record(target)):
-                os.unlink(_record(target))
-            os.rename(part, target)
-        finally:
-            if os.path.lexists(part):
-                os.unlink(part)
-        files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
-    return Obtained(target, own=True, fetched=True, expected=sha256, origin=origin)
-
-
-def _sweep(directory, where, ours):
-    """Remove what killed processes left of images that they were making: of our own, and of what nobody makes now."""
-    for target in {match.group(1) for match in map(LEFT.fullmatch, os.listdir(directory)) if match}:
-        target = os.path.join(directory, target)
-        lock = Lock(target + '.lock', where)
-        if target == ours:
-            _clear(target)
-        elif lock.is_free():
-            with suppress(EasySIFError), lock:  # another one may be faster
-                _clear(target)
-
-
-def _clear(target):
-    files.sweep(_record(target))
-    for part in glob.glob(glob.escape(target) + '.part-*'):
-        with suppress(OSError):
-            os.unlink(part)
-
-
-def _sync(path):
-    """Bring a file to the disk, and return its sha256 (str)."""
-    with open(path, 'rb') as handle:
-        os.fsync(handle.fileno())
-    return sha256_of(path)
-
-
-def _fetched(target, fits):
-    """Return an image that was fetched and not installed yet, if it is there, whole and fits (Obtained or None)."""
-    try:
-        with open(_record(target), encoding='utf-8') as handle:
-            origin = json.load(handle)
-        sha256 = origin.pop('sha256', None)
-        if not fits(origin) or sha256_of(target) != sha256:
-            return None
-    except (OSError, ValueError):
-        return None
-    return Obtained(target, own=True, fetched=True, expected=sha256, origin=origin)
-
-
-def _newest_fetched(recipe, places, fits):
-    """Return of all images that were fetched for a recipe the newest that fits (Obtained or None)."""
-    beginning = glob.escape(_target(recipe, places, '')[:-len('.sif')])
-    targets = sorted(glob.glob(beginning + '[0-9a-f]' * 12 + '.sif'), key=os.path.getmtime, reverse=True)
-    return next(filter(None, (_fetched(target, fits) for target in targets)), None)
+            found = _image_of(root, manifest.read(root), fits)
+        except EasySIFError:  # a damaged one, or of another version of EasySIF
+            continue
+        if found:
+            return found
+    return None
 
 
 def _previous(places, fits):
     """Return the image of the installation that stands there, if it is there, whole and fits (Obtained or None)."""
-    if not places.previous:
-        return None
-    root, manifest = places.previous
-    image = manifest['image']
+    return _image_of(*places.previous, fits) if places.previous else None
+
+
+def _image_of(root, record, fits):
+    image = record['image']
     path = os.path.join(root, image['file'])
     try:
         if not fits(image) or sha256_of(path) != image['sha256']:
             return None
     except OSError:
         return None
-    origin = {key: image[key] for key in ('reference', 'digest', 'manifest_digest', 'source') if key in image}
-    return Obtained(path, own=True, expected=image['sha256'], origin=origin)
+    return Obtained(path, own=True, expected=image['sha256'],
+                    origin={key: image[key] for key in ORIGIN if key in image})

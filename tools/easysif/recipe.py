@@ -20,8 +20,10 @@ CONSTANTS = {'SYSTEM': {'name': 'system', 'version': 'system'}, 'EXTERNAL_MODULE
 
 #: our parameters with what EasyBuild says of them, in the order of DESIGN section 4; templates in them have to be known
 OURS = {
-    'image': "Container image: docker:// reference, SIF file or definition file",
-    'digest': "sha256:… of the image (of the OCI manifest for docker references, of the file for SIF files)",
+    'image': "Container image: docker://, oras://, library:// or https:// reference, SIF file, definition, archive",
+    'digest': "sha256:… of the image (of the OCI manifest for docker and oras references, else of the file)",
+    'verify': "True where the image must be signed",
+    'build_args': "Build arguments of a definition file: {name: text}",
     'needs': "Words for what the site must provide, such as nvidia-gpu",
     'python_env': "Name of the virtual environment in the overlay; without it the module has no overlay",
     'conda_env': "Name of the conda environment inside the image, where it is not found by looking",
@@ -54,6 +56,8 @@ class Recipe:
     path: str
     image: str
     digest: str
+    verify: bool
+    build_args: dict
     needs: tuple
     python_env: str
     conda_env: str
@@ -172,16 +176,20 @@ def validate(values, where, lines=None, path=None):
         wrong(problem.path[0] if problem.path else None, problem.what, hint=problem.hint,
               # of all words only ours: EasyBuild's are many
               facts=[('ours', ', '.join(OURS))] if problem.facts else ())
-    image, digest = given.get('image'), given.get('digest')
-    if isinstance(image, str) and image.endswith('.def') and digest:
+    image = given.get('image')
+    is_definition = isinstance(image, str) and image.endswith('.def')
+    if is_definition and given.get('digest'):
         wrong('digest', 'digest does not go with a definition file, whose images differ from build to build',
               hint='remove digest; the sha256 of %s belongs into checksums' % image)
+    if given.get('build_args') and not is_definition:
+        wrong('build_args', 'build_args go with a definition file only', hint="write image = 'NAME.def'")
     if errors:
         raise SeveralErrors([err for _, err in sorted(errors, key=lambda pair: pair[0])])
     commands = given.get('commands', ())
     return Recipe(
         name=given['name'], version=given['version'], versionsuffix=given.get('versionsuffix', ''), where=where,
-        path=path, image=image, digest=digest, needs=tuple(given.get('needs', ())),
+        path=path, image=image, digest=given.get('digest'), verify=given.get('verify', False),
+        build_args=dict(given.get('build_args', {})), needs=tuple(given.get('needs', ())),
         python_env=given.get('python_env'), conda_env=given.get('conda_env'),
         commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
                   for name in commands},
@@ -205,7 +213,7 @@ class _NotData(Exception):
 
 def _is_unset(value, rules):
     """Tell whether a value is what EasyBuild gives to a parameter of such a type that is not set (bool)."""
-    empty = {'string': (None, ''), 'array': ([], ()), 'object': ({},)}
+    empty = {'boolean': (None,), 'string': (None, ''), 'array': ([], ()), 'object': ({},)}
     types = rules.get('type', list(empty)) if isinstance(rules, dict) else list(empty)
     return any(value in empty[one] for one in ([types] if isinstance(types, str) else types))
 

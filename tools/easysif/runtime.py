@@ -18,7 +18,7 @@ NAMES = ('apptainer', 'singularity')
 #: what of the runtime's own settings is the user's and survives: who they are at a registry, keys of encrypted
 #: images, how containers are made on this machine, where its files go. All else may come from a loaded module.
 KEPT = ('DOCKER_USERNAME', 'DOCKER_PASSWORD', 'LOGIN_USERNAME', 'LOGIN_PASSWORD', 'AUTHFILE', 'ENCRYPTION_PASSPHRASE',
-        'ENCRYPTION_PEM_PATH', 'USERNS', 'CONFIGDIR', 'CACHEDIR', 'TMPDIR')
+        'ENCRYPTION_PEM_PATH', 'USERNS', 'CONFIGDIR', 'KEYSDIR', 'CACHEDIR', 'TMPDIR')
 
 #: variables of the caller that would change the runtime itself or, as it hands them on, what runs inside
 DROPPED = re.compile(r'(APPTAINER|SINGULARITY)(ENV)?_|PYTHON|CONDA_|_CE_|BASH_FUNC_|'

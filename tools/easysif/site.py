@@ -57,6 +57,8 @@ class Site:
     cache_dir: str
     tmp_dir: str
     ca_certificates: str
+    verify: str
+    keyring: str
     overlays: str
     module_dependency: str
 

@@ -2,9 +2,10 @@
 """``easysif check``: what is wrong with recipes, all of it."""
 
 import json
+from shlex import quote
 
-from easysif.check import check, find
-from easysif.errors import INPUT, SeveralErrors
+from easysif.check import check, find, unpinned
+from easysif.errors import INPUT, SeveralErrors, escaped
 
 
 def register(subparsers):
@@ -22,8 +23,11 @@ def _run(args):
     if args.json:
         print(json.dumps({'recipes': len(paths), 'problems': [
             {'recipe': finding.path, 'rule': finding.rule, 'where': finding.error.where, 'what': finding.error.what,
-             'facts': dict(finding.error.facts), 'hint': finding.error.hint} for finding in findings]}, indent=2))
+             'facts': dict(finding.error.facts), 'hint': finding.error.hint} for finding in findings],
+            'unpinned': unpinned(paths)}, indent=2))
         return INPUT if findings else 0
+    for path in unpinned(paths):
+        print('note: %s names no digest, so its image may change: easysif pin %s' % (escaped(path), quote(path)))
     if findings:
         raise SeveralErrors([finding.error for finding in findings])
     print('%d recipe%s checked, all well' % (len(paths), '' if len(paths) == 1 else 's'))

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From an image of a registry or a definition file to one SIF file, by the container runtime.
+"""From an image of a registry, an archive or a definition file to one SIF file, by the container runtime.
 
-The runtime works in a private directory below the one it is given, which is gone afterwards, whatever happens;
-its cache is off. The SIF is packed as the site's ``squashfs`` says.
+The runtime works in a private directory below the one it is given, and its cache is off. The SIF is packed as the
+site's ``squashfs`` says.
 """
 
-import glob
 import os
 import re
 import shlex
 import shutil
-import tempfile
-from contextlib import contextmanager
 
-from easysif import files, holder
 from easysif.data import helper
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import credentials, definition, registry
+from easysif.images import archive, credentials, definition, pull, space
 from easysif.images.sif import architecture_code
+from easysif.images.sources import check_certificates
+from easysif.images.workspace import remove, workspace
 from easysif.resources import mksquashfs_options
 from easysif.run import describe, run
 from easysif.runtime import bind
@@ -28,41 +26,89 @@ FORWARDED = re.compile(r'(PIP_INDEX_URL|PIP_EXTRA_INDEX_URL|PIP_TRUSTED_HOST|(ht
 CERTIFICATES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')
 NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]|\+ ')  # not what went wrong in %post
 FULL = re.compile('no space left on device|disk quota exceeded', re.IGNORECASE)
-PREFIX = 'easysif-build-'
+MORE_ROOM = 'export EASYSIF_TMP_DIR=<a directory with more room>'
 LOGINS = ('DOCKER_USERNAME', 'DOCKER_PASSWORD')
 
 
-def from_registry(resolved, target, runtime, site, tmp_dir, log, where=None):
+def from_registry(resolved, target, runtime, site, tmp_dir, log, where=None, tell=None):
     """Make a SIF file of an image that a registry has.
 
     :param resolved: what to fetch (registry.Resolved)
     :param target: the SIF file to write, which must not exist (str)
     :param runtime: the container runtime (runtime.Runtime)
-    :param site: its ``squashfs`` is used
+    :param site: its ``squashfs`` and ``ca_certificates`` are used
     :param tmp_dir: directory with room for the unpacked image (str)
     :param log: file that takes all output (str)
     :param where: the recipe, for messages (str), the image's name where None
-    :raises EasySIFError: the runtime failed
+    :param tell: takes a line for the log now and then (callable: str)
+    :raises EasySIFError: it is not to be had, or the runtime failed
     """
     where = where or resolved.name
-    with _workspace(tmp_dir, target, log, where) as work:
-        env = _environment(runtime, work, {(resolved.source, resolved.mirror)})
+    with workspace(tmp_dir, target, log, where) as work:
+        env = _environment(runtime, work, set())
         pack = _packer(env, where)
-        target, tree, packed = os.path.abspath(target), os.path.join(work, 'image'), os.path.join(work, 'packed')
+        layout = os.path.join(work, 'layout')
+        pull.layout(resolved, layout, site, where, tell)
+        _make('oci:layout', layout, resolved.architecture, pack, env, work, target, runtime, site, log, where,
+              "image '%s'" % resolved.name)
 
-        def step(argv, made):
-            _step(argv, made, env, None, log, where, "image '%s'" % resolved.name)
 
-        step([runtime.path, 'build', '--disable-cache', *(['--no-https'] if resolved.plain_http else []), '--sandbox',
-              tree, resolved.uri], tree)
-        # as the runtime itself packs, but for the site's options: in an image made by a user everything is root's
-        step([pack, tree, packed, '-noappend', '-no-recovery', '-no-progress',
-              *([] if os.geteuid() == 0 else ['-all-root']), *mksquashfs_options(site.squashfs)], packed)
-        # now, or the disk is busy with what goes anyway when the image is synced; this is what makes it fast
-        _remove(tree, log)
-        step([runtime.path, 'sif', 'new', target], target)
-        step([runtime.path, 'sif', 'add', '--datatype', '4', '--parttype', '2', '--partfs', '1', '--partarch',
-              architecture_code(resolved.architecture), '--groupid', '1', target, packed], target)
+def from_archive(path, scheme, target, runtime, site, tmp_dir, log, where):
+    """Make a SIF file of an archive that ``docker save``, podman or skopeo wrote.
+
+    :param path: the archive (str)
+    :param scheme: ``docker-archive`` or ``oci-archive`` (str)
+    :raises EasySIFError: it is none, is for another machine, or the runtime failed
+
+    The other parameters are those of from_registry.
+    """
+    found = archive.architecture(path, scheme, where)
+    with workspace(tmp_dir, target, log, where) as work:
+        env = _environment(runtime, work, set())
+        pack = _packer(env, where)
+        space.check(work, os.path.getsize(path), 'at least, to unpack %s' % path, where, MORE_ROOM)
+        link = os.path.join(work, 'archive.tar')  # a colon in its path would be taken for the end of it
+        os.symlink(os.path.abspath(path), link)
+        _make('%s:archive.tar' % scheme, link, found, pack, env, work, target, runtime, site, log, where,
+              "archive '%s'" % os.path.basename(path))
+
+
+def from_library(reference, target, runtime, tmp_dir, log, where):
+    """Have the runtime fetch an image of a library, which is a SIF file already.
+
+    :param reference: what the recipe names (Reference)
+    :raises EasySIFError: the runtime failed
+
+    The other parameters are those of from_registry.
+    """
+    with workspace(tmp_dir, target, log, where) as work:
+        target = os.path.abspath(target)
+        _step([runtime.path, 'pull', '--disable-cache', target, reference.text], target,
+              _environment(runtime, work, set()), work, log, where, "image '%s'" % reference.text,
+              failed='could not be fetched')
+
+
+def _make(source, path, architecture, pack, env, work, target, runtime, site, log, where, subject):
+    """Have the runtime unpack an image, and pack it as the site wants it.
+
+    :param source: what the runtime is given, which it looks for in ``work`` (str)
+    :param path: what can go when that is done (str)
+    """
+    target, tree, packed = os.path.abspath(target), os.path.join(work, 'image'), os.path.join(work, 'packed')
+
+    def step(argv, made):
+        _step(argv, made, env, work, log, where, subject)
+
+    step([runtime.path, 'build', '--disable-cache', '--sandbox', tree, source], tree)
+    remove(path, log)
+    # as the runtime itself packs, but for the site's options: in an image made by a user everything is root's
+    step([pack, tree, packed, '-noappend', '-no-recovery', '-no-progress',
+          *([] if os.geteuid() == 0 else ['-all-root']), *mksquashfs_options(site.squashfs)], packed)
+    # now, or the disk is busy with what goes anyway when the image is synced; this is what makes it fast
+    remove(tree, log)
+    step([runtime.path, 'sif', 'new', target], target)
+    step([runtime.path, 'sif', 'add', '--datatype', '4', '--parttype', '2', '--partfs', '1', '--partarch',
+          architecture_code(architecture), '--groupid', '1', target, packed], target)
 
 
 def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where):
@@ -79,9 +125,9 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     The other parameters are those of from_registry. The result has ``base`` (as the definition names it),
     ``base_source`` (path or reference used for it), ``base_digest`` ('' if unknown) and ``definition`` (the text).
     """
-    registry.check_certificates(site.ca_certificates, where)
+    check_certificates(site.ca_certificates, where)
     derived = definition.derive(definition_path, values, site, where)
-    with _workspace(tmp_dir, target, log, where) as work:
+    with workspace(tmp_dir, target, log, where) as work:
         hosts = {(base.source[len('docker://'):].partition('/')[0], base.mirror)
                  for base in derived.bases if base.digest}
         env = _environment(runtime, work, hosts, _inside(site, work))
@@ -95,49 +141,6 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
               log, where, "definition '%s'" % os.path.basename(definition_path))
     return {'base': derived.base.reference, 'base_source': derived.base.source, 'base_digest': derived.base.digest,
             'definition': derived.text}
-
-
-@contextmanager
-def _workspace(tmp_dir, target, log, where):
-    """Give a private directory for one build; it goes at the end, and a target that was not finished with it."""
-    if os.path.lexists(target):
-        raise EasySIFError(where, 'the SIF file to be built is there already', facts=[('file', target)],
-                           hint='rm -- %s' % shlex.quote(target))
-    try:
-        work = tempfile.mkdtemp(prefix=PREFIX, dir=tmp_dir)
-    except OSError as err:
-        raise EasySIFError(where, "no directory to build in can be made in '%s' (%s)" % (tmp_dir, err.strerror),
-                           hint='set tmp_dir in the site file, or EASYSIF_TMP_DIR') from err
-    try:
-        _sweep(tmp_dir, log)
-        with open(os.path.join(work, holder.NAME), 'w', encoding='utf-8') as handle:
-            handle.write(holder.write(where, ''))
-        for name in ('runtime', 'cache', 'bin', 'inside/tmp/.easysif', 'inside/var/tmp'):
-            os.makedirs(os.path.join(work, name))
-        for name in ('tmp', 'var/tmp'):
-            os.chmod(os.path.join(work, 'inside', name), 0o1777)
-        yield work
-    except BaseException:
-        if os.path.lexists(target):
-            os.unlink(target)
-        raise
-    finally:
-        _remove(work, log)
-
-
-def _sweep(tmp_dir, log):
-    """Remove what builds of ours left that were killed on this machine."""
-    for path in glob.glob(os.path.join(glob.escape(tmp_dir), PREFIX + '*')):
-        try:
-            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:  # somebody else's
-            continue
-        try:
-            is_dead = holder.is_dead(holder.parse(holder.read(directory)))
-        finally:
-            os.close(directory)
-        if is_dead:
-            _remove(path, log)
 
 
 def _environment(runtime, work, hosts, inside=None):
@@ -196,9 +199,10 @@ def _argv(runtime, env, work, site, plain_http, where):
     return argv + (['--no-https'] if plain_http else [])
 
 
-def _step(argv, made, env, cwd, log, where, subject):
+def _step(argv, made, env, cwd, log, where, subject, failed='could not be made into a SIF file'):
     """Run a command of a build to its end.
 
+    :param failed: what to say of the subject if it fails (str)
     :param made: the file or directory that it makes (str)
     :raises EasySIFError: it failed; with the reason that the runtime gives and what was printed last before it
     """
@@ -213,9 +217,9 @@ def _step(argv, made, env, cwd, log, where, subject):
     facts = [('command', shlex.join(result.argv)), ('exit code', describe(result.status)), ('reason', reason),
              ('last line', last), ('log', log)]
     full = any(FULL.search(line) for line in lines[-10:])
-    raise EasySIFError(where, '%s could not be made into a SIF file' % subject, exit_code=TOOL,
+    raise EasySIFError(where, '%s %s' % (subject, failed), exit_code=TOOL,
                        facts=[(label, value) for label, value in facts if value],
-                       hint='export EASYSIF_TMP_DIR=<a directory with more room>' if full
+                       hint=MORE_ROOM if full
                        else 'less %s' % shlex.quote(log))
 
 
@@ -224,17 +228,3 @@ def _lines(log, begin):
     with open(log, 'rb') as handle:
         handle.seek(max(begin, os.path.getsize(log) - (1 << 16)))
         return [line.strip() for line in handle.read().decode('utf-8', 'replace').splitlines()]
-
-
-def _remove(path, log):
-    """Remove a directory of ours; what cannot be removed is named in the log, as the build itself is over."""
-    try:
-        files.remove_tree(path)
-    except OSError:
-        # a build that was killed leaves files of the users that it had inside, which only such a build may remove
-        argv = ['unshare', '--map-root-user', '--map-auto', 'rm', '-rf', '--', path]
-        if shutil.which(argv[0]):
-            run(argv, log=log, check=False)
-    if os.path.lexists(path):
-        with open(log, 'a', encoding='utf-8') as handle:
-            handle.write('easysif: this directory of the build could not be removed: %s\n' % path)

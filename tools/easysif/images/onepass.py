@@ -35,7 +35,7 @@ def copy(source, target):
                 if not length:
                     break
                 hasher.feed(buffer, length)
-                _write(target, memoryview(buffer)[:length], offset)
+                write(target, memoryview(buffer)[:length], offset)
             offset += length
         os.ftruncate(target, offset)
     finally:
@@ -71,12 +71,19 @@ def _read_ahead(fd, offset):
         os.posix_fadvise(fd, offset + STRIDE, STRIDE, os.POSIX_FADV_WILLNEED)
 
 
-def _write(fd, view, offset):
-    done = 0
+def write(fd, view, offset):
+    """Write bytes that follow those written before, and let the disk begin with them.
+
+    :param fd: descriptor of the file (int)
+    :param view: the bytes
+    :param offset: where they belong (int)
+    :raises OSError: writing failed
+    """
+    done, before = 0, offset
     while done < len(view):
         done += os.pwrite(fd, view[done:], offset + done)
     offset += done
-    if offset % STRIDE == 0:
+    if offset // STRIDE != before // STRIDE:
         # On Linux this starts writing what is dirty, without waiting, and forgets what is on the disk already. Else
         # the disk idles until the fsync at the end, and the copy takes all free memory, slow to get on busy nodes.
         start = max(0, offset - STRIDE - KEPT)

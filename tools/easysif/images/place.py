@@ -3,21 +3,19 @@
 
 Written beside, verified, synced, renamed: under the final name there is the whole image or what was there before.
 A copy is one pass over the source, whose bytes go to the disk and through sha256 at the same time, in bounded memory.
-Imports errors and onepass only.
+Imports errors, onepass and space only.
 """
 
-import errno
 import fcntl
 import os
 import shlex
 import stat
 from dataclasses import dataclass
 
-from easysif.errors import TOOL, EasySIFError
-from easysif.images import onepass
+from easysif.errors import EasySIFError
+from easysif.images import onepass, space
 
 FICLONE = 0x40049409
-FULL = (errno.ENOSPC, errno.EDQUOT)
 MODE = 0o444
 
 
@@ -142,32 +140,16 @@ def _check(sha256, expected, source, where):
 
 def _check_space(source, source_fd, part, where):
     """Raise where a copy has no room, before the first byte of it is written."""
-    free, status = _free(part), os.fstat(source_fd)
+    status = os.fstat(source_fd)
     # blocks are counted only where there are holes: some file systems count them long after the file is written
     sparse = onepass.seek(source_fd, 0, os.SEEK_HOLE, status.st_size) < status.st_size
     needed = min(status.st_size, status.st_blocks * 512) if sparse else status.st_size
-    if needed > free:
-        raise _no_space(source, needed, free, part, where)
-
-
-def _free(path):
-    disk = os.statvfs(_directory(path))
-    return disk.f_bavail * disk.f_frsize
-
-
-def _no_space(source, needed, free, target, where):
-    return EasySIFError(where, 'not enough space for the image in %s' % _directory(target),
-                        facts=[('needed', '%s  (%s)' % (_size(needed), source)), ('free', _size(free))],
-                        hint='free some space there (or quota), or install elsewhere: eb --prefix DIR', exit_code=TOOL)
-
-
-def _size(number):
-    return '%.1f MB' % (number / 1e6) if number < 1e9 else '%.2f GB' % (number / 1e9)
+    space.check(_directory(part), needed, source, where)
 
 
 def _failed(err, source, source_fd, target, where):
-    if err.errno in FULL:
-        return _no_space(source, os.fstat(source_fd).st_size, _free(target), target, where)
+    if err.errno in space.FULL:
+        return space.lacking(_directory(target), os.fstat(source_fd).st_size, source, where)
     return EasySIFError(where, 'image cannot be put into %s (%s)' % (_directory(target), err.strerror),
                         facts=[('source', source), ('target', target)],
                         hint='ls -ld %s' % shlex.quote(_directory(target)))

@@ -6,20 +6,22 @@ Names of ``docker://`` images follow docker's own rules, so that a reference mea
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from easysif.errors import EasySIFError
 
-DOCKER, FILE, DEFINITION = 'docker', 'file', 'definition'
+DOCKER, ORAS, LIBRARY, URL, ARCHIVE, FILE, DEFINITION = 'docker', 'oras', 'library', 'url', 'archive', 'file', 'def'
 
-#: Kinds of image that are known to the design and not there yet.
-LATER = ('oras', 'library', 'https', 'http', 'docker-archive', 'oci-archive')
-SUPPORTED = 'docker://HOST/NAME:TAG, NAME.sif, NAME.def'
+ARCHIVES = ('docker-archive', 'oci-archive')
+SUPPORTED = ('docker://HOST/NAME:TAG, oras://HOST/NAME:TAG, library://NAME:TAG, https://HOST/NAME.sif, NAME.sif, '
+             'NAME.def, docker-archive:NAME.tar, oci-archive:NAME.tar')
 
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):')
 HOST = re.compile(r'(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*'
                   r'|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z')
 REPOSITORY = re.compile(r'[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*\Z')
 TAG = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z')
+LIBRARY_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:@/-]*[A-Za-z0-9]')
 DIGEST = re.compile(r'sha256:[0-9a-f]{64}\Z')
 
 DOCKER_HUB = 'docker.io'
@@ -29,8 +31,9 @@ DOCKER_HUB = 'docker.io'
 class Reference:
     """One image as a recipe names it; a part that the kind does not have is ''.
 
-    ``kind`` is DOCKER, FILE or DEFINITION; ``text`` is what was written; ``registry``, ``repository``, ``tag`` and
-    ``digest`` belong to DOCKER (with a digest the tag is for people only); ``path`` to the other two.
+    ``kind`` is DOCKER, ORAS, LIBRARY, URL, ARCHIVE, FILE or DEFINITION; ``text`` is what was written; ``registry``,
+    ``repository``, ``tag`` and ``digest`` belong to DOCKER and ORAS (with a digest the tag is for people only);
+    ``registry`` and ``path`` to URL, host and what follows it; ``path`` to the files, ``scheme`` to ARCHIVE.
     """
 
     kind: str
@@ -40,11 +43,12 @@ class Reference:
     tag: str = ''
     digest: str = ''
     path: str = ''
+    scheme: str = ''
 
     def name(self):
         """Return what people call it: ``nvcr.io/nvidia/jax:24.10-py3``, or the path (str)."""
-        if self.kind != DOCKER:
-            return self.path
+        if self.kind not in (DOCKER, ORAS):
+            return self.path or self.text
         return '%s/%s%s' % (self.registry, self.repository, ':' + self.tag if self.tag else '')
 
 
@@ -62,12 +66,19 @@ def parse(text, where):
                            facts=[('supported', SUPPORTED)], hint="write image = 'docker://…'")
     match = SCHEME.match(text)
     if match:
-        if text.startswith('docker://'):
-            return _docker(text, where)
-        raise _unsupported(text, match.group(1), where)
-    if '..' in text.split('/'):
-        raise EasySIFError(where, "image '%s' leaves the directories that are searched for images" % text,
-                           hint="write the file's name alone or its absolute path")
+        scheme = match.group(1)
+        if text.startswith(('docker://', 'oras://')):
+            return _in_registry(text, scheme, where)
+        if text.startswith(('https://', 'http://')):
+            return _url(text, where)
+        if text.startswith('library://') and LIBRARY_NAME.fullmatch(text[len('library://'):]):
+            return Reference(kind=LIBRARY, text=text)
+        if scheme in ARCHIVES and re.search(r'[^/]\Z', text[len(scheme) + 1:]):
+            path = text[len(scheme) + 1:]
+            _check_path(path, text, where)
+            return Reference(kind=ARCHIVE, text=text, path=path, scheme=scheme)
+        raise _unsupported(text, scheme, where)
+    _check_path(text, text, where)
     for suffix, kind in (('.sif', FILE), ('.def', DEFINITION)):
         if text.endswith(suffix) and not text.endswith('/' + suffix) and text != suffix:
             return Reference(kind=kind, text=text, path=text)
@@ -81,14 +92,37 @@ def is_digest(text):
     return isinstance(text, str) and bool(DIGEST.match(text))
 
 
-def _docker(text, where):
-    rest, at, digest = text[len('docker://'):].partition('@')
+def _check_path(path, text, where):
+    if '..' in path.split('/'):
+        raise EasySIFError(where, "image '%s' leaves the directories that are searched for images" % text,
+                           hint="write the file's name alone or its absolute path")
+
+
+def _url(text, where):
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if '@' in text.split('/')[2]:
+        raise EasySIFError(where, 'image holds a login, which a recipe must not', facts=[('host', host or 'unknown')],
+                           hint='write it into ~/.netrc: machine %s login NAME password PASSWORD' % (host or 'HOST'))
+    if not host or not HOST.match(parts.netloc) or not parts.path.strip('/') or parts.fragment:
+        raise EasySIFError(where, "image '%s' is not the address of a file" % text,
+                           hint="write image = 'https://HOST/PATH/NAME.sif'")
+    return Reference(kind=URL, text=text, registry=parts.netloc, path=text.split('/', 3)[3])
+
+
+def _in_registry(text, scheme, where):
+    rest, at, digest = text[len(scheme + '://'):].partition('@')
     if at and not is_digest(digest):
         raise _malformed(text, where, "digest '%s' is not sha256: and 64 hexadecimal digits" % digest)
     head, slash, tail = rest.partition('/')
     # docker takes the first part for a host when it cannot be a user's name on Docker Hub
     if slash and ('.' in head or ':' in head or head == 'localhost' or head.lower() != head):
         registry, rest = head, tail
+    elif scheme == ORAS:
+        raise _malformed(text, where, "'%s' is not a host name" % head)
     else:
         registry = DOCKER_HUB
     if not HOST.match(registry):
@@ -106,22 +140,28 @@ def _docker(text, where):
         raise _malformed(text, where, 'the name is longer than 255 characters')
     if colon and not TAG.match(tag):
         raise _malformed(text, where, "tag '%s' is not up to 128 letters, digits and _ . -" % tag)
-    return Reference(kind=DOCKER, text=text, registry=registry, repository=repository,
+    return Reference(kind=scheme, text=text, registry=registry, repository=repository,
                      tag=tag or ('' if digest else 'latest'), digest=digest)
 
 
 def _malformed(text, where, reason):
-    return EasySIFError(where, "image '%s' is not a docker reference" % text, facts=[('reason', reason)],
-                        hint="write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'")
+    scheme = text.partition(':')[0]
+    return EasySIFError(where, "image '%s' is not a%s reference" % (text, ' docker' if scheme == DOCKER else 'n oras'),
+                        facts=[('reason', reason)],
+                        hint="write it as %s pull takes it: image = '%s://HOST/NAME:TAG'"
+                             % ('docker' if scheme == DOCKER else 'apptainer', scheme))
 
 
 def _unsupported(text, scheme, where):
-    if scheme.lower() in LATER:
-        what = "image '%s': %s is not supported yet" % (text, scheme + (':' if 'archive' in scheme else '://'))
-        hint = "use a docker:// reference, or download the SIF file and write image = 'NAME.sif'"
-    elif scheme.lower() == 'docker':
-        what = "image '%s' is not a docker reference" % text
-        hint = "write image = 'docker://%s'" % text[len('docker:'):].lstrip('/')
+    name = text[len(scheme) + 1:].lstrip('/')
+    if scheme.lower() == DOCKER:
+        what, hint = "image '%s' is not a docker reference" % text, "write image = 'docker://%s'" % name
+    elif scheme.lower() in ARCHIVES:
+        what = "image '%s' names no archive" % text
+        hint = "write image = '%s:NAME.tar'" % scheme.lower()
+    elif scheme.lower() in (ORAS, LIBRARY, 'https', 'http'):
+        what = "image '%s' is not a reference" % text
+        hint = "write image = '%s://%s'" % (scheme.lower(), name)
     elif '/' in text and not text.startswith(scheme + ':/'):
         # HOST:PORT/NAME looks like a scheme
         what = "image '%s' has no scheme" % text

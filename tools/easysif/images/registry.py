@@ -6,19 +6,29 @@ digests itself is not believed.
 """
 
 import hashlib
-import os
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
 
 from easysif.errors import TOOL, EasySIFError
-from easysif.images.client import Client, NoAnswer
+from easysif.images.client import Client, Document
 from easysif.images.credentials import read_json
-from easysif.images.reference import DOCKER, DOCKER_HUB, is_digest
+from easysif.images.reference import DOCKER, DOCKER_HUB, ORAS, is_digest
 from easysif.images.sif import architecture
+from easysif.images.sources import check_certificates, first_answer, sources
+from easysif.images.transport import NoAnswer
 
 INDEXES = ('application/vnd.oci.image.index.v1+json', 'application/vnd.docker.distribution.manifest.list.v2+json')
 MANIFESTS = ('application/vnd.oci.image.manifest.v1+json', 'application/vnd.docker.distribution.manifest.v2+json')
 IMAGES = ('application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json')
+SIF_LAYER = 'application/vnd.sylabs.sif.layer.v1.sif'
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Bytes that a registry keeps: their digest, their number (int), their media type."""
+
+    digest: str
+    size: int
+    media_type: str
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,10 @@ class Resolved:
     ``uri`` is what the runtime is given, ``docker://HOST/NAME@sha256:…`` of this machine's manifest; ``digest`` is
     what the tag stands for (the index of a multi-architecture image), ``manifest_digest`` this machine's manifest;
     ``media_type`` belongs to ``digest``; ``source`` is the host that has it, ``mirror`` whether it is a mirror, and
-    ``plain_http`` whether it is spoken to by http; ``architecture`` is Go's name of the image's; ``name`` is what
-    people call the image.
+    ``plain_http`` whether it is spoken to by http; ``architecture`` is Go's name of the image's ('' where it says
+    none); ``name`` is what people call the image. ``manifest`` (Document) is the manifest of this machine,
+    ``blobs`` its configuration and its layers (tuple of Blob), of an artifact the SIF file alone, and ``asked`` who
+    may have them, in order (tuple of Source).
     """
 
     uri: str
@@ -41,23 +53,16 @@ class Resolved:
     mirror: bool
     architecture: str
     name: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """A place to ask: label for people, host, prefix of the repository ('' or ``…/``), http, mirror (bool)."""
-
-    label: str
-    host: str
-    prefix: str = ''
-    plain_http: bool = False
-    mirror: bool = False
+    repository: str = field(default='', compare=False)
+    manifest: object = field(default=None, compare=False, repr=False)
+    blobs: tuple = field(default=(), compare=False, repr=False)
+    asked: tuple = field(default=(), compare=False, repr=False)
 
 
 def resolve(reference, mirrors, where, digest=None, ca_certificates=None):
-    """Find out which bytes a docker reference stands for, and who has them (Resolved).
+    """Find out which bytes a reference to a registry stands for, and who has them (Resolved).
 
-    :param reference: what the recipe names, of kind DOCKER (Reference)
+    :param reference: what the recipe names, of kind DOCKER or ORAS (Reference)
     :param mirrors: the site's ``registry_mirrors``: host -> URL prefixes, in order (dict of list of str)
     :param where: the recipe, for messages (str)
     :param digest: the recipe's ``digest`` (str), None where it has none
@@ -65,33 +70,31 @@ def resolve(reference, mirrors, where, digest=None, ca_certificates=None):
     :raises EasySIFError: no source has it, a digest does not match, it is not for this machine, or the recipe or the
         site cannot be understood
     """
-    if reference.kind != DOCKER:
-        raise EasySIFError(where, "image '%s' is a file, which no registry knows" % reference.text,
+    if reference.kind not in (DOCKER, ORAS):
+        raise EasySIFError(where, "image '%s' is nothing that a registry knows" % reference.text,
                            hint="write image = 'docker://…'")
     check_certificates(ca_certificates, where)
     wanted = _wanted(reference, digest, where)
-    failures, newer = [], None
-    for source in _sources(reference, mirrors, where):
-        client = Client(_api_host(source.host), source.plain_http, login=source.host, variables=not source.mirror,
-                        ca_certificates=ca_certificates)
-        try:
-            return _ask(client, source, reference, wanted, where)
-        except NoAnswer as err:
-            failures.append((source, err))
-            if err.status == 404 and wanted and reference.tag and not newer:
-                newer = _standing_for(client, source, reference)
+    asked = sources(reference.registry, mirrors, where)
+    found, failures = first_answer(
+        asked, lambda source: _ask(client_of(source, ca_certificates), source, asked, reference, wanted, where))
+    if found:
+        return found
+    newer = None
+    for source, err in failures:
+        if err.status == 404 and wanted and reference.tag and not newer:
+            newer = _standing_for(client_of(source, ca_certificates), source, reference)
     raise _not_found(reference, wanted, newer, failures, where)
 
 
-def check_certificates(path, where):
-    """Raise an error where the certificates that a site wants to be trusted cannot be read.
+def client_of(source, ca_certificates):
+    """Return a conversation with one source (Client).
 
-    :param path: the site's ``ca_certificates`` (str), None or '' where it has none
-    :raises EasySIFError: the file is not there, or is not for us to read
+    :param source: whom to ask (Source)
+    :param ca_certificates: file with the certificates to trust, the system's where None (str)
     """
-    if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise EasySIFError(where, 'the certificates of the site cannot be read', facts=[('file', path)],
-                           hint='correct ca_certificates in the site file, or export EASYSIF_CA_CERTIFICATES=/path')
+    return Client(_api_host(source.host), source.plain_http, login=source.host, variables=not source.mirror,
+                  ca_certificates=ca_certificates)
 
 
 def _wanted(reference, digest, where):
@@ -101,63 +104,78 @@ def _wanted(reference, digest, where):
     if digest and reference.digest and digest != reference.digest:
         raise EasySIFError(where, 'image and digest name two different images',
                            facts=[('image', reference.digest), ('digest', digest)],
-                           hint="write the digest once, and image = 'docker://%s'" % reference.name())
+                           hint="write the digest once, and image = '%s://%s'" % (reference.kind, reference.name()))
     return digest or reference.digest
-
-
-def _sources(reference, mirrors, where):
-    """Return the places to ask, in order (list of Source)."""
-    sources = []
-    for url in (mirrors or {}).get(reference.registry, ()):
-        parts = urlsplit(url)
-        if '@' in parts.netloc:
-            raise EasySIFError(where, 'registry_mirrors of %s holds a login, which a site file must not'
-                               % reference.registry, hint='apptainer registry login --username NAME docker://%s'
-                               % parts.netloc.rpartition('@')[2])
-        if parts.scheme not in ('http', 'https') or not parts.netloc or parts.query or parts.fragment:
-            raise EasySIFError(where, "registry_mirrors of %s: '%s' is not a URL prefix" % (reference.registry, url),
-                               hint='write http://HOST:PORT or https://HOST/PREFIX in the site file')
-        host = parts.netloc
-        if '.' not in host and ':' not in host and host != 'localhost':
-            # the runtime would take a bare word for a user's name on Docker Hub
-            host += ':80' if parts.scheme == 'http' else ':443'
-        prefix = parts.path.strip('/')
-        sources.append(Source(url, host, prefix + '/' if prefix else '', parts.scheme == 'http', True))
-    return sources + [Source(reference.registry, reference.registry)]
 
 
 def _api_host(host):
     return 'registry-1.docker.io' if host == DOCKER_HUB else host
 
 
-def _ask(client, source, reference, wanted, where):
+def _ask(client, source, asked, reference, wanted, where):
     """Return what one source says the reference stands for (Resolved)."""
     repository = source.prefix + reference.repository
-    digest, document, media_type = _manifest(client, source, repository, wanted or reference.tag, where)
-    manifest_digest, machine = digest, architecture()
+    digest, document, answer = _manifest(client, source, repository, wanted or reference.tag, where)
+    manifest_digest, machine, media_type = digest, architecture(), answer.media_type
     if 'manifests' in document:
         manifest_digest = _for_machine(document, machine, reference, where)
-        _, document, _ = _manifest(client, source, repository, manifest_digest, where)
-    config = document.get('config')
-    if not isinstance(config, dict) or not is_digest(config.get('digest')):
+        _, document, answer = _manifest(client, source, repository, manifest_digest, where)
+    blobs = [_blob(one) for one in (document.get('config'), *(document.get('layers') or ()))]
+    if None in blobs:
         raise EasySIFError(where, "image '%s' has a manifest of a kind that is not supported" % reference.text,
                            facts=[('found', media_type or 'no media type')], hint='push it again with a current tool')
-    if config.get('mediaType') not in IMAGES:
-        raise EasySIFError(where, "image '%s' is no container image" % reference.text,
-                           facts=[('found', config.get('mediaType')), ('supported', IMAGES[0])],
-                           hint='choose a tag that docker pull can run')
-    data = client.get('%s/blobs/%s' % (repository, config['digest'])).data
-    _verify(data, config['digest'], source, where)
-    found = read_json(data).get('architecture') or machine
-    if found != machine:
-        raise _other_machine(reference, machine, ['linux/%s' % found], where)
+    if reference.kind == ORAS:
+        found, blobs = '', [_sif_of(blobs, reference, where)]
+    else:
+        found = _architecture(client, source, repository, blobs, reference, where) or machine
+        if found != machine:
+            raise _other_machine(reference, machine, ['linux/%s' % found], where)
     return Resolved(uri='docker://%s/%s@%s' % (source.host, repository, manifest_digest), digest=digest,
                     manifest_digest=manifest_digest, media_type=media_type, plain_http=source.plain_http,
-                    source=source.host, mirror=source.mirror, architecture=found, name=reference.name())
+                    source=source.host, mirror=source.mirror, architecture=found, name=reference.name(),
+                    repository=reference.repository, manifest=answer, blobs=tuple(blobs),
+                    asked=(source, *(one for one in asked if one != source)))
+
+
+def _blob(entry):
+    """Return what an entry of a manifest names (Blob), None where it makes no sense."""
+    if not isinstance(entry, dict) or not is_digest(entry.get('digest')):
+        return None
+    size = entry.get('size')
+    return Blob(entry['digest'], size, str(entry.get('mediaType'))) if type(size) is int and size >= 0 else None
+
+
+def _architecture(client, source, repository, blobs, reference, where):
+    """Return the architecture that the configuration of an image names (str), None where it names none."""
+    if blobs[0].media_type not in IMAGES:
+        is_sif = len(_sifs(blobs)) == 1
+        raise EasySIFError(where, "image '%s' is no container image" % reference.text,
+                           facts=[('found', 'a SIF file' if is_sif else blobs[0].media_type), ('supported', IMAGES[0])],
+                           hint="write image = 'oras://%s'" % reference.name() if is_sif
+                           else 'choose a tag that docker pull can run')
+    data = client.get('%s/blobs/%s' % (repository, blobs[0].digest)).data
+    _verify(data, blobs[0].digest, source, where)
+    return read_json(data).get('architecture')
+
+
+def _sifs(blobs):
+    return [blob for blob in blobs[1:] if blob.media_type == SIF_LAYER]
+
+
+def _sif_of(blobs, reference, where):
+    """Return the one SIF file of an artifact (Blob); one that is alone need not be labelled as such."""
+    found = _sifs(blobs) or blobs[1:]
+    if len(found) != 1 or blobs[0].media_type in IMAGES:
+        is_image = blobs[0].media_type in IMAGES
+        raise EasySIFError(where, "image '%s' is not one SIF file" % reference.text,
+                           facts=[('found', 'a container image' if is_image else '%d files' % len(found))],
+                           hint="write image = 'docker://%s'" % reference.name() if is_image
+                           else 'choose a tag that apptainer push made')
+    return found[0]
 
 
 def _manifest(client, source, repository, name, where):
-    """Return digest, content and media type of one manifest or index (str, dict, str)."""
+    """Return digest and content of one manifest or index, and how it came (str, dict, Document)."""
     answer = client.get('%s/manifests/%s' % (repository, name), INDEXES + MANIFESTS)
     document = read_json(answer.data)
     if not document:
@@ -165,7 +183,7 @@ def _manifest(client, source, repository, name, where):
         raise NoAnswer('answer is no manifest')
     if is_digest(name):
         _verify(answer.data, name, source, where)
-    return _sha256(answer.data), document, document.get('mediaType') or answer.media_type
+    return _sha256(answer.data), document, Document(answer.data, document.get('mediaType') or answer.media_type)
 
 
 def _verify(data, digest, source, where):
@@ -175,11 +193,22 @@ def _verify(data, digest, source, where):
     """
     found = _sha256(data)
     if found != digest:
-        todo = ('take it out of registry_mirrors in the site file' if source.mirror
-                else 'try again, and tell those who run it')
-        raise EasySIFError(where, 'digest does not match the image', exit_code=TOOL,
-                           facts=[('expected', digest), ('found', '%s  (sent by %s)' % (found, source.label))],
-                           hint='%s sends other bytes than it is asked for: %s' % (source.host, todo))
+        raise other_bytes(digest, found, source, where)
+
+
+def other_bytes(expected, found, source, where):
+    """Return the error that tells of a source which sends other bytes than it was asked for (EasySIFError).
+
+    :param expected: the digest that it was asked for (str)
+    :param found: that of what it sent (str)
+    :param source: who sent it (Source)
+    :param where: the recipe, for messages (str)
+    """
+    todo = ('take it out of registry_mirrors in the site file' if source.mirror
+            else 'try again, and tell those who run it')
+    return EasySIFError(where, 'digest does not match the image', exit_code=TOOL,
+                        facts=[('expected', expected), ('found', '%s  (sent by %s)' % (found, source.label))],
+                        hint='%s sends other bytes than it is asked for: %s' % (source.host, todo))
 
 
 def _for_machine(index, machine, reference, where):

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Images that were fetched or made and wait to be installed: one file for each digest, tied to its bytes by a record.
+
+Of several processes that want the same image one makes it and the others take it. Each that takes one has a hard
+link of its own, so that none needs to care when another one is done with it.
+"""
+
+import atexit
+import glob
+import json
+import os
+import re
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Optional
+
+from easysif import files
+from easysif.errors import EasySIFError
+from easysif.images.place import sha256_of
+from easysif.lock import Lock
+
+#: what a killed process may leave
+LEFT = re.compile(r'(image-[0-9a-f]{12}\.sif)\.(part-[0-9]+|lock)')
+USED = re.compile(r'image-[0-9a-f]{12}\.sif\.used-(?P<host>.+)-(?P<pid>[0-9]+)')
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """A SIF file, and what is known of where it came from.
+
+    :param path: the file (str)
+    :param own: EasySIF made it, so a hard link may be made (bool)
+    :param kept: the file of which this is a link of our own, which goes when it is installed (str), None for others
+    :param expected: the sha256 that the file must have (str), None where that is not known
+    :param origin: digests and names for ``easysif.json`` (dict)
+    :param note: what the user has to know of it (str), None where it is what one would expect
+    """
+
+    path: str
+    own: bool = False
+    kept: Optional[str] = None
+    expected: Optional[str] = None
+    origin: dict = field(default_factory=dict)
+    note: Optional[str] = None
+
+    def forget(self):
+        """It is installed: remove what was kept until then, so that one copy is left."""
+        if self.kept:
+            _unlink(_record(self.kept))  # an image without a record means nothing
+            _unlink(self.kept)
+            _unlink(self.path)
+
+
+def directories(site, sources, build):
+    """Return where images are kept until they are installed, and where temporary files go (tuple of str), both made.
+
+    The first is one directory for all recipes, as several of them may have the same image.
+
+    :param site: its ``cache_dir`` and ``tmp_dir`` are used
+    :param sources: the first of EasyBuild's source paths (str)
+    :param build: the build directory of this installation (str)
+    :raises OSError: what the site names cannot be made
+    """
+    downloads = site.cache_dir or os.path.join(sources, 'easysif')
+    if not site.cache_dir and not os.access(files.existing_directory(downloads), os.W_OK):
+        downloads = build
+    for directory in filter(None, (site.cache_dir, site.tmp_dir)):
+        os.makedirs(directory, exist_ok=True)
+    return downloads, site.tmp_dir or build
+
+
+class Kept:
+    """The images that wait in one directory.
+
+    :param directory: where they are (str)
+    :param where: the recipe, for messages (str)
+    :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process makes the same one (dict)
+    """
+
+    def __init__(self, directory, where, lock):
+        self.directory, self.where, self.lock = directory, where, lock
+
+    def find(self, digest, fits):
+        """Return the image of a digest if it is there, whole and fits (Obtained or None).
+
+        :param digest: 12 or more hexadecimal digits, with or without what stands before a colon (str)
+        :param fits: tells by its origin whether it is the right one (callable: dict -> bool)
+        """
+        return self._take(self._target(digest), fits)
+
+    def newest(self, fits):
+        """Return of all images the newest that fits (Obtained or None)."""
+        targets = glob.glob(os.path.join(glob.escape(self.directory), 'image-%s.sif' % ('[0-9a-f]' * 12)))
+        dated = []
+        for target in targets:
+            with suppress(OSError):
+                dated.append((os.path.getmtime(target), target))
+        return next(filter(None, (self._take(target, fits) for _, target in sorted(dated, reverse=True))), None)
+
+    def make(self, digest, fits, make, known=lambda: None):
+        """Make an image, and the record of its origin beside it, which is there only if the image is complete.
+
+        :param make: writes it to a path and returns its origin (callable: str -> dict)
+        :param known: what else may be there since another process is done (callable: -> Obtained or None)
+        """
+        target = self._target(digest)
+        with Lock(target + '.lock', self.where, **self.lock) as lock:
+            self._sweep(target)
+            found = self._take(target, fits) or known()
+            if found:
+                return found
+            part = '%s.part-%d' % (target, os.getpid())
+            try:
+                origin = make(part)
+                sha256 = _sync(part)
+                lock.check()
+                if os.path.exists(_record(target)):
+                    os.unlink(_record(target))
+                os.rename(part, target)
+            finally:
+                if os.path.lexists(part):
+                    os.unlink(part)
+            files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
+            return Obtained(_link(target), True, target, sha256, origin)
+
+    def _target(self, digest):
+        return os.path.join(self.directory, 'image-%s.sif' % digest.rpartition(':')[2][:12])
+
+    def _take(self, target, fits):
+        path = None
+        try:
+            with open(_record(target), encoding='utf-8') as handle:
+                origin = json.load(handle)
+            sha256 = origin.pop('sha256', None)
+            if fits(origin):
+                path = _link(target)
+                if sha256_of(path) == sha256:
+                    return Obtained(path, True, target, sha256, origin)
+        except (OSError, ValueError):
+            pass
+        if path and path != target:
+            _unlink(path)
+        return None
+
+    def _sweep(self, ours):
+        """Remove what killed processes left: of what we make now, and of what nobody makes or uses."""
+        for name in os.listdir(self.directory):
+            used = USED.fullmatch(name)
+            if used and used['host'] == socket.gethostname() and not _is_alive(int(used['pid'])):
+                _unlink(os.path.join(self.directory, name))
+        for target in {match.group(1) for match in map(LEFT.fullmatch, os.listdir(self.directory)) if match}:
+            target = os.path.join(self.directory, target)
+            lock = Lock(target + '.lock', self.where)
+            if target == ours:
+                _clear(target)
+            elif lock.is_free():
+                with suppress(EasySIFError), lock:  # another one may be faster
+                    _clear(target)
+
+
+def _record(target):
+    return target + '.json'
+
+
+def _link(target):
+    """Return a hard link of our own to an image (str), itself where this file system has none."""
+    path = '%s.used-%s-%d' % (target, socket.gethostname(), os.getpid())
+    _unlink(path)
+    try:
+        os.link(target, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return target
+    atexit.register(_unlink, path)  # where it comes to no installation
+    return path
+
+
+def _clear(target):
+    files.sweep(_record(target))
+    for part in glob.glob(glob.escape(target) + '.part-*'):
+        _unlink(part)
+
+
+def _unlink(path):
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def _sync(path):
+    """Bring a file to the disk, and return its sha256 (str)."""
+    with open(path, 'rb') as handle:
+        os.fsync(handle.fileno())
+    return sha256_of(path)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A private directory for the making of one image, which is gone afterwards, whatever happens."""
+
+import glob
+import os
+import shlex
+import shutil
+import tempfile
+from contextlib import contextmanager
+
+from easysif import files, holder
+from easysif.errors import EasySIFError
+from easysif.run import run
+
+PREFIX = 'easysif-build-'
+
+
+@contextmanager
+def workspace(tmp_dir, target, log, where):
+    """Give a private directory for one build; it goes at the end, and a target that was not finished with it.
+
+    :param tmp_dir: where it is made (str)
+    :param target: the SIF file to be built, which must not exist (str)
+    :param log: file that takes what there is to say of it (str)
+    :param where: the recipe, for messages (str)
+    :raises EasySIFError: the target is there, or the directory cannot be made
+    """
+    if os.path.lexists(target):
+        raise EasySIFError(where, 'the SIF file to be built is there already', facts=[('file', target)],
+                           hint='rm -- %s' % shlex.quote(target))
+    try:
+        work = tempfile.mkdtemp(prefix=PREFIX, dir=tmp_dir)
+    except OSError as err:
+        raise EasySIFError(where, "no directory to build in can be made in '%s' (%s)" % (tmp_dir, err.strerror),
+                           hint='set tmp_dir in the site file, or EASYSIF_TMP_DIR') from err
+    try:
+        _sweep(tmp_dir, log)
+        with open(os.path.join(work, holder.NAME), 'w', encoding='utf-8') as handle:
+            handle.write(holder.write(where, ''))
+        for name in ('runtime', 'cache', 'bin', 'inside/tmp/.easysif', 'inside/var/tmp'):
+            os.makedirs(os.path.join(work, name))
+        for name in ('tmp', 'var/tmp'):
+            os.chmod(os.path.join(work, 'inside', name), 0o1777)
+        yield work
+    except BaseException:
+        if os.path.lexists(target):
+            os.unlink(target)
+        raise
+    finally:
+        remove(work, log)
+
+
+def _sweep(tmp_dir, log):
+    """Remove what builds of ours left that were killed on this machine."""
+    for path in glob.glob(os.path.join(glob.escape(tmp_dir), PREFIX + '*')):
+        try:
+            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:  # somebody else's
+            continue
+        try:
+            is_dead = holder.is_dead(holder.parse(holder.read(directory)))
+        finally:
+            os.close(directory)
+        if is_dead:
+            remove(path, log)
+
+
+def remove(path, log):
+    """Remove a directory of ours; what cannot be removed is named in the log, as the build itself is over."""
+    try:
+        files.remove_tree(path)
+    except OSError:
+        # a build that was killed leaves files of the users that it had inside, which only such a build may remove
+        argv = ['unshare', '--map-root-user', '--map-auto', 'rm', '-rf', '--', path]
+        if shutil.which(argv[0]):
+            run(argv, log=log, check=False)
+    if os.path.lexists(path):
+        with open(log, 'a', encoding='utf-8') as handle:
+            handle.write('easysif: this directory of the build could not be removed: %s\n' % path)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Digests for recipes: what an image is now, and the recipe with that written in, otherwise as it was."""
+
+import ast
+import os
+import re
+import stat
+import tempfile
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from easysif import files, recipe, runtime
+from easysif.errors import EasySIFError
+from easysif.images import build, registry, web
+from easysif.images.place import sha256_of
+from easysif.images.reference import DEFINITION, DOCKER, LIBRARY, ORAS, URL, parse
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A recipe (path), the digest that it has and the one that its image has now; None where it has none, or where an
+    image has none that lasts."""
+
+    path: str
+    before: Optional[str]
+    now: Optional[str]
+
+
+def look(path, site, searched=()):
+    """Return what the digest of a recipe is and should be (Pin).
+
+    :param path: the recipe (str)
+    :param site: the resolved site (Site)
+    :param searched: directories where image files may be, besides the image store and that of the recipe (list of str)
+    :raises EasySIFError: the recipe is not valid, or its image is not to be had
+    """
+    known = recipe.load(path)
+    reference = parse(known.image, known.where)
+    before = known.digest or reference.digest or None
+    if reference.kind in (DOCKER, ORAS):
+        if reference.digest and not reference.tag:
+            return Pin(path, before, before)
+        asked = replace(reference, digest='')
+        return Pin(path, before, registry.resolve(asked, site.registry_mirrors, known.where,
+                                                  ca_certificates=site.ca_certificates).digest)
+    if reference.kind == DEFINITION:
+        return Pin(path, before, None)
+    if reference.kind not in (URL, LIBRARY):
+        return Pin(path, before, 'sha256:' + sha256_of(_find(reference, known, path, site, searched)))
+    with tempfile.TemporaryDirectory(dir=site.tmp_dir) as directory:
+        target = os.path.join(directory, 'image.sif')
+        if reference.kind == URL:
+            now = web.fetch(reference, web.look(reference, site, known.where), target, site, known.where)
+        else:
+            build.from_library(reference, target, runtime.find(site, known.where), directory,
+                               os.path.join(directory, 'log'), known.where)
+            now = 'sha256:' + sha256_of(target)
+    return Pin(path, before, now)
+
+
+def write(pin):
+    """Write the digest of an image into its recipe, which otherwise stays as it is, letter by letter.
+
+    :param pin: what `look` returned (Pin)
+    :raises EasySIFError: the recipe cannot be written
+    """
+    path = os.path.realpath(pin.path)
+    with open(path, 'rb') as handle:
+        old = handle.read()
+    new = pinned(old, pin.now)
+    if new != old:
+        files.write(path, new.decode('utf-8'), stat.S_IMODE(os.stat(path).st_mode))
+
+
+def pinned(data, digest):
+    """Return a recipe with another digest (bytes): in the place of the one it has, else below ``image``.
+
+    :param data: the recipe (bytes), which is valid
+    :param digest: ``sha256:…`` (str)
+    """
+    values = {node.targets[0].id: node for node in ast.parse(data).body if isinstance(node, ast.Assign)}
+    lines = re.findall(b'[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+', data)
+    is_there = False
+    for node in (values[key] for key in ('image', 'digest') if key in values):
+        for number in range(node.lineno - 1, node.end_lineno):
+            lines[number], found = re.subn(b'sha256:[0-9a-f]{64}', digest.encode(), lines[number])
+            is_there = is_there or bool(found)
+    if not is_there:
+        end = values['image'].end_lineno
+        ending = re.search(b'[\r\n]*$', lines[end - 1])[0] or b'\n'
+        lines[end - 1] = lines[end - 1].rstrip(b'\r\n') + ending
+        if 'digest' in values:  # an empty one
+            end = values['digest'].end_lineno
+            lines[values['digest'].lineno - 1:end] = []
+            end = values['digest'].lineno - 1
+        lines.insert(end, b"digest = '%s'" % digest.encode() + ending)
+    return b''.join(lines)
+
+
+def _find(reference, known, path, site, searched):
+    places = [*filter(None, [site.image_store]), os.path.dirname(os.path.abspath(path)), *searched]
+    found = next((os.path.join(place, reference.path) for place in places
+                  if os.path.isfile(os.path.join(place, reference.path))), None)
+    if not found:
+        raise EasySIFError(known.where, 'image file not found: %s' % reference.path,
+                           facts=[('searched', ', '.join(places))], hint='easysif pin --sourcepath DIR %s' % path)
+    return found
