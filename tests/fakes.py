@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 import shutil
+import struct
 import subprocess
 
 import harness
@@ -82,3 +83,9 @@ def both(env, name):
 def users(env):
     """Return an environment without Lmod's own bookkeeping (dict)."""
     return {name: value for name, value in env.items() if not name.startswith(('__LMOD', '_ModuleTable'))}
+
+
+def squashfs(path, size=200, used=200, compressor=6):
+    """Write what begins like a squashfs file of ``used`` bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack('<4s16xH18xQ', b'hsqs', compressor, used).ljust(size, b'\0')[:size])

@@ -7,7 +7,6 @@ Nothing is started in a container here; ``easysif/wrapper print-environment`` pr
 import dataclasses
 import os
 import shutil
-import struct
 
 import pytest
 
@@ -16,13 +15,7 @@ from easysif import render, site_files
 from easysif.images.inspect import Conda
 from easysif.module import Installation, activation, literal, wrapper_plan
 from easysif.site import Need, resolve
-from fakes import Fake, both, users
-
-
-def squashfs(path, size=200, used=200, compressor=6):
-    """Write what begins like a squashfs file of ``used`` bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack('<4s16xH18xQ', b'hsqs', compressor, used).ljust(size, b'\0')[:size])
+from fakes import Fake, both, squashfs, users
 
 
 @pytest.fixture

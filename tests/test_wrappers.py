@@ -15,7 +15,7 @@ import pytest
 import harness
 import standins as library
 from easysif.module import Command
-from fakes import Fake, users
+from fakes import Fake, squashfs, users
 
 pytest_plugins = ['standin_fixtures']
 
@@ -108,6 +108,55 @@ def test_a_command_may_be_several_words(fake, runtime, tmp_path):
 def test_a_python_script_is_run_so_that_it_sees_the_overlay(fake, runtime, tmp_path):
     got = arguments(harness.run([fake.root / 'bin' / 'tool', 'x'], env=environment(tmp_path, runtime)))
     assert got[3:] == ['/runscripts/lib/run-python-script', 'python3', '/usr/bin/tool', 'x']
+
+
+@pytest.fixture
+def installers(tmp_path):
+    """An installation whose commands change packages."""
+    return make(tmp_path, 'p', python_version='3.12', commands={
+        'pip': Command(('pip',)), 'pip3': Command(('pip3',), '/usr/bin/pip3'), 'uv': Command(('uv',)),
+        'conda': Command(('conda',)), 'python': Command(('python',))})
+
+
+CHANGES = ['pip install x', 'pip -q install x', 'pip uninstall -y x', 'pip3 install x', 'uv pip install x',
+           'conda install x', 'python -m pip install x']
+CHANGES_NOTHING = ['pip list', 'pip', 'pip install --target=/d x', 'pip install -t /d x', 'pip install --help',
+                   'uv run x', 'conda list', 'python -m pip list', 'python install', 'python -m venv install']
+
+
+@pytest.mark.parametrize('words', CHANGES)
+def test_what_would_change_a_packed_overlay_is_refused(installers, runtime, tmp_path, words):
+    packed = installers.overlay / 'user-software.squashfs'
+    squashfs(packed)
+    command, *args = words.split()
+    result = harness.run([installers.root / 'bin' / command, *args], env=environment(tmp_path, runtime), check=False)
+    assert (result.status, result.output) == (1, (
+        'error: jax/24.10: the overlay is packed, packages cannot be changed\n  file  %s\n'
+        'hint: unmake-squashfs && module reload, then the same again\n' % packed))
+    packed.unlink()
+    assert words.split()[-1] in harness.run([installers.root / 'bin' / command, *args],
+                                            env=environment(tmp_path, runtime)).stdout
+
+
+@pytest.mark.parametrize('words', CHANGES_NOTHING)
+def test_what_changes_nothing_runs_in_a_packed_overlay(installers, runtime, tmp_path, words):
+    squashfs(installers.overlay / 'user-software.squashfs')
+    command, *args = words.split()
+    got = arguments(harness.run([installers.root / 'bin' / command, *args], env=environment(tmp_path, runtime)))
+    assert got[3:] == words.split()
+
+
+def test_an_overlay_for_another_python_is_not_changed_and_the_images_commands_serve(installers, runtime, tmp_path):
+    (installers.overlay / 'made-for').write_text('python 3.9\n')
+    env = environment(tmp_path, runtime)
+    result = harness.run([installers.root / 'bin' / 'pip', 'install', 'x'], env=env, check=False)
+    assert result.status == 1 and result.stderr.endswith(
+        'error: jax/24.10: the overlay is for another Python, packages cannot be changed\n  made for       Python 3.9\n'
+        '  the image has  Python 3.12\nhint: easysif overlay rebuild jax/24.10\n')
+    got = arguments(harness.run([installers.root / 'bin' / 'pip', 'list'], env=env))
+    assert got[3:] == ['/usr/bin/python3', '-m', 'pip', 'list']
+    assert arguments(harness.run([installers.root / 'bin' / 'python', 'x'], env=env))[3:] == ['/usr/bin/python3', 'x']
+    assert os.listdir(installers.overlay / 'user-software' / 'venv' / 'jax') == []
 
 
 @pytest.fixture
