@@ -49,7 +49,10 @@ def test_a_module_is_shown_with_all_that_is_recorded(easysif, prefix):
                  needs=('nvidia-gpu',), binds=('/opt', '/data:/d:ro'), container_env={'A': 'b c', 'B': ''})
     toy.add_package()
     record = toy.record(tests=[{'command': 'fine x', 'result': 'passed'},
-                               {'command': 'fine y', 'result': 'skipped', 'needs': 'nvidia-gpu'}])
+                               {'command': 'fine y', 'result': 'skipped', 'needs': 'nvidia-gpu'}],
+                        layer={'venv': 'toy', 'asked': ['flax'], 'packages': [
+                            {'name': 'flax', 'version': '0.8.5', 'url': None, 'sha256': None},
+                            {'name': 'optax', 'version': '0.2', 'url': 'https://h/o.whl', 'sha256': 'f' * 64}]})
     code, out, err = easysif('show', 'toy')
     assert (code, err) == (0, '') and rows(out) == {
         'module': ['toy/1'], 'recipe': ['toy-1.eb'], 'image': ['docker://example.org/toy:1'], 'from': ['example.org'],
@@ -57,7 +60,8 @@ def test_a_module_is_shown_with_all_that_is_recorded(easysif, prefix):
         'sha256': [record['image']['sha256']], 'runtime': ['apptainer 1.4.5'], 'site': ['default'],
         'kind': ['environment module'], 'commands': ["deep: fine 'two words'", 'fine'], 'needs': ['nvidia-gpu'],
         'binds': ['/opt', '/data:/d:ro'], 'environment': ['A=b c', 'B='], 'python': ['3.11.2 /usr/bin/python3'],
-        'python_env': ['toy'], 'tests': ['passed  fine x', 'skipped  fine y  (needs nvidia-gpu)'],
+        'python_env': ['toy'], 'layer': ['flax 0.8.5', 'optax 0.2'],
+        'tests': ['passed  fine x', 'skipped  fine y  (needs nvidia-gpu)'],
         'overlay': ['directory  %s' % toy.overlay], 'installation': [rows(out)['installation'][0]],
         'installed': [rows(out)['installed'][0]], 'module file': [str(toy.modulefile), str(toy.link)],
         'to load it': ['module use %s/modules/all; module load toy/1' % prefix],
@@ -148,15 +152,15 @@ def test_several_versions_must_be_told_apart(easysif, prefix):
 def test_a_recipe_is_shown_with_what_this_site_makes_of_it(easysif, write):
     path = write(commands={'deep': "fine 'two words'"}, needs=['nvidia-gpu', 'mpi'], python_env='toy',
                  container_env={'A': 'b c'}, binds=['/opt'], digest='sha256:' + '1' * 64,
-                 sanity_check_commands=['deep %(version)s'])
+                 python_packages=['flax==0.8.5'], sanity_check_commands=['deep %(version)s'])
     code, out, err = easysif('show', 'toy-1.eb')
     assert (code, err) == (0, '') and rows(out) == {
         'recipe': [str(path)], 'module': ['toy/1'], 'description': ['A toy of the tests'],
         'homepage': ['https://example.com'], 'image': ['toy.sif'], 'digest': ['sha256:' + '1' * 64],
         'kind': ['environment module'], 'commands': ["deep: fine 'two words'"],
         'needs': ['nvidia-gpu  (provided by site default)', 'mpi  (NOT provided by site default)'],
-        'python_env': ['toy'], 'binds': ['/opt'], 'environment': ['A=b c'], 'tests': ['deep 1'], 'installed': ['no'],
-        'to install it': ['eb toy-1.eb']}
+        'python_env': ['toy'], 'layer': ['flax==0.8.5'], 'binds': ['/opt'], 'environment': ['A=b c'],
+        'tests': ['deep 1'], 'installed': ['no'], 'to install it': ['eb toy-1.eb']}
     shown = json.loads(easysif('show', '--json', 'toy-1')[1])
     assert shown['needs'] == {'nvidia-gpu': True, 'mpi': False} and shown['installed'] is None
     assert (shown['recipe'], shown['module']) == (str(path), 'toy/1')

@@ -65,7 +65,7 @@ def both(prefix):
     old, new = MadeUp(prefix, 'toy/1'), MadeUp(prefix, 'toy/2')
     has(old, ('pip', '24', 'overlay'), ('jax', '1', 'image'), ('Mine_a', '1.0', 'overlay'), ('b', '2.10', 'overlay'),
         ('c', '3', 'overlay'))
-    has(new, ('jax', '2', 'image'), ('b', '2.9', 'image'), ('c', '3.1', 'image'))
+    has(new, ('jax', '2', 'image'), ('b', '2.9', 'layer'), ('c', '3.1', 'image'))
     pip_does(new, 'cat >%s/asked; mkdir -p %s/user-software; touch %s/user-software/new ;;'
              % (prefix, new.overlay, new.overlay))
     return old, new
@@ -74,7 +74,7 @@ def both(prefix):
 TABLE = """\
 PACKAGE  toy/1  toy/2
 Mine_a   1.0    -
-b        2.10   2.9 (image)
+b        2.10   2.9 (layer)
 c        3      3.1 (image)  stays
 """
 
@@ -330,7 +330,7 @@ def test_all_is_told_as_json(easysif, both):
         'old': 'toy/1', 'new': 'toy/2', 'installed': False, 'default': None,
         'command': 'module load toy/2 && pip install Mine_a==1.0 b==2.10', 'packages': [
             {'name': 'Mine_a', 'version': '1.0', 'there': None, 'origin': None, 'wanted': True},
-            {'name': 'b', 'version': '2.10', 'there': '2.9', 'origin': 'image', 'wanted': True},
+            {'name': 'b', 'version': '2.10', 'there': '2.9', 'origin': 'layer', 'wanted': True},
             {'name': 'c', 'version': '3', 'there': '3.1', 'origin': 'image', 'wanted': False}]}
 
 

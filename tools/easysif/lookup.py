@@ -82,6 +82,7 @@ def describe_recipe(path, prefix):
         'recipe': os.path.abspath(path), 'module': module, 'description': what.description, 'homepage': what.homepage,
         'image': what.image, 'digest': what.digest, 'environment': what.is_environment, 'site': here.name,
         'needs': {need: need in here.provides for need in what.needs}, 'python_env': what.python_env,
+        'python_packages': list(what.python_packages),
         'conda_env': what.conda_env, 'commands': {name: list(words) for name, words in what.commands.items()},
         'binds': list(what.binds), 'container_env': what.container_env, 'tests': list(what.sanity_check_commands),
         'installed': _installed(module, what, prefix),

@@ -37,7 +37,7 @@ class Package:
     :param name: as pip knows it (str)
     :param version: which one the old module has (str)
     :param there: which one the new module has (str), None where it lacks it
-    :param origin: where the new module has it from, ``image`` or ``overlay`` (str)
+    :param origin: where the new module has it from, as list-packages says: ``overlay`` is the user's own (str)
     """
 
     name: str
@@ -48,7 +48,7 @@ class Package:
     @property
     def is_wanted(self):
         """Whether the new module lacks it; what it has itself in the same version or a newer one is fine (bool)."""
-        return self.there is None or self.origin == 'image' and order(self.there) < order(self.version)
+        return self.there is None or self.origin != 'overlay' and order(self.there) < order(self.version)
 
     @property
     def requirement(self):

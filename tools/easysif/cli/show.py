@@ -109,6 +109,7 @@ def _record_rows(record):
     rows += [('python', python and ' '.join(str(python.get(key) or '') for key in ('version', 'path'))),
              ('conda', conda and conda.get('prefix')),
              ('python_env', parameters.get('python_env')),
+             ('layer', ['%(name)s %(version)s' % one for one in (record.get('layer') or {}).get('packages', ())]),
              ('tests', ['%s  %s' % (test['result'], test['command'])
                         + ('  (needs %s)' % test['needs'] if test.get('needs') else '') for test in record['tests']]
               or 'none')]
@@ -133,6 +134,7 @@ def _recipe_rows(values):
         ('kind', 'environment module' if values['environment'] else 'tool module'),
         ('commands', _commands({name: {'words': words} for name, words in values['commands'].items()}) or 'none'),
         ('needs', needs or 'nothing'), ('python_env', values['python_env']), ('conda_env', values['conda_env']),
+        ('layer', values['python_packages']),
         ('binds', values['binds'] or 'none of its own'),
         ('environment', ['%s=%s' % pair for pair in sorted(values['container_env'].items())] or 'none of its own'),
         ('tests', values['tests'] or 'none'),
