@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,30 @@ def run_shell(script, prefix, home, env=None, **options):
     start = '. %s/init/bash; module use "$1"; shift; set -e\n' % LMOD
     return run(['bash', '--noprofile', '--norc', '-c', start + script, 'bash', Path(prefix) / 'modules' / 'all'],
                env=environment, **options)
+
+
+def peaks(argv, env):
+    """Run a command and return the most memory that each of its processes took: id and name -> MiB (dict).
+
+    Every process counts, whoever waits for it: they are looked at all the time.
+    """
+    mark, found = b'PEAKS=%d' % os.getpid(), {}
+    with subprocess.Popen([str(arg) for arg in argv], env=dict(env, PEAKS=str(os.getpid())), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            for pid in filter(str.isdigit, os.listdir('/proc')):
+                try:
+                    if mark not in Path('/proc', pid, 'environ').read_bytes().split(b'\0'):
+                        continue
+                    status = dict(line.split(':', 1) for line in Path('/proc', pid, 'status').read_text().splitlines())
+                except OSError:  # gone, or of somebody else
+                    continue
+                if 'VmHWM' in status:
+                    name = '%s %s' % (pid, status['Name'].strip())
+                    found[name] = max(found.get(name, 0), int(status['VmHWM'].split()[0]) / 1024)
+            time.sleep(0.01)
+    assert process.returncode == 0, argv
+    return found
 
 
 class Registry:
