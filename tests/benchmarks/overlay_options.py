@@ -20,8 +20,8 @@ KINDS = [('zstd', 3, '256K', ())]
 KINDS += [('zstd', level, '256K', ()) for level in (1, 6, 9, 19)]
 KINDS += [('lz4', None, '256K', ()), ('gzip', 6, '256K', ()), ('gzip', 9, '128K', ())]
 KINDS += [('zstd', 3, block, ()) for block in ('64K', '128K', '512K', '1M')]
-KINDS += [('zstd', 3, '256K', ('-no-fragments',)), ('zstd', 3, '256K', ('-always-use-fragments',)),
-          ('zstd', 3, '256K', ('-sort', 'SORT')), ('zstd', 3, '256K', ('-noI',))]
+KINDS += [('zstd', 3, '256K', ('-no-fragments',)), ('zstd', 3, '256K', ('-sort', 'SORT')),
+          ('zstd', 3, '256K', ('-wildcards', '-e', '... __pycache__'))]
 
 
 def sorted_for_import(directory, path):
