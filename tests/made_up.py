@@ -50,7 +50,7 @@ class MadeUp:
         values = dict(variable=name.split('/')[0].upper(), environment=python_env is not None, python_env=python_env,
                       eb_python='/opt/eb/python', commands={'fine': Command(('fine',))},
                       image='sha256:' + hashlib.sha256(self.sif.read_bytes()).hexdigest(),
-                      python_version='3.11' if python_env else '')
+                      python=PYTHON['path'] if python_env else '', python_version='3.11' if python_env else '')
         values.update(more)
         self.inst = Installation(module=name, prefix=str(prefix), root=str(self.root), sif_name='toy.sif',
                                  sif_size=self.sif.stat().st_size, shell='/bin/sh', **values)

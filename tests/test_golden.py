@@ -25,7 +25,8 @@ def installations():
         'environment': Installation(
             module='PyTorch/2.7', root='/sw/my modules/software/PyTorch/2.7', variable='PYTORCH', sif_name='x.sif',
             environment=True, python_env='x', layer='x', python_version='3.12', image='sha256:' + 'a' * 64,
-            conda=Conda('/opt/conda/envs/x', 'x', '/opt/conda'), shell='/bin/bash',
+            python='/opt/conda/envs/x/bin/python3', conda=Conda('/opt/conda/envs/x', 'x', '/opt/conda'),
+            shell='/bin/bash',
             provides={'torch': '2.7.0+rocm6.2'}, image_env={'PIP_CONSTRAINT': '/etc/pip/$constraint.txt'},
             needs=('amd-gpu',), binds=('/data:/mnt:ro',), container_env={'QUOTES': '"it\'s $5"'},
             commands={'python': Command(('python',)),

@@ -239,6 +239,6 @@ def test_a_recipe_with_a_layer_is_installed_by_eb(eb, shell, easysif, images, pr
     after = toys.snapshot(prefix)
     assert {path for path in set(before) ^ set(after) if not path.startswith('build')} == set()
     assert {path for path in before if path in after and before[path] != after[path]} == set()
-    unreachable = dict(env, PIP_NO_INDEX='', PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_RETRIES='0')
+    unreachable = dict(env, PIP_NO_INDEX='', PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_RETRIES='1')
     failed = eb(recipes[0], '--rebuild', env=unreachable, check=False)
     assert 'hint: look at PIP_INDEX_URL, https_proxy and pip.conf' in failed.output

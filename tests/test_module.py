@@ -143,11 +143,11 @@ IMAGE = 'sha256:' + 'a' * 64
 @pytest.fixture
 def made(prefix):
     """An installation that knows its image and Python 3.12, and a function that says what its overlay was made for."""
-    fake = Fake(prefix, python_version='3.12', image=IMAGE)
+    fake = Fake(prefix, python='/usr/bin/python3', python_version='3.12', image=IMAGE)
 
-    def for_(python, image=IMAGE, packed=False):
+    def for_(python, image=IMAGE, packed=False, at='/usr/bin/python3'):
         fake.overlay.mkdir(parents=True, exist_ok=True)
-        (fake.overlay / 'made-for').write_text('python %s\nimage %s\n' % (python, image))
+        (fake.overlay / 'made-for').write_text('python %s\nat %s\nimage %s\n' % (python, at, image))
         if packed:
             squashfs(fake.overlay / 'user-software.squashfs')
         else:
@@ -157,12 +157,13 @@ def made(prefix):
 
 
 @pytest.mark.parametrize('packed', [False, True])
-def test_an_overlay_for_another_python_is_not_put_on_the_path_and_said(by, made, packed):
-    fake = made('3.11', packed=packed)
+@pytest.mark.parametrize('python, at', [('3.11', '/usr/bin/python3'), ('3.12', '/opt/my python'), ('3.9', '/opt/x')])
+def test_an_overlay_for_another_python_is_not_put_on_the_path_and_said(by, made, packed, python, at):
+    fake = made(python, packed=packed, at=at)
     env, said = by(fake)
     assert both(env, 'ENV_PREPEND_PATH') == '/runscripts' and both(env, 'ENV_VIRTUAL_ENV') is None
-    assert ('jax/24.10: your packages are for another Python and are not used\n  made for       Python 3.11\n'
-            '  the image has  Python 3.12\n  directory      %s\n' % fake.overlay) in said
+    assert ('jax/24.10: your packages are for another Python and are not used\n  made for       Python %s %s\n'
+            '  the image has  Python 3.12 /usr/bin/python3\n  directory      %s\n' % (python, at, fake.overlay)) in said
     assert 'hint: easysif overlay rebuild jax/24.10; or, to keep it as it is: rm -- "%s/made-for"\n' % (
         fake.overlay) in said
     assert 'with another image' not in said

@@ -67,7 +67,8 @@ def test_the_first_of_many_wrappers_makes_the_venv(fake, tmp_path):
     for number, process in enumerate(running):
         assert process.communicate() == (b'ran %d\n' % number, b'')
     assert made(tmp_path) == 1 and (fake.mine / 'user-software/venv/jax').is_dir() and left(fake) == set()
-    assert (fake.mine / 'made-for').read_text() == 'python 3.12\nimage sha256:%s\n' % ('a' * 64)
+    assert (fake.mine / 'made-for').read_text() == 'python 3.12\nat /usr/bin/python3\nimage sha256:%s\n' % (
+        'a' * 64)
     assert os.readlink(fake.mine / 'runscripts') == '%s/runscripts' % fake.root
     assert os.readlink(fake.mine / 'jax.sif') == str(fake.sif)
     harness.run([fake.root / 'bin' / 'python'], env=env)

@@ -267,12 +267,12 @@ def test_an_overlay_below_the_home_is_told_of_once(machine, central):
 def test_what_the_installer_adds_lies_beneath_everybodys_own(machine, central):
     see = 'python -c "import small; print(small.__version__, small.__file__.split(chr(47))[1])"'
     pip = 'pip install --quiet --no-index --upgrade %s; '
-    load = {'EASYSIF_OVERLAYS': SHARED / 'project' / 'own'}
-    machine.admin('mkdir -p -m 1777 shared/project/own')
+    load = {}
+    machine.admin('mkdir -m 1777 shared/own')
     directory = central / 'overlays' / 'snake' / '1.0' / 'user-software'
 
     def seen(user, before='', after=see):
-        load['EASYSIF_OVERLAYS'] = SHARED / 'project' / 'own' / user
+        load['EASYSIF_OVERLAYS'] = SHARED / 'own' / user
         return machine.shell(user, central, 'module load snake; ' + before + after, env=load, check=False)
 
     machine.shell('installer', central, 'module load snake; ' + pip % wheel(1))
@@ -293,7 +293,7 @@ def test_what_the_installer_adds_lies_beneath_everybodys_own(machine, central):
     assert 'No module named' in seen('stranger').stderr and seen('member').stdout == '2 user-software\n'
     machine.run('installer', ['chmod', 'go+rx', directory])
     machine.shell('installer', central, 'module load snake; pip uninstall --quiet --yes small')
-    machine.admin('rm -r shared/project/own')
+    machine.admin('rm -r shared/own')
 
 
 def test_what_easybuild_is_told_to_make_for_one_group_stays_closed_to_others(machine, central):

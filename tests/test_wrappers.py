@@ -147,12 +147,13 @@ def test_what_changes_nothing_runs_in_a_packed_overlay(installers, runtime, tmp_
 
 
 def test_an_overlay_for_another_python_is_not_changed_and_the_images_commands_serve(installers, runtime, tmp_path):
-    (installers.overlay / 'made-for').write_text('python 3.9\n')
+    (installers.overlay / 'made-for').write_text('python 3.9\nat /p\n')
     env = environment(tmp_path, runtime)
     result = harness.run([installers.root / 'bin' / 'pip', 'install', 'x'], env=env, check=False)
     assert result.status == 1 and result.stderr.endswith(
-        'error: jax/24.10: the overlay is for another Python, packages cannot be changed\n  made for       Python 3.9\n'
-        '  the image has  Python 3.12\nhint: easysif overlay rebuild jax/24.10\n')
+        'error: jax/24.10: the overlay is for another Python, packages cannot be changed\n'
+        '  made for       Python 3.9 /p\n  the image has  Python 3.12 /usr/bin/python3\n'
+        'hint: easysif overlay rebuild jax/24.10\n')
     got = arguments(harness.run([installers.root / 'bin' / 'pip', 'list'], env=env))
     assert got[3:] == ['/usr/bin/python3', '-m', 'pip', 'list']
     assert arguments(harness.run([installers.root / 'bin' / 'python', 'x'], env=env))[3:] == ['/usr/bin/python3', 'x']
@@ -409,8 +410,9 @@ WAYS = {
     'from PATH': 'PATH="$BIN:$PATH"; hash -r; sh -c "$TEXT"',
     'from xargs': 'printf "%s\\0" -c "$TEXT" | xargs -0 "$BIN/sh"',
     'without an environment': 'env -i EASYSIF_OVERLAYS="$EASYSIF_OVERLAYS" "$BIN/sh" -c "$TEXT"',
-    'with the environment of cron': 'env -i HOME="$HOME" LOGNAME=u SHELL=/bin/sh PATH=/usr/bin:/bin '
-                                    '"$BIN/sh" -c "$TEXT"',
+    # which has no EASYSIF_OVERLAYS: the first use of the place below the home directory is told
+    'with the environment of cron': 'env -i HOME="$HOME" LOGNAME=u SHELL=/bin/sh PATH=/usr/bin:/bin sh -c '
+                                    '\'"$0/sh" -c true 2>/dev/null; "$0/sh" -c "$1"\' "$BIN" "$TEXT"',
     'from a directory with blanks': 'mkdir -p "$HOME/a  b"; cd "$HOME/a  b"; "$BIN/sh" -c "$TEXT"',
     'from the root': 'cd /; "$BIN/sh" -c "$TEXT"',
     'from a directory that is gone': 'mkdir -p "$HOME/gone"; cd "$HOME/gone"; rmdir "$HOME/gone"; '

@@ -73,6 +73,7 @@ if mode() ~= "spider" then
 
     -- what the overlay was made for
     local made_for = read_word(containerroot .. "/made-for", "python")
+    local made_at = read_word(containerroot .. "/made-for", "at")
     local made_with = read_word(containerroot .. "/made-for", "image")
     local has_venv = ""
     if filled(packed) then
@@ -82,10 +83,12 @@ if mode() ~= "spider" then
     end
     local other_python = ""
     if (filled(has_venv) and filled(made_for) and filled("3.12") and not is_same(made_for, "3.12")) then
-        other_python = made_for
+        other_python = made_for .. " " .. made_at
+    elseif (filled(has_venv) and filled(made_at) and filled("/opt/conda/envs/x/bin/python3") and not is_same(made_at, "/opt/conda/envs/x/bin/python3")) then
+        other_python = made_for .. " " .. made_at
     end
     if filled(other_python) then
-        warn("PyTorch/2.7: your packages are for another Python and are not used", "  made for       Python " .. made_for, "  the image has  Python 3.12", "  directory      " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")
+        warn("PyTorch/2.7: your packages are for another Python and are not used", "  made for       Python " .. other_python, "  the image has  Python 3.12 /opt/conda/envs/x/bin/python3", "  directory      " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")
     end
     if (is_loading() and not filled(other_python) and (filled(has_venv) and filled(made_with) and filled("sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa") and not is_same(made_with, "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))) then
         warn("PyTorch/2.7: your packages were made with another image", "  made with  " .. made_with, "  this one   sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "  directory  " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")

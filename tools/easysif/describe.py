@@ -31,6 +31,7 @@ def describe(record, prefix, root):
     :param root: the installation directory (str)
     """
     inside, image, known = record['inside'], record['image'], dict(record['parameters'])
+    python = inside['python'] or {'path': '', 'version': ''}
     commands = {name: Command(tuple(command['words']), command['python_script'])
                 for name, command in known.pop('commands').items()}
     return Installation(
@@ -38,4 +39,4 @@ def describe(record, prefix, root):
         conda=Conda(**inside['conda']) if inside['conda'] else None, shell=inside['shell'], image_env=inside['env'],
         layer=(record.get('layer') or {}).get('venv'), image='sha256:' + image['sha256'], commands=commands,
         provides=inside.get('provides') or {},
-        python_version='.'.join(inside['python']['version'].split('.')[:2]) if inside['python'] else '', **known)
+        python=python['path'], python_version='.'.join(python['version'].split('.')[:2]), **known)

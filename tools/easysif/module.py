@@ -49,6 +49,7 @@ class Installation:
     :param eb_python: the Python that runs EasyBuild (str)
     :param python_env: name of the virtual environment in the overlay (str), None where the module has no overlay
     :param layer: name of the virtual environment in the layer (str), None where the module has no layer
+    :param python: path of the image's Python (str), empty where it has none
     :param python_version: of the image's Python, as ``3.12`` (str), empty where it is not known
     :param image: ``sha256:…`` of the image (str), empty where it is not known
     """
@@ -63,6 +64,7 @@ class Installation:
     eb_python: str
     python_env: Optional[str] = None
     layer: Optional[str] = None
+    python: str = ''
     python_version: str = ''
     image: str = ''
     conda: Optional[Conda] = None

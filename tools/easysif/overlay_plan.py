@@ -11,7 +11,7 @@ from easysif.plan import (All, Bind, Bindable, Choose, Env, Exists, Filled, IsAb
 OVERLAY = '/user-software'    #: where the user's own is inside
 SHARED = '/shared-software'   #: and that of those who installed the module
 LAYER = '/layer'              #: and the packages of the recipe
-MADE_FOR = '/made-for'        #: a file of CONTAINERROOT: ``python 3.12`` and ``image sha256:…``, in two lines
+MADE_FOR = '/made-for'        #: a file of CONTAINERROOT: ``python 3.12``, ``at /usr/bin/python3``, ``image sha256:…``
 
 DIRECTORY = text(Local('containerroot'), OVERLAY)
 SQUASHFS = text(Local('containerroot'), OVERLAY, '.squashfs')
@@ -97,23 +97,28 @@ def _own(inst):
 
 
 def _made_for(inst):
-    """An overlay for another Python is not used; one for another image may work, and that is said."""
+    """An overlay for another Python, or for one elsewhere, to which its links lead, is not used; for another image of
+    the same Python it may work, and that is said.
+    """
     venv = text(DIRECTORY, '/venv/%s' % inst.python_env)
-    python, image, other = (text(Local(name)) for name in ('made_for', 'made_with', 'other_python'))
+    python, place, image, other = (text(Local(name)) for name in ('made_for', 'made_at', 'made_with', 'other_python'))
     ways = text('easysif overlay rebuild %s; or, to keep it as it is: rm -- "' % inst.module, Local('containerroot'),
                 MADE_FOR, '"')
-    place = ('directory', text(Local('containerroot')))
+    directory = ('directory', text(Local('containerroot')))
     return [
         Note('what the overlay was made for'),
         ReadWord('made_for', text(Local('containerroot'), MADE_FOR), 'python'),
+        ReadWord('made_at', text(Local('containerroot'), MADE_FOR), 'at'),
         ReadWord('made_with', text(Local('containerroot'), MADE_FOR), 'image'),
         Choose('has_venv', ((Filled(text(Local('packed'))), text('yes')), (Exists(venv), text('yes')))),
-        Choose('other_python', ((_another(python, inst.python_version), python),)),
+        Choose('other_python', ((_another(python, inst.python_version), text(python, ' ', place)),
+                                (_another(place, inst.python), text(python, ' ', place)))),
         Warn(message(inst.module, 'your packages are for another Python and are not used',
-                     (('made for', text('Python ', python)), ('the image has', text('Python ' + inst.python_version)),
-                      place), ways), Filled(other)),
+                     (('made for', text('Python ', other)),
+                      ('the image has', text('Python %s %s' % (inst.python_version, inst.python))), directory), ways),
+             Filled(other)),
         Warn(message(inst.module, 'your packages were made with another image', (
-            ('made with', image), ('this one', text(inst.image)), place), ways),
+            ('made with', image), ('this one', text(inst.image)), directory), ways),
             All((IsLoading(), Not(Filled(other)), _another(image, inst.image)))),
     ]
 
