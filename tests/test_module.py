@@ -471,6 +471,22 @@ def test_unloading_leaves_the_environment_as_it_was(fake, prefix, tmp_path, scri
     assert 'error' not in said.lower()
 
 
+@pytest.mark.parametrize('env', [{}, USERS], ids=['nothing set', 'everything set'])
+def test_a_module_that_takes_the_place_of_another_one_leaves_nothing_of_it(prefix, tmp_path, env):
+    bundle = tmp_path / 'ca.pem'
+    bundle.touch()
+    own = dict(container_env={'MINE': '1'}, needs=('nvidia-gpu',), provides={'jax': '1'})
+    fakes = [Fake(prefix, **own), Fake(prefix, module='other/1', variable='OTHER')]
+    for one in fakes:
+        one.site(ca_certificates=str(bundle))
+    before, _ = fakes[0].by_module(tmp_path, env, 'true')
+    alone, _ = fakes[0].by_module(tmp_path, env, 'module load other')
+    both, _ = fakes[0].by_module(tmp_path, env, 'module load %(module)s; module load other')
+    assert users(both) == users(alone)
+    after, said = fakes[0].by_module(tmp_path, env, 'module load %(module)s; module load other; module purge')
+    assert users(after) == users(before) and 'error' not in said.lower()
+
+
 def test_unloading_takes_back_exactly_what_loading_set_whatever_the_site_says_now(fake, tmp_path):
     fake.site(container_env={'A': 'x', 'B': 'y'}, binds=('/usr/share',))
     new = fake.prefix / 'new.lua'

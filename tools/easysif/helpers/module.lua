@@ -7,6 +7,12 @@ local pushed, order = {}, {}
 local binds, targets = {}, {}
 
 local function env(name) return os.getenv(name) or "" end
+
+-- A module that takes the place of another one of its family Lmod loads twice: while that one is still there, and when
+-- it has unloaded both. The first time nothing is set, or it would be in the way of what the other one takes back.
+local former = env("LMOD_FAMILY_EASYSIF_ENVIRONMENT")
+local comes_again = mode() == "load" and former ~= "" and former ~= myModuleName() and isloaded(former)
+
 local function exists(path) return path ~= "" and lfs.attributes(path, "mode") ~= nil end
 local function is_directory(path) return lfs.attributes(path, "mode") == "directory" end
 local function has_size(path, size) return lfs.attributes(path, "size") == size end
@@ -239,14 +245,14 @@ local function set_all(names, users)
 end
 
 local function finish()
-    if #order == 0 then return end
+    if #order == 0 or comes_again or mode() == "unload" and not filled(env("EASYSIF_SET")) then return end
     local set, kept, users = {}, {}, {}
     for _, name in ipairs(order) do
         set[#set + 1] = recorded(name, pushed[name])
         users[name] = os.getenv(name) ~= nil
         if users[name] then kept[#kept + 1] = recorded(name, os.getenv(name)) end
     end
-    if mode() == "unload" and filled(env("EASYSIF_SET")) then
+    if mode() == "unload" then
         order, users = {}, {}
         for name in (";" .. env("EASYSIF_SET")):gmatch(";([%a_][%w_]*)=") do order[#order + 1] = name end
         for name in (";" .. env("EASYSIF_KEPT")):gmatch(";([%a_][%w_]*)=") do users[name] = true end
