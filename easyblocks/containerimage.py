@@ -15,7 +15,7 @@ from easysif.images.kept import directories
 from easysif.install import Install
 from easysif.modes import Modes
 from easysif.obtain import Places
-from easysif.recipe import OURS, read, validate
+from easysif.recipe import EMPTY, OURS, read, validate
 from easysif.selftest import run_test
 from easysif.site import resolve
 from easysif.standing import Standing
@@ -28,6 +28,7 @@ from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
 from easybuild.tools.filetools import compute_checksum, read_file, verify_checksum
 from easybuild.tools.module_generator import ModuleGeneratorLua
+from easybuild.tools.modules import get_software_root_env_var_name
 from easybuild.tools.utilities import trace_msg
 
 VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
@@ -39,9 +40,7 @@ class ContainerImage(EasyBlock):
     @staticmethod
     def extra_options(extra_vars=None):
         """Our parameters; a recipe that has another one is refused."""
-        empty = dict({name: [] for name in ('needs', 'commands', 'python_packages', 'binds', 'provides')},
-                     build_args={}, container_env={})
-        ours = {name: [empty.get(name), text, CUSTOM] for name, text in OURS.items()}
+        ours = {name: [EMPTY[name], text, CUSTOM] for name, text in OURS.items()}
         return EasyBlock.extra_options(dict(extra_vars or {}, **ours))
 
     def __init__(self, *args, **kwargs):
@@ -273,18 +272,21 @@ class ContainerImage(EasyBlock):
         return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or skip
 
     def _places(self):
-        downloads, work = directories(self.easysif.site, source_paths()[0], self.builddir)
-        return Places(find_file=self._find_file, verify=self._verify, searched=source_paths() + ['beside the recipe'],
-                      downloads=downloads, work=work, log=os.path.join(self.builddir, 'build.log'),
-                      prefix=os.path.dirname(install_path()), lock={'wait': None, 'tell': self._tell})
+        return Places(self._find_file, self._verify, source_paths() + ['beside the recipe'],
+                      *directories(self.easysif.site, source_paths()[0], self.builddir),
+                      log=os.path.join(self.builddir, 'build.log'), prefix=self.easysif.prefix,
+                      find_module=self._find_module, lock={'wait': None, 'tell': self._tell})
+
+    def _find_module(self, name):
+        known = {dep['full_mod_name']: dep for dep in self.cfg.builddependencies()}
+        return name in known and self.modules_tool.get_setenv_value_from_modulefile(
+            name, get_software_root_env_var_name(known[name]['name']))
 
     def _find_file(self, name):
         path = self.obtain_file(name, no_download=True, warning_only=True)
-        if not path or not os.path.isfile(path):
-            # --try-software-version and its kin: the recipe is a copy elsewhere, the file lies beside the original
-            beside = [os.path.join(top, self.name[0].lower(), self.name, name) for top in get_paths_for('easyconfigs')]
-            path = next(filter(os.path.isfile, beside), None)
-        return path
+        # --try-software-version and its kin: the recipe is a copy elsewhere, the file lies beside the original
+        beside = [os.path.join(top, self.name[0].lower(), self.name, name) for top in get_paths_for('easyconfigs')]
+        return next(filter(os.path.isfile, [path or '', *beside]), None)
 
     def _verify(self, path):
         wanted = None if self.cfg['sources'] else (self.cfg['checksums'] or [None])[0]

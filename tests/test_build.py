@@ -471,6 +471,7 @@ def test_a_login_in_variables_is_given_to_the_one_registry_and_to_no_mirror(appt
         monkeypatch.setenv(prefix + '_DOCKER_USERNAME', 'user')
         monkeypatch.setenv(prefix + '_DOCKER_PASSWORD', SECRET)
     assert (SECRET in build._environment(apptainer, str(tmp_path), hosts).values()) is given
+    assert build._environment(apptainer, str(tmp_path), hosts, ca_certificates='/x.pem')['SSL_CERT_FILE'] == '/x.pem'
 
 
 # A runtime without --mksquashfs-args: SingularityCE, and Apptainer before 1.2

@@ -149,8 +149,6 @@ def test_a_missing_definition_is_said_so(site, tmp_path):
     ('Bootstrap: docker\n%post\nFrom: debian\n', "its header names no base after 'Bootstrap: docker'"),
     ('Bootstrap: docker\nFrom: # later\n', "its header names no base after 'Bootstrap: docker'"),
     ('Bootstrap:\n', "its header names no base after 'Bootstrap: '"),
-    ('Bootstrap: {{ how }}\nFrom: debian\n',
-     "'bootstrap: {{ how }}' in its header needs a build argument, which is not supported yet"),
 ])
 def test_a_header_that_cannot_be_used_is_explained(definition, site, text, reason):
     path = definition(text)
@@ -172,7 +170,7 @@ def test_a_base_of_the_site_whose_path_no_definition_can_hold_is_refused(definit
     base.mkdir()
     site.base_images = {'docker://debian:12': str(base)}
     assert refusal(definition('Bootstrap: docker\nFrom: debian:12\n'), site) == (
-        "x.eb: the site's base image for 'docker://debian:12' has a path that no definition can hold\n  path  %s\n"
+        "x.eb: the base image for 'docker://debian:12' has a path that no definition can hold\n  path  %s\n"
         'hint: move it to a path without # {{ \\ and control characters' % str(base).replace('\t', '\\t'))
 
 
@@ -188,3 +186,47 @@ def test_a_base_that_is_no_reference_is_explained(definition, site):
     assert refusal(definition('Bootstrap: docker\nFrom: Debian:12\n'), site) == (
         "x.eb: image 'docker://Debian:12' is not a docker reference\n  reason  the name must be in lower case\n"
         "hint: write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'")
+
+
+# Build arguments, and bases that are SIF files
+
+ARGUED = """Bootstrap: docker
+From: {{ from }}:{{version}}
+# {{ untouched }}
+%arguments
+    from=debian
+    version=11
+    unused = 1
+%post
+    echo {{ word }} {{ from }}
+"""
+
+
+def test_build_arguments_stand_in_header_and_sections_and_have_defaults(definition, site, tmp_path):
+    site.base_images = {'docker://debian:12': str(tmp_path)}
+    found = derive(definition(ARGUED), VALUES, site, 'x.eb', {'word': 'a {{ b }}', 'version': '12'})
+    assert found.base.reference == 'docker://debian:12'
+    assert '    echo a {{ b }} debian\n' in found.text and '# {{ untouched }}\n' in found.text
+
+
+@pytest.mark.parametrize('given, message, hint', [
+    ({}, "needs the build argument 'word'", "write build_args = {'word': '…'}"),
+    ({'word': '1', 'unused': '2'}, "has no build argument 'unused'", "remove 'unused' from build_args"),
+])
+def test_a_build_argument_too_few_or_too_many_is_named(definition, site, given, message, hint):
+    path = definition(ARGUED)
+    with pytest.raises(EasySIFError) as caught:
+        derive(path, VALUES, site, 'x.eb', given)
+    assert str(caught.value).startswith("x.eb: definition '%s' %s\n  has  " % (path, message))
+    assert str(caught.value).endswith('hint: ' + hint)
+
+
+def test_a_base_that_is_a_sif_file_is_found_and_its_digest_known(definition, site, tmp_path):
+    (tmp_path / 'base.sif').write_text('base')
+    asked = []
+    found = derive(definition('Bootstrap: localimage\nFrom: base/1.0\n'), VALUES, site, 'x.eb',
+                   find_base=lambda name: asked.append(name) or str(tmp_path / 'base.sif'))
+    assert (asked, found.text) == (['base/1.0'], 'Bootstrap: localimage\nFrom: %s/base.sif\n' % tmp_path)
+    assert found.base == Base('base/1.0', '%s/base.sif' % tmp_path,
+                              'sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2')
+    assert not found.base.is_pulled

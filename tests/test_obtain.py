@@ -3,9 +3,11 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import socket
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,9 +18,12 @@ from easysif import holder
 from easysif import obtain as module
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import kept as module_kept
+from easysif.images import sources
 from easysif.lock import Lock
 from easysif.obtain import Places, obtain
 from easysif.recipe import validate
+from helpers_registry import digest_of, stub
+from test_images_fetch import served, sif_file
 
 FIRST, SECOND = ('sha256:' + digit * 64 for digit in 'ab')
 REFERENCE = 'docker://docker.io/x/toy:1'
@@ -238,3 +243,90 @@ def test_the_installed_image_is_taken_only_if_it_is_whole(world, tmp_path, image
     (tmp_path / 'toy.sif').write_text('image')
     assert world.obtain(image=image).path == str(tmp_path / 'toy.sif')
     assert world.verified == ([str(tmp_path / 'toy.sif')] if image == 'toy.sif' else [])
+
+
+# Files of web servers, and several installations at once
+
+@pytest.fixture
+def web(tmp_path):
+    """A server of a SIF file at /x.sif, and a function that obtains it: ``web.obtain(name, **parameters)``."""
+    data = sif_file(tmp_path / 'upstream.sif').read_bytes()
+    with stub({'/x.sif': served(data, ETag='"one"')}) as server:
+        def find(name='toy', wait=None, **values):
+            places = Places(find_file=lambda _: None, verify=lambda _: None, searched=[], work=str(tmp_path), log='',
+                            downloads=str(tmp_path / 'downloads'), lock={'wait': wait})
+            return obtain(recipe('http://%s/x.sif' % server.host, name=name, **values), SITE, None, places)
+        server.obtain, server.data, server.digest = find, data, digest_of(data)
+        yield server
+
+
+def test_a_file_that_is_the_same_upstream_is_not_fetched_again(web):
+    first = web.obtain()
+    assert first.origin == {'reference': 'http://%s/x.sif' % web.host, 'digest': web.digest, 'source': web.host,
+                            'validator': '"one"'}
+    assert web.obtain('other').kept == first.kept and len(web.seen) == 3
+    web.answers['/x.sif'] = served(web.data, ETag='"two"')
+    assert web.obtain().origin['validator'] == '"two"' and len(web.seen) == 5
+
+
+def test_with_a_digest_nobody_is_asked_for_what_is_here(web):
+    web.obtain(digest=web.digest)
+    asked = len(web.seen)
+    web.answers.clear()
+    assert web.obtain(digest=web.digest).expected == web.digest[7:] and len(web.seen) == asked
+
+
+def test_a_file_of_another_digest_is_refused_and_not_kept(web, tmp_path):
+    with pytest.raises(EasySIFError) as caught:
+        web.obtain(digest=FIRST)
+    assert str(caught.value) == (
+        'toy-1.0.eb: digest does not match the image\n  recipe  %s\n  found   %s  (%s)\n'
+        "hint: find out why; if it is the right one, write digest = '%s'" % (FIRST, web.digest, web.host, web.digest))
+    assert os.listdir(tmp_path / 'downloads') == []
+
+
+@pytest.mark.parametrize('change, told', [
+    (lambda data: data[:-50], 'image is not complete'),
+    (lambda data: b'<html>log in</html>', 'a web page'),
+    (lambda data: data.replace(b'hsqs', b'hsqt'), 'image is damaged'),
+])
+def test_a_file_that_is_no_whole_sif_is_refused_and_not_kept(web, tmp_path, change, told):
+    web.answers['/x.sif'] = served(change(web.data))
+    with pytest.raises(EasySIFError, match=told):
+        web.obtain()
+    assert os.listdir(tmp_path / 'downloads') == []
+
+
+def test_a_file_that_is_gone_upstream_is_taken_from_here_and_that_is_said(web, monkeypatch):
+    monkeypatch.setattr(sources, 'WAITS', ())
+    first = web.obtain()
+    web.answers.clear()
+    found = web.obtain()
+    assert found.kept == first.kept
+    assert found.note.endswith('(HTTP 404)\nhint: correct the address in the recipe\n'
+                               'the image that is here already is taken: %s' % web.digest)
+
+
+def test_many_at_once_fetch_an_image_once_and_each_has_it_until_it_is_done(web, tmp_path):
+    def install(number, queue):
+        found = web.obtain('toy%d' % number)
+        barrier.wait(60)
+        if number % 2:
+            found.forget()
+        barrier.wait(60)
+        with open(found.path if number % 2 == 0 else os.devnull, 'rb') as handle:
+            queue.put(digest_of(handle.read()))
+        found.forget()
+
+    slow = web.answers['/x.sif']
+    web.answers['/x.sif'] = lambda handler: time.sleep(0.2) or slow(handler)
+    context = multiprocessing.get_context('fork')
+    queue, barrier = context.Queue(), context.Barrier(6)
+    processes = [context.Process(target=install, args=(number, queue)) for number in range(6)]
+    for process in processes:
+        process.start()
+    assert sorted(queue.get(timeout=60) for _ in processes) == sorted([web.digest] * 3 + [digest_of(b'')] * 3)
+    for process in processes:
+        process.join()
+    assert len(web.seen) == 6 + 1  # each looks, one fetches
+    assert os.listdir(tmp_path / 'downloads') == []

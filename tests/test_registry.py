@@ -207,7 +207,7 @@ def test_a_digest_that_the_registry_lost_shows_what_the_tag_stands_for_now(loopb
         'x.eb: digest does not match the image\n'
         '  {pad}  {0}\n  {found}  {1}  (localhost:{2}/x/tiny:1)\n'
         '  {3}  no such image (HTTP 404)\n  localhost:{2}{gap}  no connection (Connection refused)\n'
-        "hint: the tag was pushed again upstream; review it, then write digest = '{1}'").format(
+        'hint: the tag was pushed again upstream; review it, then run: easysif pin x.eb').format(
             wanted, now, dead, loopback.url, pad='recipe'.ljust(22), found='found'.ljust(22), gap=' ' * 7)
     assert error.exit_code == INPUT
 

@@ -13,6 +13,7 @@ from easysif import compressors, files, layer, manifest, relocate, render, runti
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe, parameters
 from easysif.errors import TOOL, EasySIFError
+from easysif.images import labels
 from easysif.images.inspect import look_inside
 from easysif.images.place import place
 from easysif.images.reference import FILE, parse
@@ -123,8 +124,8 @@ class Install:
         origin = dict(self.obtained.origin)
         if reference.kind == FILE:
             origin['digest'] = 'sha256:' + placed.sha256
-        image = dict(origin, file=name, sha256=placed.sha256, size=sif.size,
-                     architecture=sif.architecture)
+        image = dict(origin, file=name, sha256=placed.sha256, size=sif.size, architecture=sif.architecture,
+                     labels=labels.read(target, self.runtime))
         self.manifest = {
             'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
             'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},

@@ -12,7 +12,7 @@ from easysif.errors import TOOL, EasySIFError
 from easysif.images import build, pull, registry, sif, signature, web
 from easysif.images.kept import Kept, Obtained
 from easysif.images.place import sha256_of
-from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, parse
+from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
 
 #: what the record of an installed image says of where it came from
 ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator')
@@ -156,7 +156,7 @@ def _from_library(reference, recipe, site, runtime, places):
         return recipe.digest and image.get('digest') == recipe.digest
 
     def make(part):
-        build.from_library(reference, part, runtime, places.work, places.log, recipe.where)
+        build.from_library(reference, part, runtime, site, places.work, places.log, recipe.where)
         found = 'sha256:' + sha256_of(part)
         _hold(found, recipe, 'the library')
         return {'reference': reference.text, 'digest': found}
@@ -192,12 +192,20 @@ def _from_definition(reference, recipe, site, runtime, places):
     values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
     written = sha256_of(definition)
 
+    def find_base(name):
+        root = places.find_module(name)
+        if root:
+            return os.path.join(root, manifest.read(root)['image']['file'])
+        beside = os.path.join(os.path.dirname(os.path.abspath(definition)), name)
+        return beside if os.path.isfile(beside) else _find(Reference(kind=FILE, text=name, path=name), site, places)
+
     def make(part):
-        facts = build.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where)
+        facts = build.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
+                                      recipe.build_args, find_base)
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
     # not the installed one: to rebuild from a definition is to get what its packages are now
-    return _kept(recipe, places).make(_digest(json.dumps([written, values])),
+    return _kept(recipe, places).make(_digest(json.dumps([written, values, recipe.build_args])),
                                       lambda image: image.get('definition_sha256') == written, make)
 
 
@@ -241,15 +249,14 @@ def _known_all_the_same(err, reference, recipe, places, kept):
 
 
 def _named(known, origin):
-    """Return an image with the names by which this recipe has it (Obtained)."""
-    return replace(known, origin=dict(known.origin, **origin))
+    """Return an image as this recipe names it, without what is known of another reference (Obtained)."""
+    others = () if known.origin.get('reference') == origin['reference'] else ('source', 'validator')
+    kept = {key: value for key, value in known.origin.items() if key not in others}
+    return replace(known, origin=dict(kept, **origin))
 
 
 def _hold(found, recipe, source):
-    """Hold the digest of a file against the recipe's.
-
-    :raises EasySIFError: it is another one
-    """
+    """Raise an EasySIFError where the digest of a file is not the one that the recipe names."""
     if recipe.digest not in (None, found):
         raise EasySIFError(recipe.where, 'digest does not match the image',
                            facts=[('recipe', recipe.digest), ('found', '%s  (%s)' % (found, source))],

@@ -47,12 +47,12 @@ def look(path, site, searched=()):
         return Pin(path, before, None)
     if reference.kind not in (URL, LIBRARY):
         return Pin(path, before, 'sha256:' + sha256_of(_find(reference, known, path, site, searched)))
-    with tempfile.TemporaryDirectory(dir=site.tmp_dir) as directory:
+    with tempfile.TemporaryDirectory(dir=site.tmp_dir or site.cache_dir) as directory:
         target = os.path.join(directory, 'image.sif')
         if reference.kind == URL:
             now = web.fetch(reference, web.look(reference, site, known.where), target, site, known.where)
         else:
-            build.from_library(reference, target, runtime.find(site, known.where), directory,
+            build.from_library(reference, target, runtime.find(site, known.where), site, directory,
                                os.path.join(directory, 'log'), known.where)
             now = 'sha256:' + sha256_of(target)
     return Pin(path, before, now)

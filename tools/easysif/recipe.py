@@ -33,6 +33,7 @@ OURS = {
     'binds': "Binds that belong to this software, source[:destination[:options]]",
     'provides': "Python packages of the image worth finding with module spider, name or name/version",
 }
+EMPTY = {name: schema.unset('recipe', name) for name in OURS}  #: what EasyBuild has for those that are not set
 
 #: EasyBuild's parameters that are read here
 _THEIRS = ('homepage', 'description', 'sanity_check_commands')

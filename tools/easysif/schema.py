@@ -54,6 +54,16 @@ def load(name):
         return json.load(handle)
 
 
+def unset(name, key):
+    """Return what a key is that is not set: an empty list, an empty mapping, None for anything else.
+
+    :param name: ``recipe`` or another schema (str)
+    :param key: one of its properties (str)
+    """
+    types = load(name)['properties'][key].get('type', '')
+    return [] if 'array' in types else {} if 'object' in types else None
+
+
 def problems(name, values, write='{0}: {1!r}'.format):
     """Return everything in which values differ from a schema (list of Problem, without repeats), up to MOST.
 

@@ -73,7 +73,7 @@ def from_archive(path, scheme, target, runtime, site, tmp_dir, log, where):
               "archive '%s'" % os.path.basename(path))
 
 
-def from_library(reference, target, runtime, tmp_dir, log, where):
+def from_library(reference, target, runtime, site, tmp_dir, log, where):
     """Have the runtime fetch an image of a library, which is a SIF file already.
 
     :param reference: what the recipe names (Reference)
@@ -83,9 +83,9 @@ def from_library(reference, target, runtime, tmp_dir, log, where):
     """
     with workspace(tmp_dir, target, log, where) as work:
         target = os.path.abspath(target)
-        _step([runtime.path, 'pull', '--disable-cache', target, reference.text], target,
-              _environment(runtime, work, set()), work, log, where, "image '%s'" % reference.text,
-              failed='could not be fetched')
+        env = _environment(runtime, work, set(), ca_certificates=site.ca_certificates)
+        _step([runtime.path, 'pull', '--disable-cache', target, reference.text], target, env, work, log, where,
+              "image '%s'" % reference.text, failed='could not be fetched')
 
 
 def _make(source, path, architecture, pack, env, work, target, runtime, site, log, where, subject):
@@ -111,7 +111,8 @@ def _make(source, path, architecture, pack, env, work, target, runtime, site, lo
           architecture_code(architecture), '--groupid', '1', target, packed], target)
 
 
-def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where):
+def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where, build_args=None,
+                    find_base=lambda name: None):
     """Make a SIF file from a definition file, and return what it was made of (dict).
 
     Relative paths in the definition start at its own directory. ``/tmp`` and ``/var/tmp`` of the build are private:
@@ -120,17 +121,19 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     :param definition_path: the definition file (str)
     :param values: what its templates stand for (dict of str)
     :param where: the recipe, for messages (str)
+    :param build_args: values of its build arguments (dict of str)
+    :param find_base: finds a base that is a SIF file (callable: str -> path or None)
     :raises EasySIFError: it cannot be read, its base is not to be had, the runtime failed
 
     The other parameters are those of from_registry. The result has ``base`` (as the definition names it),
     ``base_source`` (path or reference used for it), ``base_digest`` ('' if unknown) and ``definition`` (the text).
     """
     check_certificates(site.ca_certificates, where)
-    derived = definition.derive(definition_path, values, site, where)
+    derived = definition.derive(definition_path, values, site, where, build_args, find_base)
     with workspace(tmp_dir, target, log, where) as work:
         hosts = {(base.source[len('docker://'):].partition('/')[0], base.mirror)
-                 for base in derived.bases if base.digest}
-        env = _environment(runtime, work, hosts, _inside(site, work))
+                 for base in derived.bases if base.is_pulled}
+        env = _environment(runtime, work, hosts, _inside(site, work), site.ca_certificates)
         argv = _argv(runtime, env, work, site, derived.plain_http, where)
         for name in ('tmp', 'var/tmp'):
             argv += ['--bind', bind(os.path.join(work, 'inside', name), '/' + name)]
@@ -143,15 +146,18 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
             'definition': derived.text}
 
 
-def _environment(runtime, work, hosts, inside=None):
+def _environment(runtime, work, hosts, inside=None, ca_certificates=None):
     """Return the environment of a build (dict).
 
     :param hosts: what it fetches from, each with whether it is a mirror (set of (str, bool))
     :param inside: variables that %post gets (dict)
+    :param ca_certificates: file with the certificates to trust, the system's where None (str)
     """
     prefix = runtime.name.upper() + '_'
     env = runtime.environment(inside=inside, extra={prefix + 'TMPDIR': os.path.join(work, 'runtime'),
                                                     prefix + 'CACHEDIR': os.path.join(work, 'cache')})
+    if ca_certificates:
+        env['SSL_CERT_FILE'] = ca_certificates
     # a login in variables goes to whatever is asked: only the one that is meant for the one host
     env = {key: value for key, value in env.items() if not key.endswith(LOGINS)}
     if len(hosts) == 1:

@@ -246,7 +246,7 @@ def _not_found(reference, wanted, newer, failures, where):
     if newer:
         return EasySIFError(where, 'digest does not match the image',
                             facts=[('recipe', wanted), ('found', '%s  (%s)' % (newer, reference.name()))] + asked,
-                            hint="the tag was pushed again upstream; review it, then write digest = '%s'" % newer)
+                            hint='the tag was pushed again upstream; review it, then run: easysif pin %s' % where)
     source, last = failures[-1]
     if last.status in (401, 403):
         hint = 'apptainer registry login --username NAME docker://%s' % source.host
