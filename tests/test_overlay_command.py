@@ -143,7 +143,7 @@ def test_a_module_without_overlay_says_so(easysif, prefix):
                                  'hint: its recipe gives no python_env: easysif show tool/1\n')
 
 
-def test_damage_is_found_and_the_way_back_leads_round_it(easysif, toy):
+def test_damage_is_found_and_the_way_back_leads_round_it(easysif, toy, monkeypatch):
     (toy.overlay / 'user-software' / 'big').write_bytes(os.urandom(100000))
     done(easysif, 'pack', 'toy')
     write(toy, 'second')
@@ -160,6 +160,10 @@ def test_damage_is_found_and_the_way_back_leads_round_it(easysif, toy):
     assert 'the former squashfs file is damaged and is now %s.damaged\n' % path in out
     assert packed(toy) == {path.name: whole[path.name + '.1'], path.name + '.damaged': bytes(damaged)}
     assert done(easysif, 'check', 'toy') == 'ok       %s, 4 entries\n' % path
+    which = shutil.which
+    monkeypatch.setattr(shutil, 'which', lambda name: None)
+    assert done(easysif, 'check', 'toy') == 'ok       %s, not listed: there is no unsquashfs\n' % path
+    monkeypatch.setattr(shutil, 'which', which)
     (toy.overlay / 'overlay.json').unlink()
     assert done(easysif, 'check', 'toy') == 'ok       %s, 4 entries; nothing is recorded of it\n' % path
     os.rename(path, '%s.7' % path)
@@ -169,7 +173,7 @@ def test_damage_is_found_and_the_way_back_leads_round_it(easysif, toy):
     assert 'hint: mv -- {0}.7 {0}.damaged-2, then the same command takes the one before\n'.format(path) in err
     path.write_bytes(whole[path.name][:96] + os.urandom(len(whole[path.name]) - 96))
     code, out, _ = easysif('overlay', 'check', 'toy')
-    assert code == 1 and 'DAMAGED  %s: unsquashfs cannot list what is in it: ' % path in out
+    assert code == 1 and 'DAMAGED  %s: unsquashfs cannot read it (' % path in out
 
 
 def test_nothing_packed_is_nothing_to_check(easysif, toy):

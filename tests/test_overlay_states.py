@@ -266,6 +266,19 @@ def test_the_shell_from_which_it_is_called_may_have_a_file_open(overlay):
     harness.run(['bash', '-c', script, overlay.fake.root / 'bin' / 'make-squashfs'], env=overlay.env)
 
 
+def test_a_file_that_goes_while_the_directory_is_read_is_no_crash(overlay, monkeypatch):
+    path = overlay.directory / 'link'
+    path.symlink_to('x')
+
+    def gone(name):
+        raise FileNotFoundError(2, 'No such file or directory', name)
+    monkeypatch.setattr(os, 'readlink', gone)
+    with pytest.raises(EasySIFError) as caught:
+        Content(str(overlay.directory), 'make-squashfs')
+    assert str(caught.value) == ('make-squashfs: the directory changed while it was read\n  file  %s\n'
+                                 'hint: wait for pip to end, then the same command again' % path)
+
+
 # --- space ------------------------------------------------------------------------------------------------------------
 
 def test_what_surely_does_not_fit_is_refused_at_once(overlay, monkeypatch):

@@ -140,8 +140,9 @@ def _check_lines(done, _):
         if one['problem']:
             yield 'DAMAGED  %s: %s' % (one['path'], one['problem'])
         else:
-            yield 'ok       %s, %d entries%s' % (one['path'], one['entries'], '' if one['recorded'] else
-                                                 '; nothing is recorded of it')
+            listed = 'not listed: there is no unsquashfs' if one['entries'] is None else '%d entries' % one['entries']
+            recorded = '' if one['recorded'] else '; nothing is recorded of it'
+            yield 'ok       %s, %s%s' % (one['path'], listed, recorded)
     if not done['files']:
         yield '%s: nothing is packed' % done['module']
 

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -58,7 +59,8 @@ def made_for(root):
 def check(overlay):
     """Read the squashfs files of an overlay and return what is known of each, the one in use first (list of dict).
 
-    ``problem`` is what is wrong with it (str or None), ``recorded`` whether it is what was packed (bool).
+    ``problem`` is what is wrong with it (str or None), ``recorded`` whether it is what was packed (bool), ``entries``
+    how many files it lists (int), None where there is no unsquashfs.
 
     :param overlay: the overlay (Overlay)
     """
@@ -67,13 +69,12 @@ def check(overlay):
     for path in paths + [path for _, path in reversed(overlay.kept())]:
         one, entries = _file(overlay, path), None
         if not one['problem']:
+            one['problem'] = generations.damage(overlay, path)
+        if not one['problem'] and shutil.which('unsquashfs'):
             try:
-                one['problem'] = generations.damage(overlay, path)
-                entries = None if one['problem'] else len(squashfs.listing(path))
+                entries = len(squashfs.listing(path))
             except EasySIFError as err:
-                one['problem'] = 'unsquashfs cannot list what is in it: %s' % dict(err.facts).get('last line', err.what)
-            except OSError as err:
-                one['problem'] = err.strerror
+                one['problem'] = 'unsquashfs cannot read it (%s)' % dict(err.facts).get('last line', err.what)
         known = not one['problem'] and recorded.squashfs_record(overlay.root, path)
         found.append(dict(one, entries=entries, recorded=bool(known)))
     return found
