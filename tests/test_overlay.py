@@ -71,6 +71,22 @@ def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
     assert os.listdir(overlay.env['HOME']) == ['args']
 
 
+def test_the_cache_of_uv_is_not_packed_and_other_hidden_files_are(overlay):
+    cache = overlay.directory / '.cache' / 'uv'
+    (cache / 'archive').mkdir(parents=True)
+    (cache / 'archive' / 'file').write_text('of a package')
+    (overlay.directory / '.cache' / 'mine').write_text('mine')
+    overlay('make-squashfs')
+    assert 'uv/archive/file' in harness.run(['unsquashfs', '-l', overlay.squashfs]).stdout  # anybody's directory
+    overlay('unmake-squashfs')
+    (cache / 'CACHEDIR.TAG').write_text('Signature: 8a477f597d28d172789f06886806bc55')
+    overlay('make-squashfs', '--remove')
+    listed = harness.run(['unsquashfs', '-l', overlay.squashfs]).stdout
+    assert '.cache/mine' in listed and '/uv' not in listed and not overlay.directory.exists()
+    overlay('unmake-squashfs')
+    assert os.listdir(overlay.directory / '.cache') == ['mine']
+
+
 def test_a_quiet_mksquashfs_is_a_success(overlay):
     """Defect 1 of the peers: no output was a failure."""
     overlay.stand_in('mksquashfs', 'exec "$REAL" "$@" >/dev/null 2>&1')

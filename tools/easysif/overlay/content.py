@@ -10,6 +10,9 @@ import zlib
 from easysif import squashfs
 from easysif.errors import EasySIFError
 
+#: what uv keeps to install it again, if it says that this is a cache; it is no part of an overlay that is packed
+CACHE = b'.cache/uv'
+
 SAMPLES, PIECE = 64, 1 << 15  # so much is compressed to learn how much smaller it gets
 
 
@@ -75,6 +78,15 @@ class Content:
         return int(self.data * min(packed / read, 1) / 4) if read else 0
 
 
+def cache(top):
+    """Return the directory in an overlay that is a cache and not packed (bytes), None where there is none.
+
+    :param top: the directory of the overlay (str)
+    """
+    path = os.path.join(os.fsencode(top), CACHE)
+    return path if os.path.isfile(os.path.join(path, b'CACHEDIR.TAG')) else None
+
+
 def _walk(top, where):
     """Yield all that is in a directory, in the order of names: an entry (tuple) and what lstat tells of it.
 
@@ -82,7 +94,7 @@ def _walk(top, where):
     """
     top, user = os.fsencode(top), os.geteuid()
     length = len(os.path.join(top, b''))
-    left = [top]
+    left, without = [top], cache(top)
     while left:
         here = left.pop()
         try:
@@ -92,6 +104,8 @@ def _walk(top, where):
             raise unreadable(err, where) from err
         below = []
         for entry in found:
+            if entry.path == without:
+                continue
             try:
                 info = entry.stat(follow_symlinks=False)
                 link = os.readlink(entry.path) if stat.S_ISLNK(info.st_mode) else b''

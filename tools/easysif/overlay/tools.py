@@ -9,7 +9,7 @@ import stat
 
 from easysif import squashfs
 from easysif.errors import TOOL, EasySIFError
-from easysif.overlay.content import Content
+from easysif.overlay.content import Content, cache
 from easysif.resources import MEMORY, mksquashfs_options, processors
 from easysif.run import failure, run
 
@@ -23,8 +23,11 @@ def pack(overlay, directory, target, content):
     :param content: what is in the directory (Content)
     :raises EasySIFError: mksquashfs is not there, or fails
     """
-    _run(overlay, ['mksquashfs', os.path.realpath(directory), target, '-noappend', '-no-recovery', '-no-progress',
-                   *mksquashfs_options(overlay.site)], 'packing', content.data, 'rchar')
+    top = os.path.realpath(directory)
+    without = cache(top)
+    _run(overlay, ['mksquashfs', top, target, '-noappend', '-no-recovery', '-no-progress',
+                   *mksquashfs_options(overlay.site), *(['-e', os.fsdecode(without)] if without else [])],
+         'packing', content.data, 'rchar')
 
 
 def unpack(overlay, source, target, size):
