@@ -143,13 +143,13 @@ def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):
     for name in ('other.sif.part-1', 'image-cccccccccccc.sif.partial', 'image-cccccccccccc.sif.lock.part-1'):
         with open(os.path.join(downloads, name), 'w'):
             pass
-    used = 'image-cccccccccccc.sif.used-%s-%d'
-    for host, pid in ((socket.gethostname(), 4194305), (socket.gethostname(), 1), ('another', 4194305)):
-        with open(os.path.join(downloads, used % (host, pid)), 'w'):
+    used, here, now = 'image-cccccccccccc.sif.used-%s-%d-%d', socket.gethostname(), time.time()
+    for place in ((here, 4194305, now), (here, 1, 5), ('another', 4194305, now), ('another', 1, now - 8 * 86400)):
+        with open(os.path.join(downloads, used % place), 'w'):
             pass
     got = world.obtain()
     assert sorted(os.listdir(downloads)) == sorted([
-        os.path.basename(got.path), used % (socket.gethostname(), 1), used % ('another', 4194305),
+        os.path.basename(got.path), used % (here, 1, 5), used % ('another', 4194305, now),
         'image-aaaaaaaaaaaa.sif', 'image-aaaaaaaaaaaa.sif.json', 'other.sif.part-1',
         'image-cccccccccccc.sif.partial', 'image-cccccccccccc.sif.lock.part-1',
         *('%simage-%s.sif%s' % (dot, digit * 12, end) for digit in 'de'

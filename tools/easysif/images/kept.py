@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Optional
@@ -22,7 +23,8 @@ from easysif.lock import Lock
 
 #: what a killed process may leave
 LEFT = re.compile(r'(image-[0-9a-f]{12}\.sif)\.(part-[0-9]+|lock)')
-USED = re.compile(r'image-[0-9a-f]{12}\.sif\.used-(?P<host>.+)-(?P<pid>[0-9]+)')
+USED = re.compile(r'image-[0-9a-f]{12}\.sif\.used-(?P<host>.+)-(?P<pid>[0-9]+)-(?P<since>[0-9]+)')
+FAR = 7 * 86400  #: seconds after which no process of another host installs any more what it took
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Kept:
 
     def __init__(self, directory, where, lock):
         self.directory, self.where, self.lock = directory, where, lock
+        self._release_dead()
 
     def find(self, digest, fits):
         """Return the image of a digest if it is there, whole and fits (Obtained or None).
@@ -143,12 +146,16 @@ class Kept:
             _unlink(path)
         return None
 
-    def _sweep(self, ours):
-        """Remove what killed processes left: of what we make now, and of what nobody makes or uses."""
-        for name in os.listdir(self.directory):
+    def _release_dead(self):
+        """Remove the links of processes that were killed: each may hold a whole image on the disk."""
+        for name in os.listdir(self.directory) if os.path.isdir(self.directory) else ():
             used = USED.fullmatch(name)
-            if used and used['host'] == socket.gethostname() and not _is_alive(int(used['pid'])):
+            if used and (not _is_alive(int(used['pid'])) if used['host'] == socket.gethostname()
+                         else time.time() - int(used['since']) > FAR):
                 _unlink(os.path.join(self.directory, name))
+
+    def _sweep(self, ours):
+        """Remove what killed processes left: of what we make now, and of what nobody makes."""
         for target in {match.group(1) for match in map(LEFT.fullmatch, os.listdir(self.directory)) if match}:
             target = os.path.join(self.directory, target)
             lock = Lock(target + '.lock', self.where)
@@ -165,7 +172,7 @@ def _record(target):
 
 def _link(target):
     """Return a hard link of our own to an image (str), itself where this file system has none."""
-    path = '%s.used-%s-%d' % (target, socket.gethostname(), os.getpid())
+    path = '%s.used-%s-%d-%d' % (target, socket.gethostname(), os.getpid(), time.time())
     _unlink(path)
     try:
         os.link(target, path)
