@@ -114,7 +114,7 @@ def peaks(argv, env):
                 if 'VmHWM' in status:
                     name = '%s %s' % (pid, status['Name'].strip())
                     found[name] = max(found.get(name, 0), int(status['VmHWM'].split()[0]) / 1024)
-            time.sleep(0.01)
+            time.sleep(0.05)
     assert process.returncode == 0, argv
     return found
 

@@ -49,6 +49,6 @@ def test_nothing_came_to_harm_at_any_moment():
     assert total == tuple(map(sum, zip(*table.values())))
 
 
-def test_an_eb_is_killed_at_thirty_moments_of_each():
-    for kind in ('a rebuild', 'an install'):
+def test_each_is_killed_at_thirty_moments():
+    for kind in ('a rebuild', 'an install', '`make-squashfs`', '`unmake-squashfs`'):
         assert rows()['`kill -9` of %s at a moment of its duration' % kind][0] == 30

@@ -8,7 +8,8 @@ from threading import Lock
 
 import pytest
 
-pytest.register_assert_rewrite('scene')
+pytest.register_assert_rewrite('scene', 'overlay_scene')
+from overlay_scene import OverlayScene  # noqa: E402
 from scene import WORKERS, Scene  # noqa: E402
 
 ROWS = pytest.StashKey()
@@ -86,6 +87,23 @@ def scene(scenes):
 @pytest.fixture
 def each(scenes):
     """A function that calls another one with each of some things and with a scene, with several scenes at once."""
+    return in_turns(scenes)
+
+
+@pytest.fixture(scope='session')
+def overlays(tmp_path_factory):
+    """Some overlays, as many as there are workers (list of OverlayScene)."""
+    return [OverlayScene(tmp_path_factory.mktemp('overlay')).prepare() for _ in range(WORKERS)]
+
+
+@pytest.fixture
+def each_overlay(overlays):
+    """As `each`, with overlays."""
+    return in_turns(overlays)
+
+
+def in_turns(scenes):
+    """Return a function that calls another one with each of some things and one of the scenes, which take turns."""
     def call(function, things):
         things, failures = list(enumerate(things)), []
 
