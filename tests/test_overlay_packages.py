@@ -169,8 +169,27 @@ def test_what_is_installed_is_recorded_written_down_and_made_anew_elsewhere(modu
     assert versions(module) == {'alpha': '1.0', 'beta': '1.5', 'gamma': '1'}
     assert {path.name for path in (module.overlay / 'user-software').iterdir()} == {'venv'}
     sif = toys.sha256(module.sif)
-    assert (module.overlay / 'made-for').read_text() == 'python 3.11\nimage sha256:%s\n' % sif
+    made_for = 'python 3.11\nat /opt/venv/bin/python3\nimage sha256:%s\n' % sif
+    assert (module.overlay / 'made-for').read_text() == made_for
     assert away.is_dir()
+
+
+def test_packages_for_another_python_are_made_anew_for_that_of_the_image(module, easysif, index):
+    easysif('install', 'alpha<2')
+    made_for = module.overlay / 'made-for'
+    venv = module.overlay / 'user-software' / 'venv' / 'tools'
+    now = made_for.read_text()
+    (venv / 'lib' / 'python3.11').rename(venv / 'lib' / 'python3.9')
+    made_for.write_text(now.replace('python 3.11', 'python 3.9'))
+    refused = easysif('install', 'gamma', check=False)
+    assert refused.status == 1 and refused.stderr.startswith(
+        'error: tools/1: the overlay is for another Python, packages cannot be added\n'
+        '  made for       Python 3.9\n  the image has  Python 3.11.')
+    assert '\nhint: easysif overlay rebuild tools/1 --prefix ' in refused.stderr
+    told = easysif('rebuild').stdout
+    assert 'with what %s has:\n  alpha 1.0\n  beta 1.5\n' % venv in told
+    assert made_for.read_text() == now and versions(module) == {'alpha': '1.0', 'beta': '1.5'}
+    assert record(module)[0] == ['alpha<2']
 
 
 def test_after_loss_the_same_is_made_anew_and_what_was_there_is_kept(module, easysif, index):

@@ -196,8 +196,8 @@ def _publish(target, new, is_first):
         else:
             os.rename(new, old)
         python = '.'.join(target.record['inside']['python']['version'].split('.')[:2])
-        files.write(os.path.join(target.overlay.root, MADE_FOR), 'python %s\nimage sha256:%s\n' % (
-            python, target.record['image']['sha256']))
+        files.write(os.path.join(target.overlay.root, MADE_FOR), 'python %s\nat %s\nimage sha256:%s\n' % (
+            python, target.image_python, target.record['image']['sha256']))
     if kept and is_first and not glob.glob(glob.escape(kept) + '/lib/python*/site-packages/*.dist-info'):
         discard(kept)
         return None
