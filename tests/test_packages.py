@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
+import toys
 from easysif.errors import EasySIFError
+from easysif.overlay.recorded import record
 from easysif.packages import asked, installers, pins, target
 from easysif.packages.pins import Pin
 from easysif.run import Result
+from made_up import MadeUp
 
 HASH, OTHER = 'a' * 64, 'b' * 64
 
@@ -183,3 +186,76 @@ def test_a_module_without_pip_is_told():
     assert message(installers.Pip, Toy, None) == (
         'toy/1: has no pip\n'
         'hint: easysif overlay install toy/1 --with uv PACKAGE, where there is a uv; or add pip to the image')
+
+
+# --- modules without a container ----------------------------------------------------------------------------------
+
+
+def answers(module, does='exit 0', **values):
+    """Let a module say what is in its virtual environment, and pip inside do what a shell script says."""
+    told = dict({'python': '3.11.2', 'pip': '23', 'exists': True, 'packages': []}, **values)
+    path = module.root / 'bin' / 'start-shell'
+    path.unlink()
+    path.write_text("#!/bin/sh\ncase \"$*\" in\n*make_venv.py*) exit 1 ;;\n*venv_packages.py*) cat <<'X'\n"
+                    'noise\neasysif venv-packages %s\nX\n;;\n*) %s ;;\nesac\n' % (json.dumps(told), does))
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def toy(prefix, monkeypatch):
+    """A made-up module in the prefix of EasyBuild's variables, whose pip does nothing (MadeUp)."""
+    monkeypatch.setenv('EASYBUILD_PREFIX', str(prefix))
+    module = MadeUp(prefix)
+    answers(module)
+    return module
+
+
+def told(easysif, *argv):
+    code, out, err = easysif('overlay', *argv)
+    return code, out + err
+
+
+def test_what_cannot_be_done_is_told_with_what_to_type(easysif, toy, prefix, tmp_path, monkeypatch):
+    monkeypatch.delenv('RUNSCRIPTS', raising=False)
+    place = toy.overlay
+    assert told(easysif, 'install', '--upgrade') == (
+        2, 'error: easysif overlay install: no package is named\n'
+           'hint: easysif overlay install MODULE PACKAGE, or -r FILE\n')
+    assert told(easysif, 'export', 'toy/1') == (
+        1, 'error: toy/1: there are no packages in the overlay\n  directory  %s\n'
+           'hint: easysif overlay install toy/1 PACKAGE\n' % place)
+    assert told(easysif, 'rebuild', 'toy/1') == (
+        1, 'error: toy/1: nothing is known of packages that were in the overlay\n  directory  %s\n'
+           'hint: easysif overlay rebuild toy/1 --from FILE, where FILE is a lock file or an overlay.json\n' % place)
+    (tmp_path / 'lock').write_text('a==1\n')
+    code, said = told(easysif, 'rebuild', 'toy/1', '--from', str(tmp_path / 'lock'))
+    assert code == 3 and said.startswith('error: toy/1: a new virtual environment could not be made\n  command ')
+    assert said.endswith('hint: df -h %s/user-software\n' % place)
+    assert toys.files(place) == set()
+    answers(toy, exists=False)
+    assert told(easysif, 'install', 'toy/1', 'a') == (
+        1, 'error: toy/1: the virtual environment of the overlay could not be made\n'
+           '  directory  %s/user-software/venv/toy\n'
+           'hint: module load toy/1; python --version, which says why\n' % place)
+    answers(toy, 'echo /usr/bin/uv', pip='20.3')
+    assert told(easysif, 'install', 'toy/1', '--with', 'uv', 'a') == (
+        1, 'error: toy/1: this pip cannot tell uv what to install\n  pip  20.3\n'
+           'hint: easysif overlay install toy/1 --with pip …\n')
+    (toy.root / 'bin' / 'start-shell').write_text('#!/bin/sh\nexit 1\n')
+    code, said = told(easysif, 'export', 'toy/1')
+    assert code == 3 and said.startswith('error: toy/1: does not tell which packages its overlay has\n  command ')
+    assert said.endswith('hint: easysif verify toy/1\n')
+    toy.record(inside=dict(toy.inside, python=None))
+    assert told(easysif, 'export', 'toy/1') == (
+        1, 'error: toy/1: has no overlay\nhint: its recipe gives no python_env: easysif show toy/1\n')
+
+
+def test_an_old_pip_records_versions_and_the_module_may_be_the_loaded_one(easysif, toy, monkeypatch):
+    monkeypatch.setenv('RUNSCRIPTS', str(toy.root / 'runscripts'))
+    answers(toy, 'case $* in *--report*) exit 1; esac', pip='20.3', packages=[{'name': 'A', 'version': '1'}])
+    assert easysif('overlay', 'install', 'a') == (0, 'toy/1 has all of it already\n', '')
+    assert record(str(toy.overlay))['packages'] == {
+        'asked': ['a'], 'resolved': [{'name': 'A', 'version': '1', 'url': None, 'sha256': None}]}
+    assert json.loads(easysif('overlay', 'rebuild', '--dry-run', '--json')[1]) == {
+        'module': 'toy/1', 'from': str(toy.overlay / 'overlay.json'), 'packages': [
+            {'name': 'A', 'version': '1', 'url': None, 'sha256': None}]}
