@@ -292,6 +292,16 @@ def test_an_overlay_below_the_home_is_told_of_when_it_is_made_and_never_again(by
     assert by(theirs)[1] == ''
 
 
+def test_what_there_is_to_say_is_said_once_by_a_module_that_takes_the_place_of_another_one(theirs, tmp_path):
+    Fake(theirs.prefix, module='other/1', variable='OTHER')
+    (theirs.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    script = 'module load other 2>/dev/null; module load jax'
+    assert theirs.by_module(tmp_path / 'home', {}, script)[1].count('note: jax/24.10: ') == 1
+    squashfs(tmp_path / 'mine' / 'jax' / '24.10' / 'user-software.squashfs', size=199)
+    _, said = theirs.by_module(tmp_path / 'home', {'EASYSIF_OVERLAYS': tmp_path / 'mine'}, script)
+    assert said.count('is damaged and not used') == 1
+
+
 def test_where_no_overlay_can_be_made_below_the_home_nothing_is_told(by, theirs, tmp_path):
     (tmp_path / 'home').mkdir(exist_ok=True)
     (tmp_path / 'home' / '.local').write_text('in the way')

@@ -9,7 +9,8 @@ local binds, targets = {}, {}
 local function env(name) return os.getenv(name) or "" end
 
 -- A module that takes the place of another one of its family Lmod loads twice: while that one is still there, and when
--- it has unloaded both. The first time nothing is set, or it would be in the way of what the other one takes back.
+-- it has unloaded both. The first time nothing is set, or it would be in the way of what the other one takes back, and
+-- nothing is made or said.
 local former = env("LMOD_FAMILY_EASYSIF_ENVIRONMENT")
 local comes_again = mode() == "load" and former ~= "" and former ~= myModuleName() and isloaded(former)
 
@@ -116,7 +117,7 @@ end
 local function say(...) return table.concat({ ... }, "\n") end
 local function fail(...) if mode() == "load" then LmodError(say(...)) end end
 local function warn(...)
-    if mode() ~= "load" then return end
+    if mode() ~= "load" or comes_again then return end
     if LmodMsgRaw then LmodMsgRaw(say("", ...), "\n") else LmodMessage(say(...)) end -- raw: does not fold long paths
 end
 
@@ -124,7 +125,7 @@ local function tell(first, ...) warn("note: " .. first, ...) end
 
 -- For the user alone, or for all for whom that directory is in which a group makes it, whatever the umask.
 local function make_directory(path)
-    if mode() ~= "load" or is_directory(path) then return end
+    if mode() ~= "load" or comes_again or is_directory(path) then return end
     local above = path
     repeat above = above:match("^(.*)/") until above == "" or is_directory(above)
     local fine, posix = pcall(require, "posix.sys.stat")
