@@ -135,7 +135,7 @@ def test_nothing_that_was_fetched_is_left_and_the_same_file_is_not_fetched_twice
     inodes = [(world.prefix / 'software' / name / '1.0' / image_of(world, name)['file']).stat().st_ino
               for name in ('again', 'url', 'nodigest', 'oras', 'library', 'absolute')]
     assert inodes[0] in inodes[1:]  # it names the digest of a file that any of them has
-    assert [path for path, _ in world.seen].count('/v1/imagefile/a/b/c:1') == 1
+    assert len([path for path, _ in world.seen if path.startswith('/v1/imagefile/')]) == 1
 
 
 def test_a_login_is_written_nowhere(world):
