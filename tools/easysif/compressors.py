@@ -35,7 +35,7 @@ def refused(prefix, site):
     try:
         found = runtime.find(site)
         key = {'runtime': found.path, 'version': '.'.join(map(str, found.version)),
-               'changed': int(os.stat(os.path.realpath(found.path)).st_mtime)}
+               'changed': os.stat(os.path.realpath(found.path)).st_mtime_ns}
     except (EasySIFError, OSError):
         return ()
     path = os.path.join(prefix, 'easysif', NAME)
@@ -73,10 +73,11 @@ def _try(found, images):
         made = {name: os.path.join(directory, name + '.squashfs') for name in NAMES}
         made = {name: path for name, path in made.items() if _pack(name, path)}
         for image in images if made else ():
-            if _starts(found, image, made):
+            if _starts(found, image, made, directory):
                 return list(NEVER)
-            if _starts(found, image, {}):
-                return [name for name, file in made.items() if not _starts(found, image, {name: file})] + list(NEVER)
+            if _starts(found, image, {}, directory):
+                return [name for name, file in made.items()
+                        if not _starts(found, image, {name: file}, directory)] + list(NEVER)
     return None
 
 
@@ -89,7 +90,9 @@ def _pack(name, path):
         return False
 
 
-def _starts(found, image, made):
+def _starts(found, image, made, directory):
     binds = [(path, '/mnt/' + name, 'image-src=/,ro') for name, path in made.items()]
     argv = found.exec_argv(image, ['/bin/sh', '-c', ':'], flags=FLAGS, binds=binds)
-    return run(argv, env=found.environment(), timeout=TIMEOUT, check=False).status == 0
+    # each start makes the runtime's directory of settings, and this one is not for the user
+    settings = {name + '_CONFIGDIR': directory for name in ('APPTAINER', 'SINGULARITY')}
+    return run(argv, env=dict(found.environment(), **settings), timeout=TIMEOUT, check=False).status == 0
