@@ -41,7 +41,7 @@ def test_it_is_found_out_once(place):
     assert place.refused() == ('lzo', 'xz', 'lzma') and place.starts() == 7
     known = json.loads(place.path.read_text())
     assert known == {'schema': 1, 'runtime': str(place.runtime), 'version': '1.2.3', 'refused': ['lzo', 'xz', 'lzma'],
-                     'changed': int(place.runtime.stat().st_mtime)}
+                     'changed': place.runtime.stat().st_mtime_ns}
 
 
 def test_another_runtime_is_asked_anew(place):
