@@ -77,6 +77,7 @@ class Prefix:
             top = self.prefix / 'overlays' / 'toy' / state
             if state == 'neither':  # eb makes a virtual environment there, in which nothing is of the user's
                 shutil.rmtree(top / 'user-software', ignore_errors=True)
+                (top / 'made-for').unlink(missing_ok=True)  # which image it is for
             found[state] = {path: (*what, os.lstat(top / path).st_mtime_ns)
                             for path, what in toys.snapshot(top).items()
                             if '/' in path or not (top / path).is_symlink()}
