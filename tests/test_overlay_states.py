@@ -160,6 +160,17 @@ def test_a_directory_that_changes_after_it_was_packed_is_not_removed(overlay):
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
 
 
+def test_a_directory_that_was_looked_at_for_the_last_time_when_it_was_killed_comes_back(overlay):
+    overlay('make-squashfs')
+    os.rename(overlay.directory, overlay.root / '.user-software.doubted-4711')
+    late = overlay.root / '.user-software.doubted-4711' / 'late'
+    late.write_text('precious')
+    overlay.directory.mkdir()  # as loading the module does
+    overlay.fails('make-squashfs', 1, 'is packed, and the directory beside it may differ')
+    assert (overlay.directory / 'late').read_text() == 'precious'
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
+
+
 def test_what_reads_back_other_than_it_was_is_found_by_full_verification(overlay):
     overlay.stand_in('mksquashfs', 'cp -a "$1" "$HOME/copy"; tr a-z A-Z <"$1/venv/jax/a file" '
                                    '>"$HOME/copy/venv/jax/a file"; shift; "$REAL" "$HOME/copy" "$@" >/dev/null')

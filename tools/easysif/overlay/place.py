@@ -17,6 +17,7 @@ from easysif.text import human
 
 #: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
 HALF, LEAVING = '.new-', '.leaving-'
+DOUBTED = '.doubted-'  #: begins the name of a directory that is looked at for the last time; it comes back
 
 
 class Overlay:
@@ -49,7 +50,14 @@ class Overlay:
 
     def leaving(self):
         """Return a name in the overlay for what is on its way out (str)."""
-        return os.path.join(self.root, '.user-software%s%d' % (LEAVING, os.getpid()))
+        return self._hidden(LEAVING)
+
+    def doubted(self):
+        """Return a name for the directory while it is looked at whether it may go (str)."""
+        return self._hidden(DOUBTED)
+
+    def _hidden(self, word):
+        return os.path.join(self.root, '.user-software%s%d' % (word, os.getpid()))
 
     def kept(self):
         """Return the squashfs files that were kept, the newest last: number and path (list of (int, str))."""
@@ -95,7 +103,15 @@ class Overlay:
         print('%s: %s' % (self.where, line), file=sys.stderr)
 
     def _sweep(self):
-        """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs."""
+        """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs.
+
+        A directory of which it was not yet known whether it may go comes back first.
+        """
+        for path in glob.glob(glob.escape(os.path.join(self.root, '.user-software' + DOUBTED)) + '*'):
+            with contextlib.suppress(OSError):  # loading the module has made an empty one
+                os.rmdir(self.directory)
+            if not os.path.lexists(self.directory):
+                os.rename(path, self.directory)
         patterns = [self.directory + HALF, self.squashfs + HALF, self.leaving()[:-len(str(os.getpid()))]]
         patterns.append(os.path.join(self.root, '.' + recorded.NAME + HALF))
         for pattern in patterns:
