@@ -37,11 +37,18 @@ def place(tmp_path, prefix):
 
 def test_it_is_found_out_once(place):
     assert place.refused() == ('lzo', 'xz', 'lzma')
-    assert place.starts() == 7  # all at once, none, and each alone
-    assert place.refused() == ('lzo', 'xz', 'lzma') and place.starts() == 7
+    assert place.starts() == 10  # all at once, none, each alone, none, and once more those that were refused
+    assert place.refused() == ('lzo', 'xz', 'lzma') and place.starts() == 10
     known = json.loads(place.path.read_text())
     assert known == {'schema': 1, 'runtime': str(place.runtime), 'version': '1.2.3', 'refused': ['lzo', 'xz', 'lzma'],
                      'changed': place.runtime.stat().st_mtime_ns}
+
+
+def test_what_fails_once_is_not_refused(place, tmp_path):
+    place.runtime.write_text(place.runtime.read_text() + 'case "$*" in *zstd.squashfs*)\n'
+                             '  [ -e "%s" ] || { touch "%s"; exit 255; } ;;\nesac\n' % ((tmp_path / 'once',) * 2))
+    (place.path.parents[1] / 'software' / 'toy' / '1' / 'toy.sif').touch()
+    assert place.refused() == ('lzo', 'xz', 'lzma') and (tmp_path / 'once').exists()
 
 
 def test_another_runtime_is_asked_anew(place):

@@ -209,6 +209,14 @@ def test_a_layer_without_overlay_has_the_virtual_environment(by, prefix):
     assert both(env, 'ENV_VIRTUAL_ENV') == '/layer/venv/jax' and env['WITH_VENV'] == '. /runscripts/init-venv'
 
 
+def test_what_is_no_file_says_nothing_of_an_overlay(by, prefix):
+    fake = Fake(prefix)
+    (fake.overlay / 'user-software' / 'venv' / 'jax').mkdir(parents=True)
+    os.mkfifo(fake.overlay / 'made-for')  # to open it would be to wait for ever
+    env, said = by(fake)
+    assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax' and said == ''
+
+
 def test_a_layer_serves_where_the_overlay_is_for_another_python(by, prefix):
     fake = Fake(prefix, layer='jax', python_version='3.12')
     squashfs(fake.root / 'layer.squashfs')

@@ -245,6 +245,10 @@ def test_what_cannot_be_done_is_told_with_what_to_type(easysif, toy, prefix, tmp
     code, said = told(easysif, 'export', 'toy/1')
     assert code == 3 and said.startswith('error: toy/1: does not tell which packages its overlay has\n  command ')
     assert said.endswith('hint: easysif verify toy/1\n')
+    (toy.root / 'runscripts' / 'lib' / 'venv_packages.py').unlink()
+    assert told(easysif, 'export', 'toy/1') == (
+        1, 'error: toy/1: was installed by an EasySIF that did not know lists of packages yet\n'
+           '  installation  %s\nhint: easysif refresh toy/1\n' % toy.root)
     toy.record(inside=dict(toy.inside, python=None))
     assert told(easysif, 'export', 'toy/1') == (
         1, 'error: toy/1: has no overlay\nhint: its recipe gives no python_env: easysif show toy/1\n')

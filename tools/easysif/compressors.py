@@ -69,15 +69,19 @@ def _size(path):
 
 def _try(found, images):
     """Return the compressors that cannot be mounted (list of str), None where no container starts at all."""
-    with tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+    with suppress(OSError), tempfile.TemporaryDirectory(prefix='easysif-') as directory:
         made = {name: os.path.join(directory, name + '.squashfs') for name in NAMES}
         made = {name: path for name, path in made.items() if _pack(name, path)}
         for image in images if made else ():
             if _starts(found, image, made, directory):
                 return list(NEVER)
-            if _starts(found, image, {}, directory):
-                return [name for name, file in made.items()
-                        if not _starts(found, image, {name: file}, directory)] + list(NEVER)
+            refuses = list(made)
+            for _ in range(2):  # as it may be the machine that lacks something for a moment
+                if not _starts(found, image, {}, directory):
+                    break
+                refuses = [name for name in refuses if not _starts(found, image, {name: made[name]}, directory)]
+            else:
+                return refuses + list(NEVER)
     return None
 
 

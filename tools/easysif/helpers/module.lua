@@ -103,7 +103,7 @@ local function look_at_squashfs(path)
 end
 
 local function read_word(path, word)
-    local file = io.open(path)
+    local file = lfs.attributes(path, "mode") == "file" and io.open(path)
     local text = file and file:read(4096) or ""
     if file then file:close() end
     return ("\n" .. text):match("\n" .. word .. " ([^\n]*)") or ""

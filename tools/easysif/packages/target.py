@@ -99,6 +99,10 @@ class Target:
         :param instead: a directory that is to be the overlay (str)
         :raises EasySIFError: it cannot be told
         """
+        if not os.path.isfile(os.path.join(self.root, 'runscripts', 'lib', 'venv_packages.py')):
+            raise EasySIFError(self.name, 'was installed by an EasySIF that did not know lists of packages yet',
+                               facts=[('installation', self.root)],
+                               hint='easysif refresh %s%s' % (self.name, installed.option(self.prefix)))
         result = self.run([self.image_python, '-E', '-s', '/runscripts/lib/venv_packages.py', self.venv], instead)
         line = re.search('^easysif venv-packages (.*)$', result.stdout, re.MULTILINE)
         if result.status or not line:
