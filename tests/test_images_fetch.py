@@ -205,17 +205,20 @@ def test_a_mirror_that_fails_on_the_way_is_followed_by_the_next_source(tmp_path)
             assert itself.seen[0][1]['Range'] == 'bytes=262144-'
 
 
-def test_a_login_comes_from_netrc_and_goes_to_its_host_alone(tmp_path):
+@pytest.mark.parametrize('machine', ['machine localhost', 'default'])
+def test_a_login_comes_from_netrc_and_goes_to_its_host_alone(tmp_path, monkeypatch, machine):
+    monkeypatch.setattr(transport, 'is_loopback', lambda _: False)  # requests reads ~/.netrc for others only
     with stub({'/d/x.sif': served()}) as other:
         def guarded(handler):
             if not handler.headers.get('Authorization'):
                 return 401, {}, b''
-            return 302, {'Location': 'http://127.0.0.1:%s/d/x.sif' % other.host.split(':')[1]}, b''
+            to = '/here' if handler.path == '/d/x.sif' else 'http://127.0.0.1:%s/d/x.sif' % other.host.split(':')[1]
+            return 302, {'Location': to}, b''
 
-        with stub({'/d/x.sif': guarded}) as server:
+        with stub({'/d/x.sif': guarded, '/here': guarded}) as server:
             assert 'login needed' in str(refusal(server, tmp_path))
             netrc = tmp_path / 'home' / '.netrc'
-            netrc.write_text('machine localhost login me password %s\n' % SECRET)
+            netrc.write_text('%s login me password %s\n' % (machine, SECRET))
             netrc.chmod(0o600)
             assert fetch(server, tmp_path) == digest_of(DATA)
     assert all('Authorization' not in headers for _, headers in other.seen) and len(other.seen) == 2
@@ -237,6 +240,7 @@ def test_https_is_believed_by_the_sites_certificates_and_not_left(tmp_path):
             assert 'its certificate is not trusted' in str(refusal(server, tmp_path, url=url + '/d/x.sif'))
             assert fetch(server, tmp_path, site, url + '/d/x.sif') == digest_of(DATA)
             assert 'sends us on to an address without https' in str(refusal(server, tmp_path, site, url + '/away'))
+    assert not plain.seen
 
 
 def test_a_proxy_is_used_for_other_machines(tmp_path, monkeypatch):

@@ -468,7 +468,7 @@ def token_registry(login=None, scheme='http'):
 
     answers.update({path: guard(path) for path in guarded}, **{'/token': token})
     with stub(answers) as running:
-        running.digest = digest_of(manifest)
+        running.digest, running.held = digest_of(manifest), guarded
         yield running
 
 
@@ -491,6 +491,22 @@ def test_a_token_is_fetched_with_the_login(tmp_path):
         write_login(tmp_path / '.docker/config.json', running.host, 'user', 'wrong')
         error = refusal('docker://up.invalid/x/y:1', mirrors)
     assert 'login refused (HTTP 401 from its login server)' in str(error) and SECRET not in str(error)
+
+
+def test_a_token_stays_with_its_registry_and_netrc_adds_nothing_where_we_are_sent(tmp_path, monkeypatch):
+    (tmp_path / '.netrc').write_text('default login someone password %s\n' % USER)
+    (tmp_path / '.netrc').chmod(0o600)
+    monkeypatch.setattr(transport, 'is_loopback', lambda _: False)
+    with token_registry() as running, stub({}) as other:
+        for path in [path for path in running.answers if '/blobs/' in path]:
+            other.answers['/blob'] = running.held[path]
+            away = 'http://%s/blob' % other.host.replace('localhost', '127.0.0.1')
+            running.answers['/elsewhere'] = 302, {'Location': away}, b''
+            running.answers[path] = 302, {'Location': '/elsewhere'}, b''
+        found = resolve('docker://up.invalid/x/y:1', {'up.invalid': ['http://' + running.host]})
+        assert found.digest == running.digest
+    sent = [headers.get('Authorization') for path, headers in running.seen if path == '/elsewhere']
+    assert sent == ['Bearer %s' % SECRET] and [headers.get('Authorization') for _, headers in other.seen] == [None]
 
 
 def test_a_login_server_that_gives_no_token_is_not_believed():

@@ -86,6 +86,7 @@ class Transport:
 
         self.errors, self._verify = requests.exceptions, ca_certificates or True
         self._session = requests.Session()
+        self._session.rebuild_auth = self._send_on  # its own takes a login from ~/.netrc wherever we are sent
         login = requests.utils.get_netrc_auth(url) if netrc else None
         # an authentication that adds nothing: otherwise requests takes one from ~/.netrc in place of our token
         self._session.auth = login or (lambda request: request)
@@ -100,7 +101,7 @@ class Transport:
         :param url: the address (str)
         :param headers: of the request (dict)
         :param params: of the query (dict)
-        :raises NoAnswer: there is no answer
+        :raises NoAnswer: there is no answer, or we are sent on from https to an address without it
         """
         try:
             response = self._session.get(url, headers=dict(headers, **{'Accept-Encoding': 'identity'}), params=params,
@@ -109,6 +110,14 @@ class Transport:
             raise self.no_answer(err) from err
         with response:
             yield Answer(response, self)
+
+    def _send_on(self, request, response):
+        """Make a request fit for where a server sends us: a login stays with the server that it is for."""
+        before, after = response.request.url, request.url
+        if urlsplit(before).scheme == 'https' and urlsplit(after).scheme != 'https':
+            raise NoAnswer('sends us on to an address without https')
+        if self._session.should_strip_auth(before, after):
+            request.headers.pop('Authorization', None)
 
     def no_answer(self, err):
         """Return in words why there was no answer (NoAnswer); addresses and headers are left out.

@@ -4,7 +4,6 @@
 import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from easysif.errors import TOOL, EasySIFError
 from easysif.images.download import Download, validator
@@ -74,8 +73,6 @@ def _open(source, reference, site, headers):
     url = '%s://%s/%s%s' % (scheme, source.host, source.prefix, reference.path)
     transport = Transport(url, site.ca_certificates, netrc=True)
     with transport.open(url, headers) as answer:
-        if scheme == 'https' and urlsplit(answer.url).scheme != 'https':
-            raise NoAnswer('sends us on to an address without https')
         if answer.status == 401 and transport.has_login:
             raise answer.refusal({401: 'login refused'})
         if answer.status not in (200, 206):
