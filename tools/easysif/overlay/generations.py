@@ -90,8 +90,12 @@ def renew(overlay, path):
 
 
 def prune(overlay):
-    """Remove the oldest squashfs files that are kept, so that as many are left as the site wants (list of str)."""
-    gone = [path for _, path in overlay.kept()[:-int(overlay.site['keep'])]]
+    """Remove the oldest squashfs files that are kept, so that as many are left as the site wants (list of str).
+
+    Those of which nothing is recorded under their number are somebody's own, and are not counted.
+    """
+    known = recorded.kept_records(overlay.root)
+    gone = [path for number, path in overlay.kept() if str(number) in known][:-int(overlay.site['keep'])]
     for path in gone:
         os.unlink(path)
     _set_kept(overlay, {})

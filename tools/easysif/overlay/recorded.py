@@ -46,10 +46,17 @@ def squashfs_records(root):
 
     Which is of which file the checksum tells: a command that was killed may have recorded what it did not come to do.
     """
-    known = record(root)
-    kept = known.get('kept')
-    found = [known.get('squashfs'), *(kept.values() if isinstance(kept, dict) else ())]
-    return [one for one in found if isinstance(one, dict) and isinstance(one.get('sha256'), str)]
+    used = record(root).get('squashfs')
+    return [one for one in [used, *kept_records(root).values()] if _is_squashfs(one)]
+
+
+def kept_records(root):
+    """Return what is recorded of the squashfs files that are kept: number (str) -> what is (dict).
+
+    :param root: the user's directory for a module, CONTAINERROOT (str)
+    """
+    kept = record(root).get('kept')
+    return {number: one for number, one in kept.items() if _is_squashfs(one)} if isinstance(kept, dict) else {}
 
 
 def squashfs_record(root, path):
@@ -71,6 +78,10 @@ def sha256(path):
 @lru_cache(maxsize=None)
 def _sha256(path, *_):
     return squashfs.sha256(path)
+
+
+def _is_squashfs(one):
+    return isinstance(one, dict) and isinstance(one.get('sha256'), str)
 
 
 def _read(path):
