@@ -328,7 +328,7 @@ def test_one_that_is_told_to_end_leaves_nothing(overlay, number, status):
 def test_after_one_that_was_killed_the_next_goes_on(overlay):
     process = started(overlay)
     below = descendants(process.pid)
-    while not (overlay.root / ('user-software.squashfs.new-%d' % process.pid)).exists():
+    while squashfs.problem(str(overlay.root / ('user-software.squashfs.new-%d' % process.pid))):
         time.sleep(0.02)
     process.kill()
     process.communicate()

@@ -15,6 +15,7 @@ from easysif import schema, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import bytecode, usage
 from easysif.overlay.content import Content
+from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from packing import Commands, Sleeper, tree
 from standins import on_terminal
@@ -95,7 +96,7 @@ def test_squashfs_files_that_the_user_put_there_are_never_pruned(overlay):
     for text in ('second', 'third'):
         change(overlay, text)
         said = overlay('make-squashfs', '--replace').stdout
-    assert 'no longer kept: %s.20250102\n' % overlay.squashfs in said and said.count('no longer') == 1
+    assert 'no longer kept: %s.20250102\n' % overlay.squashfs in said and said.count('no longer kept') == 1
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs', 'user-software.squashfs.2',
                               'user-software.squashfs.20250101', 'user-software.squashfs.20250103']
 
@@ -182,6 +183,76 @@ def test_a_directory_that_was_looked_at_for_the_last_time_when_it_was_killed_com
     assert 'is packed, and the directory beside it may differ' in said
     assert (overlay.directory / 'late').read_text() == 'precious'
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
+
+
+def inner(overlay):
+    """Return the overlay as the commands have it (Overlay)."""
+    return Overlay(str(overlay.root), 'jax/24.10', 'make-squashfs')
+
+
+@pytest.mark.parametrize('end', [KeyboardInterrupt, SystemExit(143), EasySIFError('make-squashfs', 'changed')])
+def test_the_directory_is_back_at_once_where_the_last_look_at_it_ends_early(overlay, monkeypatch, end):
+    looks = iter([True])
+
+    def is_still(content, top=None):
+        if next(looks, False):
+            return True
+        raise end
+    monkeypatch.setattr(Content, 'is_still', is_still)
+    before = tree(overlay.directory)
+    with pytest.raises(BaseException) as caught:
+        pack(inner(overlay), Wishes(remove=True))
+    assert caught.value is end or caught.type is end
+    assert tree(overlay.directory) == before
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
+
+
+def test_a_directory_that_cannot_come_back_is_named(overlay, monkeypatch):
+    def is_still(content, top=None):
+        if top:
+            overlay.directory.mkdir()
+            (overlay.directory / 'other').touch()
+        return not top
+    monkeypatch.setattr(Content, 'is_still', is_still)
+    with pytest.raises(EasySIFError) as caught:
+        pack(inner(overlay), Wishes(remove=True))
+    doubted = overlay.root / ('.user-software.doubted-%d' % os.getpid())
+    said = 'make-squashfs: the directory is under another name now, as something else took its place\n' \
+        '  directory     %s\n  in its place  %s\nhint: mv -- %s, then the same command again' % (
+            doubted, overlay.directory, shlex.join([str(overlay.directory), '%s.other' % overlay.directory]))
+    assert str(caught.value) == said and (doubted / 'venv' / 'jax' / 'a file').read_text() == 'content'
+    result = overlay('unmake-squashfs', '--dry-run', check=False)
+    assert 'unmake-squashfs: the directory is under another name now, as something else took its place: %s\n' \
+        % doubted in result.stderr
+    os.rename(overlay.directory, '%s.other' % overlay.directory)
+    overlay('unmake-squashfs')
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
+
+
+def test_a_directory_that_changes_after_it_was_packed_is_not_replaced(overlay):
+    overlay('make-squashfs')
+    change(overlay, 'other')
+    late = overlay.directory / 'late'
+    overlay.stand_in('unsquashfs', '"$REAL" "$@"; case $* in *squashfs.new-*) echo >>%s ;; esac'
+                     % shlex.quote(str(late)))
+    result = overlay('unmake-squashfs', '--replace', check=False)
+    assert result.status == 1 and result.stderr == (
+        'error: unmake-squashfs: the directory changed meanwhile, so it is not replaced\n  directory  %s\n  squashfs   '
+        '%s\nhint: wait for pip to end, then: unmake-squashfs --replace\n' % (overlay.directory, overlay.squashfs))
+    assert late.exists() and (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'other'
+    assert inside(overlay.squashfs) == 'content' and not list(overlay.root.glob('*new-*'))
+
+
+def test_what_the_user_named_much_like_ours_stays(overlay):
+    for name in ('user-software.new-ideas', 'user-software.squashfs.new-1.bak', '.user-software.leaving-x',
+                 '.user-software.doubted-me', '.overlay.json.new-y'):
+        (overlay.root / name).mkdir()
+    before = names(overlay)
+    for name in ('user-software.new-1', 'user-software.squashfs.new-2', 'user-software.new-3.probe',
+                 '.user-software.leaving-4', '.overlay.json.new-5'):
+        (overlay.root / name).touch()
+    overlay('make-squashfs')
+    assert names(overlay) == sorted([*before, 'overlay.json', 'user-software.squashfs'])
 
 
 def test_what_reads_back_other_than_it_was_is_found_by_full_verification(overlay):

@@ -161,21 +161,15 @@ def _is_equal(mode, path, other):
 def _remove_directory(overlay, content, force):
     """Remove the directory, which is in the squashfs, and return whether all of it is gone (bool).
 
-    It gets a hidden name first, so that nothing half is ever seen and nobody writes to it any more; once it is known to
-    be what was packed it gets another one, and the next command removes what is left of it.
-
     :raises EasySIFError: it is in use, or it changed since
     """
     if not force:
         refuse_if_used(overlay)
-    doubted, aside = overlay.doubted(), overlay.leaving()
-    os.rename(overlay.directory, doubted)
-    if not content.is_still(doubted):
-        os.rename(doubted, overlay.directory)
+    aside = overlay.take_away(content)
+    if not aside:
         raise EasySIFError(overlay.where, 'the directory changed after it was packed, so it is not removed',
                            facts=[('directory', overlay.directory), ('squashfs', overlay.squashfs)],
                            hint='%s, once nothing writes to it' % overlay.command('pack', '--replace', '--remove'))
-    os.rename(doubted, aside)
     discard(aside)
     return not os.path.lexists(aside)
 

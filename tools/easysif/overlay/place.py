@@ -2,7 +2,6 @@
 """Where all of one user's overlay of one module is, its lock, and the free space for it."""
 
 import contextlib
-import glob
 import os
 import re
 import shlex
@@ -17,6 +16,8 @@ from easysif.text import human
 
 #: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
 HALF, LEAVING = '.new-', '.leaving-'
+OURS = re.compile(r'(user-software(\.squashfs)?|\.overlay\.json)\.new-[0-9]+(\.probe)?|'
+                  r'\.user-software\.leaving-[0-9]+')
 DOUBTED = '.doubted-'  #: begins the name of a directory that is looked at for the last time; it comes back
 
 
@@ -51,10 +52,6 @@ class Overlay:
     def leaving(self):
         """Return a name in the overlay for what is on its way out (str)."""
         return self._hidden(LEAVING)
-
-    def doubted(self):
-        """Return a name for the directory while it is looked at whether it may go (str)."""
-        return self._hidden(DOUBTED)
 
     def _hidden(self, word):
         return os.path.join(self.root, '.user-software%s%d' % (word, os.getpid()))
@@ -105,22 +102,52 @@ class Overlay:
     def _sweep(self):
         """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs.
 
-        A directory of which it was not yet known whether it may go comes back first.
+        A directory of which it was not yet known whether it may go comes back first. What users put here stays.
         """
-        for path in glob.glob(glob.escape(os.path.join(self.root, '.user-software' + DOUBTED)) + '*'):
-            with contextlib.suppress(OSError):  # loading the module has made an empty one
-                os.rmdir(self.directory)
-            if not os.path.lexists(self.directory):
-                os.rename(path, self.directory)
-        patterns = [self.directory + HALF, self.squashfs + HALF, self.leaving()[:-len(str(os.getpid()))]]
-        patterns.append(os.path.join(self.root, '.' + recorded.NAME + HALF))
-        for pattern in patterns:
-            for path in glob.glob(glob.escape(pattern) + '*'):
+        for name in sorted(os.listdir(self.root)):
+            path = os.path.join(self.root, name)
+            if re.fullmatch(r'\.user-software\.doubted-[0-9]+', name):
+                try:
+                    self._bring_back(path)
+                except EasySIFError as err:
+                    self._tell('%s: %s' % (err.what, path))
+            elif OURS.fullmatch(name):
                 discard(path)
-        for _, path in self.kept():
+        known = recorded.kept_records(self.root)
+        for number, path in self.kept():
             with contextlib.suppress(OSError):
-                if os.path.samefile(path, self.squashfs):
+                if str(number) in known and os.path.samefile(path, self.squashfs):
                     os.unlink(path)
+
+    def take_away(self, content):
+        """Give the directory a hidden name, under which the next command removes it, and return that (str).
+
+        Before, it has another hidden name: nothing half is ever seen, nobody writes to it any more, and the next
+        command brings it back, as this one does where it is not what it is to be, or is interrupted.
+
+        :param content: what is to be in it (Content)
+        :returns: None where it is something else, and the directory is where it was
+        :raises EasySIFError: it cannot be read, or cannot come back, and where it is now is told
+        """
+        doubted, aside = self._hidden(DOUBTED), self.leaving()
+        try:
+            os.rename(self.directory, doubted)
+            if content.is_still(doubted):
+                os.rename(doubted, aside)
+                return aside
+        finally:
+            if os.path.lexists(doubted):
+                self._bring_back(doubted)
+        return None
+
+    def _bring_back(self, doubted):
+        try:
+            os.rename(doubted, self.directory)  # takes the place of an empty one, as loading the module makes it
+        except OSError as err:
+            raise EasySIFError(self.where, 'the directory is under another name now, as something else took its place',
+                               facts=[('directory', doubted), ('in its place', self.directory)],
+                               hint='mv -- %s, then the same command again' % shlex.join(
+                                   [self.directory, self.directory + '.other'])) from err
 
     def check_space(self, what, needed):
         """See that there is room for something.

@@ -4,7 +4,7 @@
 import os
 import shlex
 
-from easysif import files, squashfs
+from easysif import squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import generations, pack, recorded, tools
 from easysif.overlay.content import Content
@@ -87,24 +87,34 @@ def _extract(overlay, lock, content, size):
             lock.check()
             kept = generations.keep(overlay, packed, values)
         lock.check()
-        _put(overlay, beside)
+        _put(overlay, beside, content)
     finally:
         discard(beside)
         discard(packed)
     return kept
 
 
-def _put(overlay, beside):
-    """Put a directory into its place; what was there is empty, or kept, and goes."""
-    if not os.path.lexists(overlay.directory):
-        os.rename(beside, overlay.directory)
-    elif os.path.isdir(overlay.directory) and not os.listdir(overlay.directory):
+def _put(overlay, beside, content):
+    """Put a directory into its place.
+
+    :param content: what is in the one that is there, which is kept and goes (Content), None where there is none
+    :raises EasySIFError: it changed since it was packed, or something is there now
+    """
+    aside = overlay.take_away(content) if content else None
+    if content and not aside:
+        raise _changed(overlay)
+    try:
         os.rename(beside, overlay.directory)  # takes the place of an empty one at one moment
-    elif not files.exchange(beside, overlay.directory):
-        aside = overlay.leaving()
-        os.rename(overlay.directory, aside)
-        os.rename(beside, overlay.directory)
+    except OSError as err:
+        raise (_changed(overlay) if os.path.lexists(overlay.directory) else err) from err
+    if aside:
         discard(aside)
+
+
+def _changed(overlay):
+    return EasySIFError(overlay.where, 'the directory changed meanwhile, so it is not replaced',
+                        facts=[('directory', overlay.directory), ('squashfs', overlay.squashfs)],
+                        hint='wait for pip to end, then: %s' % overlay.command('unpack', '--replace'))
 
 
 def _differs(overlay):

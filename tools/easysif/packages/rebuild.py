@@ -8,6 +8,7 @@ old one is kept.
 import glob
 import itertools
 import os
+import re
 import shlex
 
 from easysif import files
@@ -89,7 +90,7 @@ def rebuild(target, lock=None, options=(), partial=False, force=False):
 def sweep(directory):
     """Remove what rebuilds that were killed left half made; to be called under the lock."""
     for name in os.listdir(directory):
-        if name.startswith(BESIDE):
+        if re.fullmatch(re.escape(BESIDE) + '[0-9]+', name):
             discard(os.path.join(directory, name))
 
 
