@@ -162,6 +162,20 @@ def test_after_packing_with_remove_there_are_three_files_at_most(overlay):
     assert not overlay.directory.exists()
 
 
+@pytest.mark.parametrize('option', ['--remove', '--verify=full'])
+def test_what_differs_by_its_bytes_only_is_neither_removed_nor_taken_for_packed(overlay, option):
+    file = overlay.directory / 'venv' / 'jax' / 'a file'
+    time = os.stat(file).st_mtime_ns
+    overlay('make-squashfs')
+    file.write_text('CONTENT')
+    os.utime(file, ns=(time, time))
+    overlay.fails('make-squashfs', 1, 'is packed, and the directory beside it may differ', arguments=[option])
+    overlay('make-squashfs', '--replace', option)
+    assert inside(overlay.squashfs) == 'CONTENT' and inside('%s.1' % overlay.squashfs) == 'content'
+    if overlay.directory.exists():
+        overlay.fails('make-squashfs', 1, 'is packed already', arguments=['--replace', option])
+
+
 def test_a_directory_that_changes_after_it_was_packed_is_not_removed(overlay):
     overlay.stand_in('unsquashfs', '"$REAL" "$@"; echo more >>%s' % shlex.quote(
         str(overlay.directory / 'venv' / 'jax' / 'a file')))

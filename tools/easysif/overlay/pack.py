@@ -55,7 +55,10 @@ def pack(overlay, wishes=Wishes()):
         content = Content(overlay.directory, overlay.where)
         done = {'directory': overlay.directory, 'squashfs': overlay.squashfs, 'files': content.files(),
                 'bytes': content.data, 'size': None, 'packed': False, 'kept': None, 'pruned': [], 'removed': False}
-        if packed and is_same(overlay, content):
+        same = packed and is_same(overlay, content)
+        if same and (wishes.remove or wishes.replace or wishes.full) and not wishes.dry_run:
+            same = _difference(overlay, content, overlay.squashfs) is None
+        if same:
             if not wishes.remove:
                 raise _packed_already(overlay)
             done['size'] = os.path.getsize(overlay.squashfs)
@@ -96,8 +99,9 @@ def write(overlay, content, target, full=False):
         different = {name for *_, name in squashfs.listing(target) ^ content.listed()}
         if different:
             raise _not_as_it_is(overlay, content.top, len(different), min(different))
-        if full:
-            _compare(overlay, content, target)
+        different = _difference(overlay, content, target) if full else None
+        if different is not None:
+            raise _not_as_it_is(overlay, content.top, 1, different)
     with open(target, 'rb') as handle:
         used = squashfs.used(handle.read(squashfs.SUPERBLOCK))
     return {'sha256': digest.result(), 'size': os.path.getsize(target), 'used': used,
@@ -105,7 +109,7 @@ def write(overlay, content, target, full=False):
 
 
 def is_same(overlay, content):
-    """Tell whether the squashfs holds for certain what is in the directory (bool).
+    """Tell whether the squashfs holds what is in the directory, as far as names, sizes and whole seconds tell (bool).
 
     :param overlay: the overlay (Overlay)
     :param content: what is in the directory (Content)
@@ -125,10 +129,10 @@ def _pack(overlay, lock, content, full):
     return {'size': values['size'], 'packed': True, 'kept': kept, 'pruned': generations.prune(overlay) if kept else []}
 
 
-def _compare(overlay, content, packed):
-    """Unpack a squashfs file beside and see that every byte is as in the directory.
+def _difference(overlay, content, packed):
+    """Unpack a squashfs file beside and return what is other than in the directory (bytes), None where nothing is.
 
-    :raises EasySIFError: it is not, or there is no space for it
+    :raises EasySIFError: it cannot be unpacked, as there is no space for it
     """
     overlay.check_space('reading it back needs', content.data)
     beside = overlay.beside(overlay.directory)
@@ -137,15 +141,17 @@ def _compare(overlay, content, packed):
         for name, mode, *_ in content.entries:
             paths = [os.path.join(os.fsencode(top), name) for top in (content.top, beside)]
             if not _is_equal(mode, *paths):
-                raise _not_as_it_is(overlay, content.top, 1, name)
+                return name
     finally:
         discard(beside)
+    return None
 
 
 def _is_equal(mode, path, other):
     if not stat.S_ISLNK(mode):
         names = [name for name in os.listxattr(path) if name.startswith('user.')]
-        if any(os.getxattr(path, name) != os.getxattr(other, name) for name in names):
+        there = os.listxattr(other)
+        if any(name not in there or os.getxattr(path, name) != os.getxattr(other, name) for name in names):
             return False
     if not stat.S_ISREG(mode):
         return True
