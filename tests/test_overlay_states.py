@@ -17,6 +17,8 @@ from easysif.overlay import bytecode, usage
 from easysif.overlay.content import Content
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
+from easysif.overlay.recorded import packages_record
+from easysif.overlay.state import status
 from packing import Commands, Sleeper, tree
 from standins import on_terminal
 
@@ -42,6 +44,11 @@ def inside(path):
     return harness.run(['unsquashfs', '-cat', path, 'venv/jax/a file']).stdout
 
 
+def inner(overlay):
+    """Return the overlay as the commands have it (Overlay)."""
+    return Overlay(str(overlay.root), 'jax/24.10', 'make-squashfs')
+
+
 # --- what is recorded -------------------------------------------------------------------------------------------------
 
 def test_what_is_recorded_fits_its_schema_and_what_others_recorded_stays(overlay):
@@ -63,11 +70,35 @@ def test_a_record_that_nobody_can_read_is_put_aside_and_one_of_the_future_refuse
     overlay.record.write_text('{"packages"')
     overlay('make-squashfs')
     assert (overlay.root / 'overlay.json.damaged').read_text() == '{"packages"' and overlay.squashfs.exists()
+    overlay.record.write_text('second')
+    library.update_record(str(overlay.root), packages={})
+    assert (overlay.root / 'overlay.json.damaged').read_text() == '{"packages"'
+    assert (overlay.root / 'overlay.json.damaged-2').read_text() == 'second'
     overlay.record.write_text('{"schema": 2}')
     with pytest.raises(EasySIFError) as caught:
         library.update_record(str(overlay.root), packages={})
     assert str(caught.value) == '%s: was written by a newer EasySIF\n  schema  2\n  known   1\nhint: use that one, ' \
         'or: mv -- %s' % (overlay.record, shlex.join([str(overlay.record), '%s.newer' % overlay.record]))
+
+
+def test_a_record_that_makes_no_sense_is_no_crash(overlay):
+    root = str(overlay.root)
+    for known in ([1], 'x', 3, None, {'asked': 3, 'resolved': 'x'}, {'asked': [1], 'resolved': [2]}):
+        overlay.record.write_text(json.dumps({'packages': known, 'kept': {'1': 3}, 'squashfs': [4]}))
+        assert packages_record(root) == ([], []) and status(inner(overlay))['packages'] == {'asked': 0, 'resolved': 0}
+    overlay('make-squashfs', '--remove')
+    found = json.loads(overlay.record.read_text())
+    found['squashfs']['bytes'] = 'many'
+    overlay.record.write_text(json.dumps(found))
+    overlay('unmake-squashfs')
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
+
+
+def test_a_record_that_cannot_be_read_stays(overlay):
+    overlay.record.write_text('{}')
+    overlay.record.chmod(0)
+    overlay.fails('make-squashfs', 1, '%s: cannot be read (Permission denied)\nhint: ls -l -- %s\n' % (
+        overlay.record, shlex.quote(str(overlay.record))))
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
@@ -197,11 +228,6 @@ def test_a_directory_that_was_looked_at_for_the_last_time_when_it_was_killed_com
     assert 'is packed, and the directory beside it may differ' in said
     assert (overlay.directory / 'late').read_text() == 'precious'
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
-
-
-def inner(overlay):
-    """Return the overlay as the commands have it (Overlay)."""
-    return Overlay(str(overlay.root), 'jax/24.10', 'make-squashfs')
 
 
 @pytest.mark.parametrize('end', [KeyboardInterrupt, SystemExit(143), EasySIFError('make-squashfs', 'changed')])

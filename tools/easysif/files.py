@@ -71,6 +71,15 @@ def name_beside(path):
     return os.path.join(os.path.dirname(path), '.%s.new-%d' % (os.path.basename(path), os.getpid()))
 
 
+def free_name(path):
+    """Return a path, or where something has it already the first of ``path-2``, ``path-3``… that is free (str)."""
+    name, number = path, 1
+    while os.path.lexists(name):
+        number += 1
+        name = '%s-%d' % (path, number)
+    return name
+
+
 def link(target, path):
     """Make a symbolic link, in the place of what was there before.
 

@@ -16,7 +16,7 @@ from easysif import files, installed, inventory, recipe, search
 from easysif.before_upgrade import BeforeUpgrade
 from easysif.belongings import Belongings
 from easysif.errors import TOOL, EasySIFError
-from easysif.overlay.recorded import record
+from easysif.overlay.recorded import packages_record
 from easysif.packages.asked import package_of
 from easysif.packages.install import add
 from easysif.packages.pins import key, of_record
@@ -161,10 +161,10 @@ def carry(old, new, wanted):
     :raises EasySIFError: it cannot be done, and what the overlay is then is told
     """
     target = Target(new.name, new.root, installed.overlay(new.root), 'easysif upgrade')
-    known = record(installed.overlay(old.root)).get('packages') or {}
-    direct = {(pin.key, pin.version): pin for pin in of_record(known.get('resolved')) if pin.direct}
+    asked_of_old, resolved = packages_record(installed.overlay(old.root))
+    direct = {(pin.key, pin.version): pin for pin in of_record(resolved) if pin.direct}
     lines = [direct.get((key(one.name), one.version), one).requirement for one in wanted]
-    of_old = {package_of(one): one for one in known.get('asked') or ()}
+    of_old = {package_of(one): one for one in asked_of_old}
     asked = [of_old[key(one.name)] for one in wanted if key(one.name) in of_old] if of_old else lines
     with target.alone():
         copy = BeforeUpgrade(target.overlay.directory, new.name)

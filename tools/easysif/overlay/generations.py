@@ -112,7 +112,7 @@ def rollback(overlay, lock):
     """
     path = find_newest(overlay)
     damaged = os.path.lexists(overlay.squashfs) and damage(overlay, overlay.squashfs)
-    aside = free_name(overlay.squashfs + '.damaged') if damaged else None
+    aside = files.free_name(overlay.squashfs + '.damaged') if damaged else None
     lock.check()
     if aside:
         os.rename(overlay.squashfs, aside)
@@ -137,17 +137,8 @@ def find_newest(overlay):
         raise EasySIFError(overlay.where, 'the squashfs file that was kept is damaged: %s' % wrong,
                            facts=[('file', path)],
                            hint='mv -- %s, then the same command takes the one before' % shlex.join(
-                               [path, free_name(overlay.squashfs + '.damaged')]))
+                               [path, files.free_name(overlay.squashfs + '.damaged')]))
     return path
-
-
-def free_name(path):
-    """Return a path, or where something has it already the first of ``path-2``, ``path-3``… that is free (str)."""
-    name, number = path, 1
-    while os.path.lexists(name):
-        number += 1
-        name = '%s-%d' % (path, number)
-    return name
 
 
 def _next(overlay):

@@ -14,9 +14,10 @@ SCHEMA = 1
 
 
 def record(root):
-    """Return what is recorded of an overlay (dict), ``{'schema': 1}`` where nothing is or nobody can read it.
+    """Return what is recorded of an overlay (dict), ``{'schema': 1}`` where nothing is, or what makes no sense.
 
     :param root: the user's directory for a module, CONTAINERROOT (str)
+    :raises EasySIFError: the file cannot be read
     """
     return _read(os.path.join(root, NAME)) or {'schema': SCHEMA}
 
@@ -26,12 +27,12 @@ def update_record(root, **values):
 
     :param root: the user's directory for a module, CONTAINERROOT (str)
     :param values: what JSON can hold, by its key; None takes the key away
-    :raises EasySIFError: it cannot be written, or a newer EasySIF wrote what is there
+    :raises EasySIFError: it cannot be read or written, or a newer EasySIF wrote what is there
     """
     path = os.path.join(root, NAME)
     found = _read(path)
-    if found is None and os.path.lexists(path):  # nobody can read it, but it may be all there is of somebody's list
-        os.replace(path, path + '.damaged')
+    if found is None and os.path.lexists(path):  # it makes no sense, but it may be all there is of somebody's list
+        os.rename(path, files.free_name(path + '.damaged'))
     known = dict(found or {}, **values)
     if isinstance(known.get('schema'), int) and known['schema'] > SCHEMA:
         raise EasySIFError(path, 'was written by a newer EasySIF',
@@ -39,6 +40,17 @@ def update_record(root, **values):
                            hint='use that one, or: mv -- %s' % shlex.join([path, path + '.newer']))
     known = {key: value for key, value in dict(known, schema=SCHEMA).items() if value is not None}
     files.write(path, json.dumps(known, indent=2, sort_keys=True) + '\n')
+
+
+def packages_record(root):
+    """Return which packages were asked for (list of str), and what that became (list of dict), as far as it is known.
+
+    :param root: the user's directory for a module, CONTAINERROOT (str)
+    """
+    known = record(root).get('packages')
+    asked, resolved = [known.get(name) if isinstance(known, dict) else None for name in ('asked', 'resolved')]
+    return ([one for one in asked if isinstance(one, str)] if isinstance(asked, list) else [],
+            [one for one in resolved if isinstance(one, dict)] if isinstance(resolved, list) else [])
 
 
 def squashfs_records(root):
@@ -88,6 +100,9 @@ def _read(path):
     try:
         with open(path, encoding='utf-8') as handle:
             found = json.load(handle)
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
+    except OSError as err:
+        raise EasySIFError(path, 'cannot be read (%s)' % err.strerror,
+                           hint='ls -l -- %s' % shlex.quote(path)) from err
     return found if isinstance(found, dict) else None

@@ -25,15 +25,14 @@ def status(overlay):
     """Return what an overlay is (dict).
 
     ``state`` is ``none``, ``directory``, ``packed``, ``both`` or ``damaged``; ``same`` tells whether directory and
-    squashfs hold the same for certain (bool), ``next`` what to type (list of str). Sizes are in bytes.
+    squashfs hold the same by names, sizes and times (bool), ``next`` what to type (list of str). Sizes are in bytes.
 
     :param overlay: the overlay (Overlay)
     :raises EasySIFError: something in the directory cannot be read
     """
     content = Content(overlay.directory, overlay.where) if overlay.has_directory() else None
     packed = _file(overlay, overlay.squashfs) if os.path.lexists(overlay.squashfs) else None
-    known = recorded.record(overlay.root)
-    asked, resolved = [len((known.get('packages') or {}).get(name) or []) for name in ('asked', 'resolved')]
+    asked, resolved = [len(found) for found in recorded.packages_record(overlay.root)]
     found = {
         'module': overlay.module, 'root': overlay.root,
         'state': _state(content, packed), 'same': bool(content and packed and not packed['problem']

@@ -4,7 +4,7 @@
 import os
 import shlex
 
-from easysif import squashfs
+from easysif import files, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import generations, pack, recorded, tools
 from easysif.overlay.content import Content
@@ -57,7 +57,7 @@ def _check(overlay):
     squashfs.check(overlay.squashfs, overlay.where)
     wrong = generations.damage(overlay, overlay.squashfs)
     if wrong:
-        aside = 'mv -- %s' % shlex.join([overlay.squashfs, generations.free_name(overlay.squashfs + '.damaged')])
+        aside = 'mv -- %s' % shlex.join([overlay.squashfs, files.free_name(overlay.squashfs + '.damaged')])
         kept = [path for _, path in overlay.kept()[-1:]]
         use = ['mv -- %s to use what was kept last' % shlex.join([path, overlay.squashfs]) for path in kept]
         raise EasySIFError(overlay.where, 'the squashfs file is damaged: %s' % wrong,
@@ -67,7 +67,8 @@ def _check(overlay):
 def _size(overlay):
     """Return how many bytes the files in the squashfs take once they are unpacked (int)."""
     known = recorded.squashfs_record(overlay.root, overlay.squashfs) or {}
-    return known.get('bytes') or sum(size for _, size, _ in squashfs.listing(overlay.squashfs))
+    size = known.get('bytes')
+    return size if isinstance(size, int) and size > 0 else sum(one for _, one, _ in squashfs.listing(overlay.squashfs))
 
 
 def _extract(overlay, lock, content, size):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from easysif import installed, inventory
 from easysif.errors import TOOL, EasySIFError
 from easysif.overlay.place import Overlay
-from easysif.overlay.recorded import record, update_record
+from easysif.overlay.recorded import packages_record, update_record
 from easysif.packages.pins import of_record
 from easysif.run import failure, run
 from easysif.runtime import bind
@@ -113,11 +113,8 @@ class Target:
 
     def recorded(self):
         """Return what was asked for (list of str) and what that became (list of Pin), as overlay.json has it."""
-        known = record(self.overlay.root).get('packages')
-        known = known if isinstance(known, dict) else {}
-        asked = known.get('asked')
-        return ([one for one in asked if isinstance(one, str)] if isinstance(asked, list) else [],
-                of_record(known.get('resolved')))
+        asked, resolved = packages_record(self.overlay.root)
+        return asked, of_record(resolved)
 
     def note(self, asked, resolved):
         """Write down what was asked for (list of str) and what that became (list of Pin); under the lock."""
