@@ -97,6 +97,56 @@ def test_a_fetched_image_whose_bytes_are_not_the_recorded_ones_is_made_again(wor
     assert toys.sha256(got.path) == got.expected
 
 
+@pytest.mark.parametrize('record', ['[]', '"x"', 'null', '{', '{}'])
+def test_a_record_that_says_nothing_counts_as_none(world, record):
+    got = world.obtain()
+    with open(got.kept + '.json', 'w') as handle:
+        handle.write(record)
+    assert (world.obtain(), world.made) == (got, 2)
+    world.gone = True
+    with open(got.kept + '.json', 'w') as handle:
+        handle.write(record)
+    with pytest.raises(EasySIFError, match='not to be had'):
+        world.obtain()
+
+
+@pytest.mark.parametrize('cache, prefix, made', [
+    (0o755, 0o755, 1), (0o777, 0o755, 2), (0o1777, 0o775, 2), (0o775, 0o755, 2), (0o775, 0o775, 1), (0o777, None, 2)])
+def test_what_a_stranger_may_have_put_there_is_made_again(world, tmp_path, monkeypatch, cache, prefix, made):
+    world.places = replace(world.places, prefix=str(tmp_path / 'prefix'))
+    got = world.obtain()
+    os.chmod(world.places.downloads, cache)
+    if prefix:
+        (tmp_path / 'prefix').mkdir()
+        (tmp_path / 'prefix').chmod(prefix)
+    assert (world.obtain(), world.made) == (got, 1)
+    stat, stranger = os.lstat, os.geteuid() + 1
+
+    def seen(path, **options):
+        info = stat(path, **options)
+        return os.stat_result([*info[:4], stranger, *info[5:]]) if 'image-' in str(path) else info
+
+    monkeypatch.setattr(os, 'lstat', seen)
+    assert (world.obtain(), world.made) == (got, made)
+    if made == 2:
+        monkeypatch.setattr(module_kept, '_unlink', lambda _: None)  # as in a directory with the sticky bit
+        with pytest.raises(EasySIFError) as caught:
+            world.obtain()
+        assert str(caught.value) == (
+            'toy-1.0.eb: a file of another user is where the image is to be kept\n  file   %s.json\n  owner  %d\n'
+            'hint: ask %d to remove it, or export EASYSIF_CACHE_DIR=/path' % (got.kept, stranger, stranger))
+
+
+def test_a_link_is_no_image_that_was_fetched(world, tmp_path):
+    got = world.obtain()
+    for path in (got.kept + '.json', got.kept):
+        os.rename(path, tmp_path / 'elsewhere')
+        os.symlink(tmp_path / 'elsewhere', path)
+        os.chmod(world.places.downloads, 0o777)
+        assert world.obtain().expected == got.expected and not os.path.islink(path)
+    assert world.made == 3
+
+
 def test_a_fetched_image_is_on_disk_before_it_has_its_name(world, monkeypatch):
     done = []
     for name, rest in (('fsync', os.fsync), ('rename', os.rename)):
@@ -274,6 +324,46 @@ def test_with_a_digest_nobody_is_asked_for_what_is_here(web):
     asked = len(web.seen)
     web.answers.clear()
     assert web.obtain(digest=web.digest).expected == web.digest[7:] and len(web.seen) == asked
+
+
+def test_a_digest_in_a_record_is_believed_only_if_the_file_has_it(web, monkeypatch):
+    monkeypatch.setattr(sources, 'WAITS', ())
+
+    def forge(found, content):
+        os.unlink(found.kept)
+        with open(found.kept, 'wb') as image, open(found.kept + '.json', 'w') as record:
+            image.write(content)
+            json.dump(dict(found.origin, sha256=digest_of(content)[7:]), record)
+
+    for digest in (web.digest, None):
+        forge(web.obtain(digest=digest), web.data + b'more')
+        assert web.obtain(digest=digest).expected == web.digest[7:]
+    forge(web.obtain(), web.data + b'more')
+    web.answers.clear()
+    with pytest.raises(EasySIFError, match='not to be had'):
+        web.obtain()
+
+
+@pytest.mark.parametrize('image', ['library://x/y/toy:1', 'oras://localhost/x/toy:1'])
+def test_so_is_that_of_other_files_that_come_as_they_are(world, monkeypatch, image):
+    data = b'genuine'
+
+    def make(path):
+        world.made += 1
+        with open(path, 'wb') as handle:
+            handle.write(data)
+
+    monkeypatch.setattr(module.build, 'from_library', lambda _, part, *__: make(part))
+    monkeypatch.setattr(module.pull, 'sif', lambda _, part, *__: make(part))
+    monkeypatch.setattr(module.registry, 'resolve', lambda *_, **__: SimpleNamespace(
+        digest=digest_of(data), manifest_digest=digest_of(data), source='x', blobs=[SimpleNamespace(
+            digest=digest_of(data))]))
+    found = world.obtain(image, digest=digest_of(data))
+    assert world.obtain(image, digest=digest_of(data)) == found and world.made == 1
+    with open(found.path, 'w') as image_file, open(found.kept + '.json', 'w') as record:
+        image_file.write('forged')
+        json.dump(dict(found.origin, sha256=digest_of(b'forged')[7:]), record)
+    assert world.obtain(image, digest=digest_of(data)) == found and world.made == 2
 
 
 def test_a_file_of_another_digest_is_refused_and_not_kept(web, tmp_path):

@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Optional
 
 from easysif import installed, manifest
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import build, pull, registry, sif, signature, web
-from easysif.images.kept import Kept, Obtained
+from easysif.images.kept import Kept, Obtained, file_digest
 from easysif.images.place import sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
 
@@ -111,7 +112,8 @@ def _from_registry(reference, recipe, site, runtime, places):
               'source': resolved.source}
 
     def same(image):
-        return image.get('manifest_digest') == resolved.manifest_digest
+        return image.get('manifest_digest') == resolved.manifest_digest and (
+            reference.kind != ORAS or resolved.blobs[0].digest == file_digest(image))
 
     def make(part):
         if reference.kind == ORAS:
@@ -127,7 +129,7 @@ def _from_web(reference, recipe, site, runtime, places):
     kept, key = _kept(recipe, places), recipe.digest or _digest(reference.text)
     if recipe.digest:  # then nobody needs to be asked whether what is here is the right one
         def same(image):
-            return image.get('digest') == recipe.digest
+            return image.get('digest') == recipe.digest == file_digest(image)
         known = kept.find(key, same) or _installed(places, same)
         if known:
             return _named(known, {'reference': reference.text})
@@ -137,7 +139,8 @@ def _from_web(reference, recipe, site, runtime, places):
         return _known_all_the_same(err, reference, recipe, places, kept)
     if not recipe.digest:
         def same(image):
-            return image.get('reference') == reference.text and image.get('validator') == seen.validator is not None
+            return (image.get('reference') == reference.text and image.get('digest') == file_digest(image)
+                    and image.get('validator') == seen.validator is not None)
 
     def make(part):
         found = web.fetch(reference, seen, part, site, recipe.where, recipe.digest, places.tell)
@@ -153,7 +156,7 @@ def _from_library(reference, recipe, site, runtime, places):
     kept = _kept(recipe, places)
 
     def same(image):
-        return recipe.digest and image.get('digest') == recipe.digest
+        return recipe.digest and image.get('digest') == recipe.digest == file_digest(image)
 
     def make(part):
         build.from_library(reference, part, runtime, site, places.work, places.log, recipe.where)
@@ -210,7 +213,7 @@ def _from_definition(reference, recipe, site, runtime, places):
 
 
 def _kept(recipe, places):
-    return Kept(places.downloads, recipe.where, places.lock)
+    return Kept(places.downloads, recipe.where, places.lock, places.prefix)
 
 
 def _find(reference, site, places):
@@ -231,16 +234,15 @@ def _not_found(what, reference, recipe, site, places, hint):
 
 def _known_or_made(digest, same, make, places, kept, origin):
     """Return an image that is here already under whatever name, else one that is made now (Obtained)."""
-    def known():
-        return _installed(places, same)
-
+    known = partial(_installed, places, same)
     return _named(kept.find(digest, same) or known() or kept.make(digest, same, make, known), origin)
 
 
 def _known_all_the_same(err, reference, recipe, places, kept):
     """Return what is here already if it is what the recipe asks for: offline, or it is gone upstream (Obtained)."""
     def asked_for(image):
-        return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest'))
+        return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest')) and (
+            reference.kind != URL or image.get('digest') == file_digest(image))
 
     known = (kept.newest(asked_for) or _installed(places, asked_for)) if err.exit_code == TOOL else None
     if not known:
@@ -270,16 +272,14 @@ def _digest(text):
 def _installed(places, fits):
     """Return the image of an installed module of this prefix, the one that stands there first (Obtained or None)."""
     found = _previous(places, fits)
-    if found or not places.prefix:
-        return found
-    for root in installed.modules(places.prefix).values():
+    for root in installed.modules(places.prefix).values() if places.prefix and not found else ():
         try:
             found = _image_of(root, manifest.read(root), fits)
         except EasySIFError:  # a damaged one, or of another version of EasySIF
             continue
         if found:
-            return found
-    return None
+            break
+    return found
 
 
 def _previous(places, fits):

@@ -2,7 +2,8 @@
 """Images that were fetched or made and wait to be installed: one file for each digest, tied to its bytes by a record.
 
 Of several processes that want the same image one makes it and the others take it. Each that takes one has a hard
-link of its own, so that none needs to care when another one is done with it.
+link of its own, so that none needs to care when another one is done with it. What somebody else has put there counts
+only where they may write to the prefix as well.
 """
 
 import atexit
@@ -11,12 +12,13 @@ import json
 import os
 import re
 import socket
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Optional
 
-from easysif import files
+from easysif import files, modes
 from easysif.errors import EasySIFError
 from easysif.images.place import sha256_of
 from easysif.lock import Lock
@@ -78,17 +80,18 @@ class Kept:
     :param directory: where they are (str)
     :param where: the recipe, for messages (str)
     :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process makes the same one (dict)
+    :param prefix: EasyBuild's install path (str), None for none
     """
 
-    def __init__(self, directory, where, lock):
-        self.directory, self.where, self.lock = directory, where, lock
+    def __init__(self, directory, where, lock, prefix=None):
+        self.directory, self.where, self.lock, self.prefix = directory, where, lock, prefix
         self._release_dead()
 
     def find(self, digest, fits):
         """Return the image of a digest if it is there, whole and fits (Obtained or None).
 
         :param digest: 12 or more hexadecimal digits, with or without what stands before a colon (str)
-        :param fits: tells by its origin whether it is the right one (callable: dict -> bool)
+        :param fits: tells by its record, origin and ``sha256``, whether it is the right one (callable: dict -> bool)
         """
         return self._take(self._target(digest), fits)
 
@@ -106,6 +109,7 @@ class Kept:
 
         :param make: writes it to a path and returns its origin (callable: str -> dict)
         :param known: what else may be there since another process is done (callable: -> Obtained or None)
+        :raises EasySIFError: a stranger's file is in the way
         """
         target = self._target(digest)
         with Lock(target + '.lock', self.where, **self.lock) as lock:
@@ -113,6 +117,7 @@ class Kept:
             found = self._take(target, fits) or known()
             if found:
                 return found
+            self._clear_strangers(target)
             part = '%s.part-%d' % (target, os.getpid())
             try:
                 origin = make(part)
@@ -134,17 +139,38 @@ class Kept:
         path = None
         try:
             with open(_record(target), encoding='utf-8') as handle:
-                origin = json.load(handle)
-            sha256 = origin.pop('sha256', None)
-            if fits(origin):
-                path = _link(target)
-                if sha256_of(path) == sha256:
+                origin = json.load(handle) if self._is_ours(os.lstat(_record(target))) else None
+            if isinstance(origin, dict) and fits(origin):
+                path, sha256 = _link(target), origin.pop('sha256', None)
+                if self._is_ours(os.lstat(path)) and sha256_of(path) == sha256:
                     return Obtained(path, True, target, sha256, origin)
         except (OSError, ValueError):
             pass
         if path and path != target:
             _unlink(path)
         return None
+
+    def _is_ours(self, info):
+        """Tell by what lstat says of a file whether only those can have put it here who may write to the prefix."""
+        prefix = os.stat(self.prefix) if self.prefix and os.path.isdir(self.prefix) else None
+        here = os.stat(self.directory)
+        group = here.st_mode & stat.S_IWGRP and not (
+            prefix and prefix.st_mode & stat.S_IWGRP and prefix.st_gid == here.st_gid)
+        is_closed = not group and not here.st_mode & stat.S_IWOTH
+        return stat.S_ISREG(info.st_mode) and (
+            is_closed or info.st_uid in (0, os.geteuid(), prefix.st_uid if prefix else 0))
+
+    def _clear_strangers(self, target):
+        """Remove what strangers have put where an image is to be, before it is fetched."""
+        for path in filter(os.path.lexists, (_record(target), target)):
+            info = os.lstat(path)
+            if not self._is_ours(info):
+                _unlink(path)
+                if os.path.lexists(path):
+                    raise EasySIFError(self.where, 'a file of another user is where the image is to be kept',
+                                       facts=[('file', path), ('owner', modes.owner(info))],
+                                       hint='ask %s to remove it, or export EASYSIF_CACHE_DIR=/path'
+                                       % modes.owner(info))
 
     def _release_dead(self):
         """Remove the links of processes that were killed: each may hold a whole image on the disk."""
@@ -164,6 +190,11 @@ class Kept:
             elif lock.is_free():
                 with suppress(EasySIFError), lock:  # another one may be faster
                     _clear(target)
+
+
+def file_digest(record):
+    """Return the digest of the file that a record is about (str)."""
+    return 'sha256:%s' % record.get('sha256')
 
 
 def _record(target):
