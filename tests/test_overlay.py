@@ -80,6 +80,14 @@ def test_the_cache_of_uv_is_not_packed_and_other_hidden_files_are(overlay):
     assert 'uv/archive/file' in harness.run(['unsquashfs', '-l', overlay.squashfs]).stdout  # anybody's directory
     overlay('unmake-squashfs')
     (cache / 'CACHEDIR.TAG').write_text('Signature: 8a477f597d28d172789f06886806bc55')
+    link = overlay.directory / 'venv' / 'link'
+    for target in ('/user-software/.cache/uv/archive/file', '../.cache/uv/archive', cache):  # nothing is to dangle
+        link.symlink_to(target)
+        overlay('make-squashfs')
+        assert 'uv/archive/file' in harness.run(['unsquashfs', '-l', overlay.squashfs]).stdout
+        overlay('unmake-squashfs')
+        link.unlink()
+    link.symlink_to('/user-software/.cache')
     overlay('make-squashfs', '--remove')
     listed = harness.run(['unsquashfs', '-l', overlay.squashfs]).stdout
     assert '.cache/mine' in listed and '/uv' not in listed and not overlay.directory.exists()

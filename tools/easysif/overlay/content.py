@@ -10,8 +10,10 @@ import zlib
 from easysif import squashfs
 from easysif.errors import EasySIFError
 
-#: what uv keeps to install it again, if it says that this is a cache; it is no part of an overlay that is packed
+#: what uv keeps to install it again, if it says that this is a cache; it is no part of an overlay that is packed,
+#: unless a link leads into it, as those of uv's link mode "symlink" do
 CACHE = b'.cache/uv'
+INSIDE = b'/user-software/'  #: where the overlay is in a container
 
 SAMPLES, PIECE = 64, 1 << 15  # so much is compressed to learn how much smaller it gets
 
@@ -20,7 +22,7 @@ class Content:
     """What is in a directory, in the order of names.
 
     ``entries`` has (path, mode, size, time in ns, link) of everything (list); ``data`` is how many bytes its files
-    take, holes left out and hard links counted once (int).
+    take, holes left out and hard links counted once (int); ``cache`` is the directory that is left out (bytes or None).
 
     :param top: the directory (str)
     :param where: the command, for messages (str)
@@ -28,9 +30,16 @@ class Content:
     """
 
     def __init__(self, top, where):
-        self.top, self.where, self.data, self.entries = top, where, 0, []
-        seen = set()
-        for entry, info in _walk(top, where):
+        self.top, self.where = top, where
+        self.cache = CACHE if os.path.isfile(os.path.join(os.fsencode(top), CACHE, b'CACHEDIR.TAG')) else None
+        self._read()
+        if self.cache and any(_leads_into_cache(os.fsencode(top), name, link) for name, *_, link in self.entries):
+            self.cache = None
+            self._read()
+
+    def _read(self):
+        self.data, self.entries, seen = 0, [], set()
+        for entry, info in _walk(self.top, self.where, self.cache):
             self.entries.append(entry)
             if stat.S_ISREG(info.st_mode) and (info.st_nlink == 1 or info.st_ino not in seen):
                 self.data += min(info.st_size, info.st_blocks * 512)
@@ -42,7 +51,7 @@ class Content:
 
         :param top: another one that is to be the same (str)
         """
-        now = _walk(top or self.top, self.where)
+        now = _walk(top or self.top, self.where, self.cache)
         return all(before == entry for before, (entry, _) in _together(self.entries, now))
 
     def fingerprint(self):
@@ -78,23 +87,25 @@ class Content:
         return int(self.data * min(packed / read, 1) / 4) if read else 0
 
 
-def cache(top):
-    """Return the directory in an overlay that is a cache and not packed (bytes), None where there is none.
+def _leads_into_cache(top, name, link):
+    if not link:
+        return False
+    if link.startswith(INSIDE):
+        link = os.path.join(top, link[len(INSIDE):])
+    cache, target = [os.path.realpath(os.path.join(top, path)) for path in (
+        CACHE, os.path.join(os.path.dirname(name), link))]
+    return os.path.join(target, b'').startswith(os.path.join(cache, b''))
 
-    :param top: the directory of the overlay (str)
-    """
-    path = os.path.join(os.fsencode(top), CACHE)
-    return path if os.path.isfile(os.path.join(path, b'CACHEDIR.TAG')) else None
 
-
-def _walk(top, where):
+def _walk(top, where, without):
     """Yield all that is in a directory, in the order of names: an entry (tuple) and what lstat tells of it.
 
+    :param without: path of what is left out (bytes), None for nothing
     :raises EasySIFError: something cannot be read
     """
     top, user = os.fsencode(top), os.geteuid()
     length = len(os.path.join(top, b''))
-    left, without = [top], cache(top)
+    left = [top]
     while left:
         here = left.pop()
         try:
@@ -104,7 +115,7 @@ def _walk(top, where):
             raise unreadable(err, where) from err
         below = []
         for entry in found:
-            if entry.path == without:
+            if entry.path[length:] == without:
                 continue
             try:
                 info = entry.stat(follow_symlinks=False)

@@ -9,7 +9,7 @@ import stat
 
 from easysif import squashfs
 from easysif.errors import TOOL, EasySIFError
-from easysif.overlay.content import Content, cache
+from easysif.overlay.content import Content
 from easysif.resources import MEMORY, mksquashfs_options, processors
 from easysif.run import failure, run
 
@@ -24,9 +24,9 @@ def pack(overlay, directory, target, content):
     :raises EasySIFError: mksquashfs is not there, or fails
     """
     top = os.path.realpath(directory)
-    without = cache(top)
+    without = [] if content.cache is None else ['-e', os.path.join(top, os.fsdecode(content.cache))]
     _run(overlay, ['mksquashfs', top, target, '-noappend', '-no-recovery', '-no-progress',
-                   *mksquashfs_options(overlay.site), *(['-e', os.fsdecode(without)] if without else [])],
+                   *mksquashfs_options(overlay.site), *without],
          'packing', content.data, 'rchar')
 
 
