@@ -13,12 +13,13 @@ import harness
 from easysif import overlay as library
 from easysif import schema, squashfs
 from easysif.errors import EasySIFError
-from easysif.overlay import bytecode, usage
+from easysif.overlay import bytecode, generations, usage
 from easysif.overlay.content import Content
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.recorded import packages_record
 from easysif.overlay.state import status
+from easysif.packages.rebuild import sweep
 from packing import Commands, Sleeper, tree
 from standins import on_terminal
 
@@ -130,6 +131,19 @@ def test_squashfs_files_that_the_user_put_there_are_never_pruned(overlay):
     assert 'no longer kept: %s.20250102\n' % overlay.squashfs in said and said.count('no longer kept') == 1
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs', 'user-software.squashfs.2',
                               'user-software.squashfs.20250101', 'user-software.squashfs.20250103']
+
+
+def test_what_was_kept_before_there_were_numbers_is_older_than_all_and_never_pruned(overlay):
+    overlay('make-squashfs')
+    former = [shutil.copy(overlay.squashfs, '%s.%s' % (overlay.squashfs, end)) for end in ('previous', 'previous-2')]
+    assert [path for _, path in inner(overlay).kept()] == former
+    for text in ('the second', 'the third one'):
+        change(overlay, text)
+        overlay('make-squashfs', '--replace')
+    newest = '%s.2' % overlay.squashfs
+    assert [path for _, path in inner(overlay).kept()] == [*former, newest] and inside(newest) == 'the second'
+    os.unlink(newest)
+    assert generations.find_newest(inner(overlay)) == former[1]
 
 
 @pytest.mark.parametrize('keep', [1, 2])
@@ -287,6 +301,10 @@ def test_what_the_user_named_much_like_ours_stays(overlay):
     for name in ('user-software.new-ideas', 'user-software.squashfs.new-1.bak', '.user-software.leaving-x',
                  '.user-software.doubted-me', '.overlay.json.new-y'):
         (overlay.root / name).mkdir()
+    for name in ('.rebuild-notes', '.rebuild-17'):
+        (overlay.directory / name).mkdir()
+    sweep(str(overlay.directory))
+    assert sorted(os.listdir(overlay.directory)) == ['.rebuild-notes', 'venv']
     before = names(overlay)
     for name in ('user-software.new-1', 'user-software.squashfs.new-2', 'user-software.new-3.probe',
                  '.user-software.leaving-4', '.overlay.json.new-5'):

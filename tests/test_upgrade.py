@@ -109,6 +109,15 @@ def test_what_was_asked_for_is_what_is_recorded_of_the_new_one_too(easysif, both
     assert record(str(new.overlay))['packages']['asked'] == ['mine.a[x]>=0.9']
 
 
+@pytest.mark.parametrize('packages', [[1], 'x', {'asked': 3, 'resolved': 'x'}, {'asked': [1], 'resolved': [2]}])
+def test_a_record_of_the_old_one_that_makes_no_sense_is_as_none(easysif, both, prefix, packages):
+    old, new = both
+    old.overlay.mkdir(parents=True)
+    update_record(str(old.overlay), packages=packages)
+    easysif('upgrade', 'toy/1', 'toy/2', '--yes')
+    assert record(str(new.overlay))['packages']['asked'] == ['Mine_a==1.0', 'b==2.10']
+
+
 def test_where_nothing_is_to_be_done_that_is_said(easysif, both):
     has(both[0], ('c', '3', 'overlay'))
     assert easysif('upgrade', 'toy/1', 'toy/2', '--yes')[1].splitlines()[-1] == (

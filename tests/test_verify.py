@@ -298,6 +298,10 @@ def test_an_overlay_that_cannot_be_read_is_named(toy, monkeypatch):
     monkeypatch.setattr(verify, 'sha256_of', fails)
     assert problems(toy) == ['toy/1: the overlay cannot be read (Input/output error)\n  file  %s\nhint: ls -ld %s'
                              % (packed, packed)]
+    path = toy.overlay / 'overlay.json'
+    path.unlink()
+    path.mkdir()
+    assert problems(toy) == ['toy/1: cannot be read (Is a directory)\n  file  %s\nhint: ls -l -- %s' % (path, path)]
 
 
 @pytest.mark.parametrize('name', ['wrapper', 'module.sh'])

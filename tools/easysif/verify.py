@@ -236,7 +236,11 @@ def _overlay(report, record):
     if why:
         report.wrong(packed, 'the overlay is damaged: %s' % why, hint=away)
         return
-    known = [one['sha256'] for one in recorded.squashfs_records(place)]
+    try:
+        known = [one['sha256'] for one in recorded.squashfs_records(place)]
+    except EasySIFError as err:
+        report.wrong(err.where, err.what, hint=err.hint)
+        return
     if not recorded.record(place).get('squashfs') or not known:
         report.unknown.append('checksum of the overlay')
         return

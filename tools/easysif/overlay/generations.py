@@ -143,7 +143,7 @@ def find_newest(overlay):
 
 def _next(overlay):
     kept = overlay.kept()
-    return '%s.%d' % (overlay.squashfs, kept[-1][0] + 1 if kept else 1)
+    return '%s.%d' % (overlay.squashfs, max(kept[-1][0], 0) + 1 if kept else 1)
 
 
 def _number(path):

@@ -18,6 +18,7 @@ from easysif.text import human
 HALF, LEAVING = '.new-', '.leaving-'
 OURS = re.compile(r'(user-software(\.squashfs)?|\.overlay\.json)\.new-[0-9]+(\.probe)?|'
                   r'\.user-software\.leaving-[0-9]+')
+FORMER = 10 ** 9  #: so much less is the number of a squashfs file that was kept when there were no numbers yet
 DOUBTED = '.doubted-'  #: begins the name of a directory that is looked at for the last time; it comes back
 
 
@@ -57,10 +58,14 @@ class Overlay:
         return os.path.join(self.root, '.user-software%s%d' % (word, os.getpid()))
 
     def kept(self):
-        """Return the squashfs files that were kept, the newest last: number and path (list of (int, str))."""
-        pattern = re.compile(re.escape(os.path.basename(self.squashfs)) + r'\.([1-9][0-9]*)\Z')
-        found = [(pattern.match(name), name) for name in os.listdir(self.root)] if os.path.isdir(self.root) else []
-        return sorted((int(match[1]), os.path.join(self.root, name)) for match, name in found if match)
+        """Return the squashfs files that were kept, the newest last: number and path (list of (int, str)).
+
+        Those of the unmake-squashfs that knew no numbers, ``.previous`` and ``.previous-2``…, have numbers below 0.
+        """
+        pattern = re.compile(re.escape(os.path.basename(self.squashfs)) + r'\.([1-9][0-9]*|previous(-([0-9]+))?)')
+        found = [(pattern.fullmatch(name), name) for name in os.listdir(self.root)] if os.path.isdir(self.root) else []
+        return sorted((int(match[3] or 1) - FORMER if match[1].startswith('p') else int(match[1]),
+                       os.path.join(self.root, name)) for match, name in found if match)
 
     def has_directory(self):
         """Tell whether there is a directory with something in it, a virtual environment or anything else (bool)."""
