@@ -171,7 +171,10 @@ GOOD_RECIPE = {
     'modextravars': variables(_good_lines().map(
         lambda text: re.sub('[\\\\"]|os.getenv| \\.\\. ', '', text).strip(' .'))),
     'modaliases': variables(_good_lines().map(lambda text: re.sub('[\\\\"]', '', text))),
-    'site_contacts': _good_help(), 'dependencies': _lists(st.tuples(NAME, NAME)),
+    'site_contacts': _good_help(), 'dependencies': _lists(st.tuples(NAME, NAME)), 'verify': st.booleans(),
+    'build_args': st.just({}),  # others go with definition files only
+    'python_packages': st.lists(st.sampled_from(['a', 'b==1.0', 'c[d,e] >= 2, < 3', 'f @ https://example.org/f.whl']),
+                                max_size=3, unique=True),
 }
 
 _NEEDED = st.fixed_dictionaries({}, optional={'binds': _good_binds(), 'container_env': variables(lines())})

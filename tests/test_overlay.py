@@ -383,8 +383,8 @@ def test_a_day_with_an_overlay(standin, tmp_path):
     python = '/user-software/venv/jax/bin/python'
     assert result.stdout.split('\n') == [
         *['1 ' + python] * 3, 'Package  Version  From', 'small    1        overlay', '1 ' + python,
-        *['2 ' + python] * 2, 'jax.sif', 'overlay.json', 'runscripts', 'user-software', 'user-software.squashfs',
-        'user-software.squashfs.1', '']
+        *['2 ' + python] * 2, 'jax.sif', 'made-for', 'overlay.json', 'runscripts', 'user-software',
+        'user-software.squashfs', 'user-software.squashfs.1', '']
     assert result.stderr == ''  # defect 15 of the peers: a warning at each command, as it was not bound read-only
 
 
@@ -414,8 +414,8 @@ def test_an_image_that_vanishes_leaves_nothing_set(standin, images, tmp_path):
 def test_a_container_that_may_write_to_the_overlay_is_in_the_way(standin):
     """One that has the squashfs is not, and neither is that from which packages are compiled before packing."""
     module = standin('jax')
+    module.run('python', '-c', '')  # makes the virtual environment
     source = module.overlay / 'user-software' / 'venv' / 'jax' / 'lib' / 'python3.11' / 'site-packages' / 'mine.py'
-    source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text('x = 1')
     sleep = [module.bin / 'python', '-c', 'import time; print("in", flush=True); time.sleep(600)']
     processes = []
