@@ -87,6 +87,15 @@ def test_what_would_be_carried_over_is_shown_and_nothing_is_done(easysif, both, 
     assert toys.snapshot(prefix) == before
 
 
+def test_the_wrappers_are_told_what_a_loaded_module_has_set(easysif, both, monkeypatch):
+    monkeypatch.setenv('EASYSIF_SET', 'SIF=/x')  # else they would take its overlay for the user's own bind
+    for module in both:
+        path = module.root / 'bin' / 'list-packages'
+        script(path, '[ "$EASYSIF_SET" = SIF=/x ] || exit 1\n%s' % path.read_text().partition('\n')[2])
+    code, out, err = easysif('upgrade', 'toy/1', 'toy/2')
+    assert (code, err) == (0, '') and out.startswith(TABLE)
+
+
 def test_with_yes_they_are_installed_by_the_new_ones_pip(easysif, both, prefix):
     old, new = both
     old.add_package()

@@ -14,8 +14,8 @@ OURS = (manifest.NAME, 'easysif/wrapper', 'easysif/module.sh')
 #: what stands in every module file of ours
 MARK = b'EasySIF module'
 
-#: what a loaded module tells its successors; the wrapper that is asked must not believe it
-LOADED = ('CONTAINERROOT', 'USER_SOFTWARE', 'EASYSIF_SET', 'EASYSIF_KEPT', 'EASYSIF_ADDED')
+#: what a loaded module says of its overlay, and the user may have changed: a wrapper that is asked must not believe it
+LOADED = ('CONTAINERROOT', 'USER_SOFTWARE')
 
 
 def easybuild_prefix():

@@ -126,12 +126,8 @@ def has_overlay(known):
     return bool(known.record and (known.record['parameters'] or {}).get('python_env'))
 
 
-def _environment():
-    return {name: value for name, value in os.environ.items() if name not in installed.LOADED}
-
-
 def _list(known):
-    result = run([os.path.join(known.root, 'bin', 'list-packages'), '--json'], env=_environment(), check=False)
+    result = run([os.path.join(known.root, 'bin', 'list-packages'), '--json'], check=False)
     try:
         return json.loads(result.stdout)
     except ValueError:
