@@ -4,6 +4,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -263,3 +264,27 @@ def test_an_old_pip_records_versions_and_the_module_may_be_the_loaded_one(easysi
     assert json.loads(easysif('overlay', 'rebuild', '--dry-run', '--json')[1]) == {
         'module': 'toy/1', 'from': str(toy.overlay / 'overlay.json'), 'packages': [
             {'name': 'A', 'version': '1', 'url': None, 'sha256': None}]}
+
+
+@pytest.mark.parametrize('options, told, expected', [
+    ((), ["global.index-url='https://g/simple'", "install.index-url='https://i/simple'",
+          ":env:.index-url='https://me:secret@e/simple'"], {'UV_DEFAULT_INDEX': 'https://me:secret@e/simple'}),
+    (('--index-url=https://mine',), ["global.index-url='https://g/simple'"], {}),
+    ((), ["global.extra-index-url='\\nhttps://a\\nhttps://b'", "global.timeout='5'", "freeze.index-url='https://f'"],
+     {'UV_INDEX': 'https://a https://b'}),
+    ((), ["global.find-links='/ /no/such https://l'"], {'UV_FIND_LINKS': '/,https://l'}),
+])
+def test_uv_is_told_of_indexes_where_nobody_else_reads_it(monkeypatch, options, told, expected):
+    monkeypatch.setattr(installers.Pip, 'run', lambda self, *argv: SimpleNamespace(stdout='\n'.join([*told, ''])))
+    assert installers.Pip(None, '24.0', options).index() == expected
+
+
+def test_a_login_is_not_recorded(tmp_path):
+    here = target.Target.__new__(target.Target)
+    here.overlay = SimpleNamespace(root=str(tmp_path))
+    here.note(['a @ https://me:secret@host/a.whl', 'b @ git+ssh://git@host/b'], [
+        Pin('a', '1', 'https://token@host/a.whl', '0' * 64)])
+    assert 'secret' not in (tmp_path / 'overlay.json').read_text()
+    assert record(str(tmp_path))['packages'] == {
+        'asked': ['a @ https://host/a.whl', 'b @ git+ssh://git@host/b'],
+        'resolved': [{'name': 'a', 'version': '1', 'url': 'https://host/a.whl', 'sha256': '0' * 64}]}

@@ -60,8 +60,7 @@ def _by_uv(target, before, lines, options, more):
         wanted = reported or []
         if not wanted:
             return []
-        uv.options = pip.index()
-        result = uv.install([pin.line for pin in wanted], '--no-deps', *more, **NO_CONSTRAINT)
+        result = uv.install([pin.line for pin in wanted], '--no-deps', *more, **pip.index(), **NO_CONSTRAINT)
     if result.status:
         raise failed(target, result, 'uv', requirements(lines))
     return reported

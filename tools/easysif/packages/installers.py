@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """pip and uv inside the image of a module: what they are told, what they report, why they failed."""
 
+import ast
 import os
 import re
 import shlex
@@ -16,8 +17,10 @@ UV_INSIDE = '/easysif-uv'  #: where the host's uv is seen inside
 PIP_MAIN = '/runscripts/lib/pip_main.py'
 STDIN = '/dev/stdin'
 
-#: which options uv is given for what pip is configured to
-UV_OPTIONS = {'index-url': '--default-index', 'extra-index-url': '--index', 'find-links': '--find-links'}
+#: what tells uv what pip is configured to, and what separates several; options would show logins to all of the node
+UV_VARIABLES = {'index-url': ('UV_DEFAULT_INDEX', ' '), 'extra-index-url': ('UV_INDEX', ' '),
+                'find-links': ('UV_FIND_LINKS', ',')}
+SECTIONS = ('global', 'install', ':env:')  #: of pip's configuration, the last wins
 
 #: lets packages be chosen that the user already has or had, whatever the image brings
 NO_CONSTRAINT = {'PIP_CONSTRAINT': os.devnull, 'UV_CONSTRAINT': os.devnull}
@@ -62,12 +65,20 @@ class Pip:
         return result, of_report(result.stdout) if told and not result.status else None
 
     def index(self):
-        """Return for uv where pip looks for packages: options (list of str)."""
-        found = list(self.options)
-        for name, value in re.findall(r"^\S*?\.([a-z-]+)='(.*)'$", self.run('config', 'list').stdout, re.MULTILINE):
-            for word in value.split() if name in UV_OPTIONS else ():
-                if name != 'find-links' or '://' in word or os.path.isdir(word):  # uv fails where pip does not
-                    found.append('%s=%s' % (UV_OPTIONS[name], word))
+        """Return for uv where pip is configured to look for packages: environment variables (dict of str)."""
+        known = {}
+        for key, value in re.findall(r"^(\S+)=('.*')$", self.run('config', 'list').stdout, re.MULTILINE):
+            section, _, name = key.rpartition('.')
+            if section in SECTIONS and name in UV_VARIABLES:
+                known.setdefault(name, {})[SECTIONS.index(section)] = ast.literal_eval(value).split()
+        if any(option.startswith('--index-url') for option in self.options):
+            known.pop('index-url', None)  # uv would prefer the variable
+        found = {}
+        for name, values in known.items():
+            variable, separator = UV_VARIABLES[name]
+            found[variable] = separator.join(
+                word for word in values[max(values)]
+                if name != 'find-links' or '://' in word or os.path.isdir(word))  # uv fails where pip does not
         return found
 
 

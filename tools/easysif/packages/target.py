@@ -16,6 +16,7 @@ from easysif.run import failure, run
 from easysif.runtime import bind
 
 PLACE = '/user-software'  #: where the overlay is in the image
+LOGIN = re.compile(r'(https?://)[^/\s@]+@')  #: of an address of the web
 
 
 class Target:
@@ -117,9 +118,14 @@ class Target:
         return asked, of_record(resolved)
 
     def note(self, asked, resolved):
-        """Write down what was asked for (list of str) and what that became (list of Pin); under the lock."""
+        """Write down what was asked for (list of str) and what that became (list of Pin); under the lock.
+
+        Others may read it, so an address loses its login.
+        """
+        found = [pin.recorded() for pin in sorted(resolved, key=lambda one: one.key)]
         update_record(self.overlay.root, packages={
-            'asked': asked, 'resolved': [pin.recorded() for pin in sorted(resolved, key=lambda one: one.key)]})
+            'asked': [LOGIN.sub(r'\1', one) for one in asked],
+            'resolved': [dict(one, url=one['url'] and LOGIN.sub(r'\1', one['url'])) for one in found]})
 
 
 def known(pins, *sources):
