@@ -154,6 +154,8 @@ def test_of_two_that_differ_the_one_that_is_not_used_is_kept(overlay, keep):
     said = overlay('unmake-squashfs', '--replace').stdout
     assert tree(overlay.directory)[b'venv/jax/a file'][2] == b'content' and not overlay.squashfs.exists()
     assert 'what the directory held is kept as %s.3\n' % overlay.squashfs in said
+    assert said.startswith('unpacked; the squashfs file is %s\n' % (
+        'no longer kept' if keep == 1 else 'kept as %s.2' % overlay.squashfs))
     kept = [name for name in names(overlay) if 'squashfs' in name]
     assert kept == ['user-software.squashfs.2', 'user-software.squashfs.3'][-keep:]
     assert inside('%s.3' % overlay.squashfs) == 'other'
@@ -202,6 +204,8 @@ def test_after_packing_with_remove_there_are_three_files_at_most(overlay):
     overlay('unmake-squashfs')
     assert tree(overlay.directory) == before
     overlay('make-squashfs')
+    assert overlay('make-squashfs', '--remove', '--dry-run').stdout == (
+        'would remove %s, 1 file, 7 bytes, all of which is in %s\n' % (overlay.directory, overlay.squashfs))
     assert overlay('make-squashfs', '--remove').stdout == 'removed %s, 1 file, 7 bytes; all of it is in %s\n' % (
         overlay.directory, overlay.squashfs)
     assert not overlay.directory.exists()

@@ -95,6 +95,8 @@ def _packed(done, dry_run):
     if dry_run:
         if done['size'] is None:
             yield 'would pack %s, %s, into %s' % (done['directory'], size, done['squashfs'])
+        else:
+            yield 'would remove %s, %s, all of which is in %s' % (done['directory'], size, done['squashfs'])
         return
     if not done['packed']:
         yield 'removed %s, %s; all of it is in %s' % (done['directory'], size, done['squashfs'])
@@ -111,9 +113,10 @@ def _unpacked(done, dry_run):
             'unpack %s into %s' % (done['squashfs'], done['directory']) if done['extracted']
             else 'use %s as it is' % done['directory'], done['squashfs'])
         return
-    yield '%s; the squashfs file is kept as %s' % (
-        'unpacked' if done['extracted'] else 'the directory is used as it is', done['kept'])
-    yield from _kept(dict(done, kept=None))
+    kept = 'kept as %s' % done['kept'] if done['kept'] not in done['pruned'] else 'no longer kept'
+    yield '%s; the squashfs file is %s' % (
+        'unpacked' if done['extracted'] else 'the directory is used as it is', kept)
+    yield from _kept(dict(done, kept=None, pruned=[path for path in done['pruned'] if path != done['kept']]))
     yield 'now: module reload; pip install works again'
 
 
