@@ -23,9 +23,10 @@ def signed(tmp_path_factory):
     path = str(directory / 'signed.sif')
     sif_file(directory / 'bare.sif')
 
-    def call(*argv, keys='keys'):
+    def call(*argv, keys='keys', answer=None):
         env = dict(os.environ, APPTAINER_KEYSDIR=str(directory / keys), APPTAINER_CONFIGDIR=str(directory / 'config'))
-        return subprocess.run(['apptainer', *argv], env=env, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(['apptainer', *argv], env=env, input=answer, check=True, capture_output=True,
+                              text=True).stdout
 
     for keys, name in (('keys', 'Publisher'), ('others', 'Somebody')):
         (directory / keys).mkdir(mode=0o700)
@@ -37,7 +38,10 @@ def signed(tmp_path_factory):
     shutil.copy(path, directory / 'unsigned.sif')
     call('sign', path)
     fingerprint = call('key', 'list').partition('Fingerprint:')[2].split()[0]
+    armoured = str(directory / 'keys.asc')
+    call('key', 'export', '--armor', armoured, answer='0\n')  # it asks which of the keys, even of one
     return SimpleNamespace(path=path, unsigned=str(directory / 'unsigned.sif'), fingerprint=fingerprint,
+                           armoured=armoured,
                            keys=str(directory / 'keys' / 'pgp-public'), others=str(directory / 'others' / 'pgp-public'))
 
 
@@ -52,14 +56,11 @@ def refusal(*args):
     return str(caught.value)
 
 
-def test_a_signed_image_is_told_with_its_key_by_either_form_of_a_keyring(signed, apptainer, tmp_path):
+def test_a_signed_image_is_told_with_its_key_by_either_form_of_a_keyring(signed, apptainer):
     assert signature.verify(signed.path, apptainer, signed.keys, 'x.eb') == [signed.fingerprint]
-    armoured = tmp_path / 'keys.asc'
-    with open(armoured, 'wb') as handle:
-        subprocess.run(['gpg', '--enarmor'], stdin=open(signed.keys, 'rb'), stdout=handle, check=True,
-                       stderr=subprocess.DEVNULL)
-    armoured.write_text(armoured.read_text().replace('ARMORED FILE', 'PUBLIC KEY BLOCK'))
-    assert signature.verify(signed.path, apptainer, str(armoured), 'x.eb') == [signed.fingerprint]
+    with open(signed.armoured, encoding='ascii') as handle:
+        assert handle.read().startswith('-----BEGIN PGP PUBLIC KEY BLOCK-----\n')
+    assert signature.verify(signed.path, apptainer, signed.armoured, 'x.eb') == [signed.fingerprint]
 
 
 def test_the_keyring_of_the_user_counts_where_the_site_has_none(signed, apptainer, monkeypatch):
