@@ -7,7 +7,7 @@ import os
 import pytest
 
 import toys
-from easysif import cli, pin
+from easysif import pin
 from easysif.images import sources
 from helpers_registry import digest_of, stub
 from test_registry import image
@@ -25,14 +25,6 @@ def upstream(tmp_path, monkeypatch):
         monkeypatch.setenv('EASYSIF_SITE', str(tmp_path / 'site.yaml'))
         running.digest = digest_of(manifest)
         yield running
-
-
-@pytest.fixture
-def easysif(capsys):
-    def call(*args):
-        code = cli.main(list(args))
-        return (code, *capsys.readouterr())
-    return call
 
 
 @pytest.mark.parametrize('before, after', [

@@ -26,15 +26,6 @@ def its_prefix(prefix, tmp_path, monkeypatch):
     monkeypatch.setenv('EASYBUILD_ROBOT_PATHS', str(tmp_path / 'recipes'))
 
 
-@pytest.fixture
-def easysif(capsys):
-    """Run the command and return its exit code, output and error output."""
-    def run(*argv):
-        code = cli.main(list(argv))
-        return (code, *capsys.readouterr())
-    return run
-
-
 def script(path, text):
     """Put a shell script in the place of a command."""
     if os.path.lexists(path):
