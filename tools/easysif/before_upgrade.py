@@ -50,8 +50,7 @@ class BeforeUpgrade:
                                    shlex.quote(self.aside), back))
 
     def _free_name(self):
-        names = (self.directory + '.after-upgrade' + end for end in ('', *map('-{}'.format, range(2, 1000))))
-        return next(name for name in names if not os.path.lexists(name))
+        return files.free_name(self.directory + '.after-upgrade')
 
     def put_back(self):
         """Let the directory be as it was; what it is now stays beside it. Return how things are then (str)."""

@@ -6,7 +6,6 @@ old one is kept.
 """
 
 import glob
-import itertools
 import os
 import re
 import shlex
@@ -187,10 +186,10 @@ def _publish(target, new, is_first):
     os.makedirs(os.path.dirname(old), exist_ok=True)
     with files.undisturbed():
         if os.path.lexists(old):
-            kept = _free_name(old)
+            kept = files.free_name(old + KEPT)
             os.rename(new, kept)  # whole, and not in use yet: killed now, the old one is where it was
             if not files.exchange(kept, old):
-                aside = _free_name(old)
+                aside = files.free_name(old + KEPT)
                 os.rename(old, aside)
                 os.rename(kept, old)
                 kept = aside
@@ -203,8 +202,3 @@ def _publish(target, new, is_first):
         discard(kept)
         return None
     return kept
-
-
-def _free_name(path):
-    ends = itertools.chain([''], map('-{}'.format, itertools.count(2)))
-    return next(name for name in (path + KEPT + end for end in ends) if not os.path.lexists(name))
