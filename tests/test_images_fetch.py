@@ -6,16 +6,18 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import time
 from types import SimpleNamespace
 
 import pytest
+import requests
 
+from easysif import files
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import download, pull, registry, sif, sources, space, transport, web
 from easysif.images.progress import Progress
 from easysif.images.reference import parse
+from easysif.text import human
 from helpers_registry import LoopbackRegistry, digest_of, self_signed, stub
 
 SECRET = 'hunter2-planted'
@@ -252,10 +254,11 @@ def test_a_proxy_is_used_for_other_machines(tmp_path, monkeypatch):
 # Space, progress
 
 def test_without_room_nothing_is_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr(space, '_free', lambda _: 700000)
+    monkeypatch.setattr(files, 'free_space', lambda _: 700000)
     with stub({'/d/x.sif': served()}) as server:
         error = refusal(server, tmp_path)
-    assert str(error) == ('x.eb: not enough space for the image in %s\n  needed  0.8 MB  (x.sif)\n  free    0.7 MB\n'
+    assert str(error) == ('x.eb: not enough space for the image in %s\n  needed  750.0 KiB  (x.sif)\n'
+                          '  free    683.6 KiB\n'
                           'hint: free some space there (or quota), or install elsewhere: eb --prefix DIR' % tmp_path)
     assert error.exit_code == TOOL and os.path.getsize(tmp_path / 'x.sif') == 0
 
@@ -269,7 +272,7 @@ def test_a_quota_is_asked_before_the_first_byte(tmp_path, monkeypatch):
 
     monkeypatch.setattr(space.ctypes, 'CDLL', lambda *_, **__: Full)
     with stub({'/d/x.sif': served()}) as server:
-        assert 'not enough space for the image in %s\n  needed  0.8 MB  (x.sif)' % tmp_path in str(
+        assert 'not enough space for the image in %s\n  needed  750.0 KiB  (x.sif)' % tmp_path in str(
             refusal(server, tmp_path))
 
 
@@ -287,14 +290,14 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_now_and_then_in_a_log(monkeyp
                 now[0] += 1
                 progress.add(100000000)
         if stream.isatty():
-            assert '\r\033[K[############............]  50 %  6.60 GB of 13.20 GB  100.0 MB/s  x.sif' in \
+            assert '\r\033[K[############............]  50 %  6.1 GiB of 12.3 GiB  95.4 MiB/s  x.sif' in \
                 stream.getvalue()
             assert stream.getvalue().endswith('\r\033[K')
         else:
             assert stream.getvalue() == ''
-    assert lines == ['fetched 13.20 GB  100.0 MB/s  x.sif',
-                     'fetching 6.00 GB of 13.20 GB  100.0 MB/s  x.sif',
-                     'fetching 12.00 GB of 13.20 GB  100.0 MB/s  x.sif', 'fetched 13.20 GB  100.0 MB/s  x.sif']
+    assert lines == ['fetched 12.3 GiB  95.4 MiB/s  x.sif',
+                     'fetching 5.6 GiB of 12.3 GiB  95.4 MiB/s  x.sif',
+                     'fetching 11.2 GiB of 12.3 GiB  95.4 MiB/s  x.sif', 'fetched 12.3 GiB  95.4 MiB/s  x.sif']
 
 
 # Artifacts of registries
@@ -320,11 +323,9 @@ def loopback(tmp_path_factory):
 def push(running, name, *blobs, kind=registry.SIF_LAYER, config=b'{}', config_kind='application/vnd.oci.empty.v1+json'):
     """Push an artifact of some files, as apptainer push and oras push do; return its digest (str)."""
     for data in (config, *blobs):
-        place = subprocess.run(['curl', '-si', '-X', 'POST', '%s/v2/%s/blobs/uploads/' % (
-            running.url, name.split(':')[0])], stdout=subprocess.PIPE, text=True, check=True).stdout
-        place = re.search('(?im)^location: (.*?)\r?$', place)[1]
-        subprocess.run(['curl', '-sf', '-X', 'PUT', '-H', 'Content-Type: application/octet-stream', '--data-binary',
-                        '@-', '%s&digest=%s' % (place, digest_of(data))], input=data, check=True)
+        asked = requests.post('%s/v2/%s/blobs/uploads/' % (running.url, name.split(':')[0]))
+        requests.put(asked.headers['Location'], params={'digest': digest_of(data)}, data=data,
+                     headers={'Content-Type': 'application/octet-stream'}).raise_for_status()
 
     def entry(data, kind):
         return {'mediaType': kind, 'digest': digest_of(data), 'size': len(data)}
@@ -389,7 +390,7 @@ def test_a_layer_is_asked_of_the_next_source_where_one_fails_and_held_against_it
     label = 'part'.ljust(len(first.host) + 7)
     assert lines[:-2] == [
         "x.eb: image '%s/x/layer:1' could not be fetched" % itself.host,
-        '  %s  %s, 0.6 MB' % (label, digest_of(data)),
+        '  %s  %s, %s' % (label, digest_of(data), human(len(data))),
         '  http://%s  has %d bytes, not %d' % (first.host, len(data) + 1, len(data)),
         '  %s  no such image (HTTP 404)' % loopback.url]
     assert lines[-2].startswith('  %s         no connection ([SSL' % itself.host)

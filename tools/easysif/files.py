@@ -235,6 +235,12 @@ def existing_directory(path):
     return path
 
 
+def free_space(directory):
+    """Return how many bytes this user can still write below a directory (int); of a quota nothing is known."""
+    info = os.statvfs(directory)
+    return info.f_frsize * (info.f_bavail if os.geteuid() else info.f_bfree)
+
+
 def sync(directory):
     """Bring a directory with all that is in it to the disk."""
     for parent, _, names in os.walk(directory):

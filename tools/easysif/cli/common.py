@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What several sub-commands have in common: the option --prefix, dates, progress on a terminal."""
+"""What several sub-commands have in common: the option --prefix, the module whose overlay is meant."""
 
 import os
-import shutil
 import stat
-import sys
 
 from easysif import installed, modes
 from easysif.errors import EasySIFError
-from easysif.text import shorten
 
 
 def add_prefix(parser):
@@ -59,26 +56,3 @@ def overlay_of(args):
     if not place:
         raise EasySIFError(name, 'has no overlay', hint='its recipe gives no python_env: easysif show %s' % name)
     return name, root, place
-
-
-class Progress:
-    """A line on the terminal that says what is at work, and is gone before anything else is printed.
-
-    :param quiet: show nothing (bool)
-    """
-
-    def __init__(self, quiet=False):
-        self.shows = not quiet and sys.stderr.isatty()
-
-    def show(self, text):
-        """Show what is at work, in place of what was shown before (str)."""
-        if self.shows:
-            columns = shutil.get_terminal_size().columns
-            sys.stderr.write('\r\033[K' + shorten(text, columns - 1))
-            sys.stderr.flush()
-
-    def clear(self):
-        """Take the line away."""
-        if self.shows:
-            sys.stderr.write('\r\033[K')
-            sys.stderr.flush()

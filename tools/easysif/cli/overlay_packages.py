@@ -6,13 +6,14 @@ import re
 import sys
 
 from easysif import files
-from easysif.cli.common import Progress, add_overlay_module, add_prefix, overlay_of
+from easysif.cli.common import add_overlay_module, add_prefix, overlay_of
 from easysif.errors import USAGE, EasySIFError, escaped
 from easysif.overlay.command import add_common_options, execute, tell
 from easysif.packages import asked, rebuild
 from easysif.packages.export import export
 from easysif.packages.install import install
 from easysif.packages.target import Target
+from easysif.terminal import Line
 
 #: options for the package index, as pip has them
 INDEX = ('--index-url', '--extra-index-url', '--find-links')
@@ -63,7 +64,7 @@ def _target(args):
 
 
 def _at_work(target, text, quiet, action, *args):
-    progress = Progress(quiet)
+    progress = Line(quiet)
     progress.show('%s: %s' % (target.name, text))
     try:
         return execute(target.overlay, lambda _: action(target, *args))

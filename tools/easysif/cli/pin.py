@@ -6,7 +6,7 @@ import os
 
 from easysif import check, pin, site
 from easysif.errors import INPUT, EasySIFError, SeveralErrors, escaped
-from easysif.cli.common import Progress
+from easysif.terminal import Line
 
 
 def register(subparsers):
@@ -23,7 +23,7 @@ def register(subparsers):
 
 def _run(args):
     settings, found, errors = site.resolve().site, [], []
-    progress = Progress()
+    progress = Line()
     for path in check.find(args.recipes):
         progress.show('asking for the image of %s' % path)
         try:

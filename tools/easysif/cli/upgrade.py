@@ -6,8 +6,9 @@ import json
 import shlex
 
 from easysif import installed, upgrade
-from easysif.cli.common import Progress, add_prefix, prefix_of
+from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import USAGE, EasySIFError, escaped
+from easysif.terminal import Line
 from easysif.text import table
 
 
@@ -33,7 +34,7 @@ def _run(args):
     if not args.modules:
         return _list(prefix, args.json)
     old, new = (upgrade.find(prefix, module) for module in args.modules)
-    progress, option = Progress(quiet=args.json), installed.option(prefix)
+    progress, option = Line(quiet=args.json), installed.option(prefix)
     told = {'old': old.name, 'new': new.name, 'packages': None, 'command': None, 'installed': False, 'default': None}
     lines = []
     if upgrade.has_overlay(old) and upgrade.has_overlay(new):

@@ -5,8 +5,9 @@ import json
 import sys
 
 from easysif import installed
-from easysif.cli.common import Progress, add_prefix, prefix_of
+from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import escaped
+from easysif.terminal import Line
 from easysif.text import human
 from easysif.verify import verify, verify_prefix
 
@@ -28,7 +29,7 @@ def register(subparsers):
 def _run(args):
     prefix = prefix_of(args)
     wanted = dict(installed.find(prefix, module) for module in args.modules) or installed.modules(prefix)
-    progress, reports = Progress(quiet=args.json), []
+    progress, reports = Line(quiet=args.json), []
     for number, (name, root) in enumerate(wanted.items(), 1):
         progress.show('verifying %d of %d: %s' % (number, len(wanted), escaped(name)))
         reports.append(verify(name, root, prefix))

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How far a download is: a bar on a terminal, else a line now and then. Imports text only."""
+"""How far a download is: a bar on a terminal, else a line now and then. Imports terminal and text only."""
 
-import sys
 import threading
 import time
 
-from easysif.images.space import size
-from easysif.text import shorten
+from easysif.terminal import Line
+from easysif.text import human
 
 BAR = 24     #: columns of the bar itself
 BEAT = 0.2   #: seconds between two drawings
 QUIET = 60   #: seconds between two lines where there is no terminal
-WIDTH = 79   #: columns that are used at most
 
 
 class Progress:
@@ -24,17 +22,15 @@ class Progress:
     """
 
     def __init__(self, name, total=None, tell=None, stream=None):
-        self.name, self.total, self._tell, self._stream = name, total, tell, stream or sys.stderr
+        self.name, self.total, self._tell, self._line = name, total, tell, Line(stream=stream)
         self._lock, self._begin, self._done = threading.Lock(), time.monotonic(), 0
-        self._shows, self._next = self._stream.isatty(), self._begin + (0 if self._stream.isatty() else QUIET)
+        self._next = self._begin + (0 if self._line.shows else QUIET)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
-        if self._shows:
-            self._stream.write('\r\033[K')
-            self._stream.flush()
+        self._line.clear()
         if kind is None and self._tell:
             self._tell('fetched %s' % self._words())
 
@@ -45,10 +41,9 @@ class Progress:
             now = time.monotonic()
             if now < self._next:
                 return
-            self._next = now + (BEAT if self._shows else QUIET)
-            if self._shows:
-                self._stream.write('\r\033[K' + shorten(self._bar(), WIDTH))
-                self._stream.flush()
+            self._next = now + (BEAT if self._line.shows else QUIET)
+            if self._line.shows:
+                self._line.show(self._bar())
             elif self._tell:
                 self._tell('fetching %s' % self._words())
 
@@ -59,5 +54,5 @@ class Progress:
 
     def _words(self):
         speed = self._done / max(time.monotonic() - self._begin, 0.001)
-        done = size(self._done) + (' of %s' % size(self.total) if self.total and self._done < self.total else '')
-        return '%s  %s/s  %s' % (done, size(speed), self.name)
+        done = human(self._done) + (' of %s' % human(self.total) if self.total and self._done < self.total else '')
+        return '%s  %s/s  %s' % (done, human(speed), self.name)

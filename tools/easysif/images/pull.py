@@ -16,6 +16,7 @@ from easysif.images.download import Download
 from easysif.images.progress import Progress
 from easysif.images.registry import client_of, other_bytes
 from easysif.images.transport import NoAnswer
+from easysif.text import human
 
 AT_ONCE = 3  #: layers that are fetched at the same time, as docker does
 
@@ -90,7 +91,7 @@ def _fetch(blob, resolved, path, site, where, count):
                 raise other_bytes(blob.digest, download.sha256, source, where)
             return
     raise EasySIFError(where, "image '%s' could not be fetched" % resolved.name, exit_code=TOOL,
-                       facts=[('part', '%s, %s' % (blob.digest, space.size(blob.size))), *failures],
+                       facts=[('part', '%s, %s' % (blob.digest, human(blob.size))), *failures],
                        hint='try again; if it stays so: curl -I https://%s/v2/'
                             % shlex.quote(resolved.asked[-1].host))
 

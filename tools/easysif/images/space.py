@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether there is room for an image, before its first byte is written. Imports errors only."""
+"""Whether there is room for an image, before its first byte is written. Imports files and texts only."""
 
 import ctypes
 import errno
 import os
 
+from easysif import files
 from easysif.errors import TOOL, EasySIFError
+from easysif.text import human
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 KEEP_SIZE = 1  # of fallocate(2)
@@ -21,7 +23,7 @@ def check(directory, needed, what, where, hint=None):
     :param hint: how to get more room (str), the usual where None
     :raises EasySIFError: the file system has less for us
     """
-    free = _free(directory)
+    free = files.free_space(directory)
     if needed > free:
         raise lacking(directory, needed, what, where, hint)
 
@@ -50,16 +52,7 @@ def lacking(directory, needed, what, where, hint=None):
     The parameters are those of `check`.
     """
     return EasySIFError(where, 'not enough space for the image in %s' % directory,
-                        facts=[('needed', '%s  (%s)' % (size(needed), what)), ('free', size(_free(directory)))],
+                        facts=[('needed', '%s  (%s)' % (human(needed), what)),
+                               ('free', human(files.free_space(directory)))],
                         hint=hint or 'free some space there (or quota), or install elsewhere: eb --prefix DIR',
                         exit_code=TOOL)
-
-
-def size(number):
-    """Return a number of bytes in the units in which disks are sold: ``13.20 GB`` (str)."""
-    return '%.1f MB' % (number / 1e6) if number < 1e9 else '%.2f GB' % (number / 1e9)
-
-
-def _free(directory):
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize

@@ -161,8 +161,7 @@ class Overlay:
         :param needed: how many bytes it takes for certain (int)
         :raises EasySIFError: there is not
         """
-        info = os.statvfs(self.root)
-        free = info.f_frsize * (info.f_bavail if os.geteuid() else info.f_bfree)
+        free = files.free_space(self.root)
         if needed > free:
             raise EasySIFError(self.where, 'there is not enough space',
                                facts=[(what, human(needed)), ('free', human(free)), ('directory', self.root)],

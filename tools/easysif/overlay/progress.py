@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A bar on the terminal that shows how far a process is, by the bytes that it has read or written so far."""
 
-import shutil
-import sys
 import threading
 from contextlib import contextmanager
 
-from easysif.text import human, shorten
+from easysif.terminal import Line
+from easysif.text import human
 
 WIDTH = 30  #: characters of the bar
 PAUSE = 0.2  #: seconds between two looks
@@ -16,7 +15,7 @@ class Progress:
     """Shows bars on the error output, if that is a terminal; in the log of a job nothing."""
 
     def __init__(self):
-        self.shows = sys.stderr.isatty()
+        self._line = Line()
 
     @contextmanager
     def of(self, what, total, counter):
@@ -29,7 +28,7 @@ class Progress:
         done, threads = threading.Event(), []
 
         def follow(process):
-            if self.shows:
+            if self._line.shows:
                 threads.append(threading.Thread(target=self._follow, args=(process, what, total, counter, done)))
                 threads[0].start()
         try:
@@ -38,18 +37,14 @@ class Progress:
             done.set()
             for thread in threads:
                 thread.join()
-                sys.stderr.write('\r\033[K')
-                sys.stderr.flush()
+                self._line.clear()
 
-    @staticmethod
-    def _follow(process, what, total, counter, done):
+    def _follow(self, process, what, total, counter, done):
         while not done.wait(PAUSE):
             count = min(_read(process, counter), total)
             share = count / total if total else 0
             bar = '#' * int(share * WIDTH)
-            line = '%s [%-*s] %3d %%  %s of %s' % (what, WIDTH, bar, 100 * share, human(count), human(total))
-            sys.stderr.write('\r\033[K' + shorten(line, shutil.get_terminal_size().columns - 1))
-            sys.stderr.flush()
+            self._line.show('%s [%-*s] %3d %%  %s of %s' % (what, WIDTH, bar, 100 * share, human(count), human(total)))
 
 
 def _read(process, counter):
