@@ -172,7 +172,7 @@ name               my  (EASYSIF_SITE)
 path               %s/my.yaml  (EASYSIF_SITE)
 runtime            singularity  (EASYSIF_RUNTIME)
 image_store        /store  (site my)
-squashfs           {"compressor": "zstd", "level": 3, "block": "256K", "keep": 1}  (default)
+squashfs           {"compressor": "zstd", "level": 5, "block": "128K", "keep": 1}  (default)
 binds              ["/é x"]  (site my)
 container_env      {}  (default)
 provides           {"nvidia-gpu": {"binds": [], "container_env": {}}, "amd-gpu": {"binds": [], "container_env": {}}}\

@@ -60,7 +60,7 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
     nothing = site.Need((), {})
     assert resolve().site == site.Site(
         name='default', path=DEFAULT, runtime='auto', image_store=None,
-        squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K', 'keep': 1}, binds=(), container_env={},
+        squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
         provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registry_mirrors={}, base_images={}, cache_dir=None,
         tmp_dir=None, ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None)
 
@@ -251,7 +251,7 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
      ":1: squashfs.level must be a number from 1 to 22 (gzip and lzo: to 9), not the number 3.0"),
     ('squashfs: {block: 100K}', ":1: squashfs.block must be a power of two from 4K to 1M, not the text '100K'"),
     ('squashfs: zstd', ":1: squashfs must be a mapping of compressor, level, block and keep, not the text 'zstd'\n"
-     "hint: write squashfs: {compressor: zstd, level: 3, block: 256K, keep: 1}"),
+     "hint: write squashfs: {compressor: zstd, level: 5, block: 128K, keep: 1}"),
     ('binds: /scratch', ":1: binds must be a list of absolute paths, source[:destination[:options]], not the text "
      "'/scratch'\nhint: write binds: [/scratch]"),
     ('binds:\n- /x\n- /', ":3: binds[1] must be below '/', not the root directory itself ('/')"),

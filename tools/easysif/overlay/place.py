@@ -35,7 +35,7 @@ class Overlay:
 
     def __init__(self, root, module, where, installation=None, site=None, commands=None):
         self.root, self.module, self.where, self.installation = root, module, where, installation
-        self.site = dict({'compressor': 'zstd', 'level': 3, 'block': '256K', 'keep': 1}, **(site or {}))
+        self.site = dict({'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, **(site or {}))
         self.commands = commands or {'pack': 'make-squashfs', 'unpack': 'unmake-squashfs'}
         self.directory = os.path.join(root, 'user-software')
         self.squashfs = self.directory + '.squashfs'
