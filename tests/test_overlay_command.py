@@ -64,25 +64,76 @@ def test_the_whole_life_of_an_overlay(easysif, toy):
         'using {0}.1 as {0}\nthe former squashfs file is kept as {0}.2\nnow: module reload\n'.format(squashfs))
     assert packed(toy) == {'user-software.squashfs': first, 'user-software.squashfs.2': second}
     before = toys.snapshot(toy.overlay)
-    assert done(easysif, 'rollback', 'toy', '--dry-run') == 'would use {0}.2 as {0}\n'.format(squashfs)
+    assert done(easysif, 'rollback', 'toy', '--dry-run') == (
+        'would use {0}.2 as {0}\nthe former squashfs file would be kept as {0}.3\n'.format(squashfs))
     assert toys.snapshot(toy.overlay) == before
     done(easysif, 'rollback', 'toy')
     assert packed(toy) == {'user-software.squashfs': second, 'user-software.squashfs.3': first}
     assert [one['recorded'] for one in json.loads(done(easysif, 'check', 'toy', '--json'))['files']] == [True, True]
     done(easysif, 'unpack', 'toy')
     assert (directory / 'venv' / 'toy' / 'package').read_text() == 'second'
-    out = done(easysif, 'rollback', 'toy')
-    assert 'the directory %s stays, and is not used\n' % directory in out and 'kept' not in out
+    done(easysif, 'rollback', 'toy')
     assert packed(toy) == {'user-software.squashfs': second}
-    assert refused(easysif, toy, 'rollback', 'toy') == (
-        'error: easysif overlay rollback: no squashfs file of toy/1 is kept\n  directory  {0}\nhint: ls -la {0}\n'
-        .format(shlex.quote(str(toy.overlay))))
     (toy.overlay / 'notes').write_text('mine')
     out = done(easysif, 'remove', 'toy', '--yes')
     assert out == ''.join('removed %s\n' % (toy.overlay / name)
                           for name in ('overlay.json', 'user-software', 'user-software.squashfs'))
     assert os.listdir(toy.overlay) == ['notes']
     assert 'error: easysif overlay remove: there is nothing to remove\n' in refused(easysif, toy, 'remove', 'toy')
+
+
+def rolled_back(easysif, toy):
+    """Go back, and see that a dry run says it before, and changes nothing; return what is told (str)."""
+    before = toys.snapshot(toy.overlay)
+    told = json.loads(done(easysif, 'rollback', 'toy', '--json', '--dry-run'))
+    text = done(easysif, 'rollback', 'toy', '--dry-run')
+    assert toys.snapshot(toy.overlay) == before and told['dry_run'] is True
+    assert text.startswith('would use %s as ' % told['was'] if told['was'] else 'the squashfs file would be kept as ')
+    return done(easysif, 'rollback', 'toy')
+
+
+@pytest.mark.parametrize('state', ['directory', 'squashfs', 'both', 'neither', 'damaged'])
+def test_rollback_uses_what_was_used_before_and_twice_is_as_before(easysif, toy, state):
+    """With an older squashfs file kept besides, which is not taken by mistake; and no file is ever lost."""
+    directory, used = toy.overlay / 'user-software', toy.overlay / 'user-software.squashfs'
+    done(easysif, 'pack', 'toy')
+    write(toy, 'newer')
+    done(easysif, 'pack', 'toy', '--replace')
+    os.rename('%s.1' % used, '%s.10' % used)  # nothing is recorded of it under that name, so it stays
+    done(easysif, 'unpack', 'toy')
+    if state in ('squashfs', 'both', 'damaged'):
+        write(toy, 'newest')
+        done(easysif, 'pack', 'toy')
+    if state in ('squashfs', 'neither'):
+        shutil.rmtree(directory)
+    if state == 'damaged':
+        os.truncate(used, 200)
+    before, there = packed(toy), toys.snapshot(directory) if directory.exists() else None
+    told = rolled_back(easysif, toy)
+    first = packed(toy)
+    assert told.startswith('using {0}.11 as {0}\n'.format(used)) and first[used.name] == before[used.name + '.11']
+    stays = 'the directory %s stays, and is not used; to use it: easysif overlay unpack toy/1 --use-directory\n'
+    assert (stays % directory in told) is (there is not None)
+    told = rolled_back(easysif, toy)
+    second = packed(toy)
+    assert sorted(first.values()) == sorted(second.values()) == sorted(before.values())
+    if state in ('squashfs', 'both'):
+        assert second[used.name] == before[used.name]
+    else:
+        assert used.name not in second and 'the squashfs file is kept as %s.1' % used in told
+        assert ('the directory %s is used again\n' % directory if there else
+                'nothing is packed, and there is no directory, as before\n') in told
+    assert (toys.snapshot(directory) if directory.exists() else None) == there
+    assert rolled_back(easysif, toy).startswith('using ') and packed(toy)[used.name] == first[used.name]
+
+
+def test_rollback_without_anything_kept_names_what_there_is(easysif, toy):
+    nothing = 'error: easysif overlay rollback: no squashfs file of toy/1 is kept\n  directory  %s\nhint: %s\n'
+    place = str(toy.overlay)
+    assert refused(easysif, toy, 'rollback', 'toy') == nothing % (place, 'ls -la %s' % shlex.quote(place))
+    done(easysif, 'pack', 'toy')
+    assert refused(easysif, toy, 'rollback', 'toy') == nothing % (
+        place + '/user-software', 'to use the directory: easysif overlay unpack toy/1 --use-directory')
 
 
 def test_the_state_is_told_with_what_to_type_next(easysif, toy):
@@ -106,6 +157,8 @@ def test_the_state_is_told_with_what_to_type_next(easysif, toy):
     assert out.startswith('toy/1: the squashfs file is damaged and not used\n') and 'it is cut off: 200 of' in out
     (toy.overlay / 'user-software.squashfs').unlink()
     assert done(easysif, *status) == ('toy/1: nothing in it\n  next       module load toy/1; pip install PACKAGE\n')
+    os.rename(shutil.copy(toy.sif, toy.overlay), '%s.squashfs.1' % name)
+    assert ' overlay rollback toy/1  # uses the squashfs file that was kept last\n' in done(easysif, *status)
 
 
 def test_what_it_was_made_for_who_uses_it_and_what_was_asked_for_is_told(easysif, toy):
@@ -185,6 +238,8 @@ def test_removing_asks(easysif, toy):
     assert 'what you added is removed after a question only, and there is no terminal' in err
     assert 'hint: easysif overlay remove toy/1 --yes\n' in err
     assert done(easysif, 'remove', 'toy', '--dry-run') == 'would remove %s/user-software\n' % toy.overlay
+    assert json.loads(done(easysif, 'remove', 'toy', '--dry-run', '--json')) == {
+        'dry_run': True, 'module': 'toy/1', 'removed': ['%s/user-software' % toy.overlay]}
     argv = [sys.executable, '-m', 'easysif.cli', 'overlay', 'remove', 'toy']
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     for answer, code in (('n', 1), ('y', 0)):

@@ -35,6 +35,14 @@ def change(overlay, text):
     (overlay.directory / 'venv' / 'jax' / 'a file').write_text(text)
 
 
+def change_unseen(overlay):
+    """The same, but it is as long and as old as it was."""
+    file = overlay.directory / 'venv' / 'jax' / 'a file'
+    time = os.stat(file).st_mtime_ns
+    file.write_text('CONTENT')
+    os.utime(file, ns=(time, time))
+
+
 def names(overlay):
     """Return what is in the overlay (list of str)."""
     return sorted(os.listdir(overlay.root))
@@ -109,8 +117,8 @@ def test_a_directory_that_differs_is_packed_only_where_that_is_wanted(overlay):
     change(overlay, 'other')
     result = overlay.fails('make-squashfs', 1, 'make-squashfs: the overlay of jax/24.10 is packed, and the directory '
                            'beside it may differ')
-    assert 'hint: make-squashfs --replace packs the directory and keeps the former squashfs; to go on with the ' \
-        'squashfs: rm -r -- %s\n' % shlex.quote(str(overlay.directory)) in result.stderr
+    assert result.stderr.endswith('\nhint: make-squashfs --replace packs the directory, unmake-squashfs '
+                                  '--use-directory uses it as it is; the squashfs file is kept\n')
     said = overlay('make-squashfs', '--replace').stdout
     assert 'the former squashfs file is kept as %s.1\n' % overlay.squashfs in said
     assert inside(overlay.squashfs) == 'other' and inside('%s.1' % overlay.squashfs) == 'content'
@@ -167,30 +175,46 @@ def test_of_two_that_differ_the_one_that_is_not_used_is_kept(overlay, keep):
     assert inside('%s.4' % overlay.squashfs) == 'content'
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_be_done(overlay):
-    size = '1 file, 7 bytes'
+def test_a_dry_run_changes_nothing_and_says_what_is_done_then(overlay):
+    """As text, and as JSON with what the real run says then."""
+    names_of = {'d': overlay.directory, 's': overlay.squashfs}
     for argv, said in (
-            (['make-squashfs'], 'would pack %s, %s, into %s\n' % (overlay.directory, size, overlay.squashfs)),
-            (['unmake-squashfs'], 'would use %s as it is, and keep the squashfs file %s\n' % (
-                overlay.directory, overlay.squashfs)),
-            (['unmake-squashfs', '--replace'], 'would unpack %s into %s, and keep the squashfs file %s\n' % (
-                overlay.squashfs, overlay.directory, overlay.squashfs))):
-        before = tree(overlay.root)
-        assert overlay(*argv, '--dry-run').stdout == said and tree(overlay.root) == before
-        if argv == ['make-squashfs']:
-            overlay('make-squashfs')
-        else:
+            (['make-squashfs'], 'would pack {d}, 1 file, 7 bytes, into {s}\n'),
+            (['unmake-squashfs'], 'would use {d} as it is; the squashfs file would be kept as {s}.1\n'),
+            (['make-squashfs', '--replace'], 'would pack {d}, 1 file, 5 bytes, into {s}\n'),
+            (['make-squashfs', '--replace', '--remove'],
+             'would pack {d}, 1 file, 6 bytes, into {s}\nthe former squashfs file would be kept as {s}.2\n'
+             'would no longer be kept: {s}.1\nwould remove {d}\n'),
+            (['unmake-squashfs'], 'would unpack {s} into {d}; the squashfs file would be kept as {s}.3\n'
+                                  'would no longer be kept: {s}.2\n'),
+            (['make-squashfs'], 'would pack {d}, 1 file, 6 bytes, into {s}\n'),
+            (['unmake-squashfs', '--replace'],
+             'would unpack {s} into {d}; the squashfs file would no longer be kept\n'
+             'what the directory holds now would be kept as {s}.6\nwould no longer be kept: {s}.3\n'),
+            (['make-squashfs'], 'would pack {d}, 1 file, 6 bytes, into {s}\n'),
+            (['make-squashfs', '--remove'], 'would remove {d}, 1 file, 6 bytes; all of it is in {s}\n')):
+        if argv == ['make-squashfs', '--replace']:
             change(overlay, 'other')
+        elif argv == ['make-squashfs', '--replace', '--remove']:
+            change(overlay, 'second')
+        elif argv == ['unmake-squashfs', '--replace']:
+            change(overlay, 'something')
+        before = tree(overlay.root)
+        assert overlay(*argv, '--dry-run').stdout == said.format(**names_of)
+        told = json.loads(overlay(*argv, '--dry-run', '--json').stdout)
+        assert tree(overlay.root) == before and told.pop('dry_run') is True
+        done = json.loads(overlay(*argv, '--json').stdout)
+        assert done.pop('dry_run') is False and dict(done, size=None) == dict(told, size=None)
 
 
 def test_what_was_done_is_told_as_json(overlay):
     done = json.loads(overlay('make-squashfs', '--json').stdout)
-    assert done == {'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs), 'files': 1, 'bytes': 7,
-                    'size': overlay.squashfs.stat().st_size, 'packed': True, 'kept': None, 'pruned': [],
-                    'removed': False}
+    assert done == {'dry_run': False, 'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs),
+                    'files': 1, 'bytes': 7, 'size': overlay.squashfs.stat().st_size, 'packed': True, 'kept': None,
+                    'pruned': [], 'removed': False}
     done = json.loads(overlay('unmake-squashfs', '--json').stdout)
-    assert done == {'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs), 'extracted': False,
-                    'kept': '%s.1' % overlay.squashfs, 'kept_directory': None, 'pruned': []}
+    assert done == {'dry_run': False, 'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs),
+                    'extracted': False, 'kept': '%s.1' % overlay.squashfs, 'kept_directory': None, 'pruned': []}
 
 
 # --- the directory goes -----------------------------------------------------------------------------------------------
@@ -204,25 +228,49 @@ def test_after_packing_with_remove_there_are_three_files_at_most(overlay):
     overlay('unmake-squashfs')
     assert tree(overlay.directory) == before
     overlay('make-squashfs')
-    assert overlay('make-squashfs', '--remove', '--dry-run').stdout == (
-        'would remove %s, 1 file, 7 bytes, all of which is in %s\n' % (overlay.directory, overlay.squashfs))
     assert overlay('make-squashfs', '--remove').stdout == 'removed %s, 1 file, 7 bytes; all of it is in %s\n' % (
         overlay.directory, overlay.squashfs)
     assert not overlay.directory.exists()
 
 
-@pytest.mark.parametrize('option', ['--remove', '--verify=full'])
-def test_what_differs_by_its_bytes_only_is_neither_removed_nor_taken_for_packed(overlay, option):
-    file = overlay.directory / 'venv' / 'jax' / 'a file'
-    time = os.stat(file).st_mtime_ns
+@pytest.mark.parametrize('options', [['--remove'], ['--verify=full'], ['--remove', '--dry-run'], []])
+def test_what_differs_by_its_bytes_only_is_neither_removed_nor_taken_for_packed(overlay, options):
     overlay('make-squashfs')
-    file.write_text('CONTENT')
-    os.utime(file, ns=(time, time))
-    overlay.fails('make-squashfs', 1, 'is packed, and the directory beside it may differ', arguments=[option])
-    overlay('make-squashfs', '--replace', option)
-    assert inside(overlay.squashfs) == 'CONTENT' and inside('%s.1' % overlay.squashfs) == 'content'
-    if overlay.directory.exists():
-        overlay.fails('make-squashfs', 1, 'is packed already', arguments=['--replace', option])
+    change_unseen(overlay)
+    overlay.fails('make-squashfs', 1, 'is packed, and the directory beside it may differ', arguments=options)
+    overlay('make-squashfs', '--replace', *options)
+    if '--dry-run' not in options:
+        assert inside(overlay.squashfs) == 'CONTENT' and inside('%s.1' % overlay.squashfs) == 'content'
+    if not options:
+        overlay.fails('make-squashfs', 1, 'is packed already', arguments=['--replace'])
+
+
+def test_what_differs_by_its_bytes_only_is_not_taken_for_what_was_packed_when_it_is_unpacked(overlay):
+    """Neither is lost: without an option nothing is done, with one of the two the other one is kept."""
+    overlay('make-squashfs')
+    change_unseen(overlay)
+    overlay.fails('unmake-squashfs', 1, 'unmake-squashfs: a directory is there that may differ from the squashfs file')
+    overlay.fails('unmake-squashfs', 1, 'a directory is there that may differ', arguments=['--dry-run'])
+    overlay('unmake-squashfs', '--replace')
+    kept = overlay.root / 'user-software.squashfs.3'
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content' and inside(kept) == 'CONTENT'
+    os.rename(kept, overlay.squashfs)
+    overlay('unmake-squashfs', '--use-directory')
+    assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
+    assert 'CONTENT' in [inside(path) for path in overlay.root.glob('user-software.squashfs.*')]
+
+
+def test_what_nobody_touched_is_not_read_back(overlay):
+    """What is copied is, as its times say nothing of its bytes."""
+    overlay('make-squashfs')
+    overlay.stand_in('unsquashfs', 'case $* in *-ll*) ;; *) echo read >>"$HOME/read" ;; esac; exec "$REAL" "$@"')
+    overlay.fails('make-squashfs', 1, 'is packed already')
+    read = harness.Path(overlay.env['HOME']) / 'read'
+    assert not read.exists()
+    os.rename(overlay.directory, overlay.root / 'aside')
+    harness.run(['cp', '-a', overlay.root / 'aside', overlay.directory])
+    overlay('unmake-squashfs')
+    assert read.read_text() == 'read\n' and not overlay.squashfs.exists()
 
 
 def test_a_directory_that_changes_after_it_was_packed_is_not_removed(overlay):

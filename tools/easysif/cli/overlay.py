@@ -64,25 +64,30 @@ def _unpack(args):
 
 
 def _rollback(args):
-    def find(overlay):
-        return {'squashfs': overlay.squashfs, 'was': generations.find_newest(overlay)}
-
     def roll_back(overlay):
         with overlay.alone() as lock:
-            return generations.rollback(overlay, lock)
+            return generations.rollback(overlay, lock, args.dry_run)
     overlay, _ = _overlay(args, 'rollback')
-    tell(args, execute(overlay, find if args.dry_run else roll_back), _rolled_back)
+    done = execute(overlay, roll_back)
+    tell(args, done, lambda done, dry_run: _rolled_back(overlay, done, dry_run))
 
 
-def _rolled_back(done, dry_run):
-    yield '%s %s as %s' % ('would use' if dry_run else 'using', done['was'], done['squashfs'])
+def _rolled_back(overlay, done, dry_run):
+    would = 'would be' if dry_run else 'is'
+    if done['was']:
+        yield '%s %s as %s' % ('would use' if dry_run else 'using', done['was'], done['squashfs'])
+    if done['kept']:
+        yield 'the %ssquashfs file %s kept as %s' % ('former ' if done['was'] else '', would, done['kept'])
+    if done['damaged']:
+        yield 'the former squashfs file is damaged and %s %s' % ('would become' if dry_run else 'is now',
+                                                                 done['damaged'])
+    if done['was'] and done['directory']:
+        yield 'the directory %s stays, and %s not used; to use it: %s' % (
+            done['directory'], would, overlay.command('unpack', '--use-directory'))
+    elif not done['was']:
+        yield 'the directory %s %s used again' % (done['directory'], would) if done['directory'] else (
+            'nothing %s packed, and there is no directory, as before' % would)
     if not dry_run:
-        if done['kept']:
-            yield 'the former squashfs file is kept as %s' % done['kept']
-        if done['damaged']:
-            yield 'the former squashfs file is damaged and is now %s' % done['damaged']
-        if done['directory']:
-            yield 'the directory %s stays, and is not used' % done['directory']
         yield 'now: module reload'
 
 
@@ -156,13 +161,11 @@ def _remove(args):
     known = Belongings(overlay.module, root[:-len('/software/' + overlay.module)])
     known.refuse_overlay_of_others(overlay.root, overlay.command('status'))
     if not args.dry_run:
-        if not args.yes and not _agreed(overlay, parts):
-            print('nothing was removed')
-            return 1
-        parts = execute(overlay, state.remove, args.force)
-    tell(args, {'module': overlay.module, 'removed': parts}, lambda done, dry_run: [
-        '%s %s' % ('would remove' if dry_run else 'removed', path) for path in done['removed']])
-    return 0
+        parts = execute(overlay, state.remove, args.force) if args.yes or _agreed(overlay, parts) else []
+    would = 'would remove' if args.dry_run else 'removed'
+    tell(args, {'module': overlay.module, 'removed': parts},
+         lambda done, _: ['%s %s' % (would, path) for path in done['removed']] or ['nothing was removed'])
+    return 0 if parts else 1
 
 
 def _agreed(overlay, parts):

@@ -77,14 +77,14 @@ def execute(overlay, action, *args):
 
 
 def tell(args, done, lines):
-    """Print what was done.
+    """Print what was done. As JSON it says as well whether it was really done, where the command can only say it.
 
     :param args: the parsed arguments, of which ``json`` and ``dry_run`` count
-    :param done: what JSON can hold
+    :param done: what JSON can hold (dict)
     :param lines: a function that turns it into lines for people; it is given whether it was really done as well
     """
     if args.json:
-        print(json.dumps(done, indent=2))
+        print(json.dumps({'dry_run': args.dry_run, **done} if hasattr(args, 'dry_run') else done, indent=2))
     else:
         for line in lines(done, getattr(args, 'dry_run', False)):
             print(escaped(line))
@@ -92,41 +92,46 @@ def tell(args, done, lines):
 
 def _packed(done, dry_run):
     size = '%s, %s' % (counted(done['files'], 'file'), human(done['bytes']))
-    if dry_run:
-        if done['size'] is None:
-            yield 'would pack %s, %s, into %s' % (done['directory'], size, done['squashfs'])
-        else:
-            yield 'would remove %s, %s, all of which is in %s' % (done['directory'], size, done['squashfs'])
-        return
     if not done['packed']:
-        yield 'removed %s, %s; all of it is in %s' % (done['directory'], size, done['squashfs'])
+        yield '%s %s, %s; all of it is in %s' % ('would remove' if dry_run else 'removed', done['directory'], size,
+                                                 done['squashfs'])
         return
-    yield 'packed into %s (%s)' % (done['squashfs'], human(done['size']))
-    yield from _kept(done)
-    rest = 'is removed' if done['removed'] else 'is no longer used and may be removed'
-    yield 'now: module reload; the directory %s %s' % (done['directory'], rest)
+    if dry_run:
+        yield 'would pack %s, %s, into %s' % (done['directory'], size, done['squashfs'])
+    else:
+        yield 'packed into %s (%s)' % (done['squashfs'], human(done['size']))
+    if done['kept']:
+        yield 'the former squashfs file %s kept as %s' % ('would be' if dry_run else 'is', done['kept'])
+    yield from _pruned(done['pruned'], dry_run)
+    if dry_run:
+        if done['removed']:
+            yield 'would remove %s' % done['directory']
+    else:
+        rest = 'is removed' if done['removed'] else 'is no longer used and may be removed'
+        yield 'now: module reload; the directory %s %s' % (done['directory'], rest)
 
 
 def _unpacked(done, dry_run):
-    if dry_run:
-        yield 'would %s, and keep the squashfs file %s' % (
-            'unpack %s into %s' % (done['squashfs'], done['directory']) if done['extracted']
-            else 'use %s as it is' % done['directory'], done['squashfs'])
-        return
-    kept = 'kept as %s' % done['kept'] if done['kept'] not in done['pruned'] else 'no longer kept'
-    yield '%s; the squashfs file is %s' % (
-        'unpacked' if done['extracted'] else 'the directory is used as it is', kept)
-    yield from _kept(dict(done, kept=None, pruned=[path for path in done['pruned'] if path != done['kept']]))
-    yield 'now: module reload; pip install works again'
+    if done['extracted']:
+        what = 'would unpack %(squashfs)s into %(directory)s' if dry_run else 'unpacked'
+    else:
+        what = 'would use %(directory)s as it is' if dry_run else 'the directory is used as it is'
+    if done['kept'] in done['pruned']:
+        kept = 'would no longer be kept' if dry_run else 'is no longer kept'
+    else:
+        kept = ('would be kept as %(kept)s' if dry_run else 'is kept as %(kept)s') % done
+    yield '%s; the squashfs file %s' % (what % done, kept)
+    if done['kept_directory']:
+        yield 'what the directory %s kept as %s' % (
+            'holds now would be' if dry_run else 'held is', done['kept_directory'])
+    yield from _pruned([path for path in done['pruned'] if path != done['kept']], dry_run)
+    if not dry_run:
+        yield 'now: module reload; pip install works again'
 
 
-def _kept(done):
-    if done['kept']:
-        yield 'the former squashfs file is kept as %s' % done['kept']
-    if done.get('kept_directory'):
-        yield 'what the directory held is kept as %s' % done['kept_directory']
-    for path in done['pruned']:
-        yield 'no longer kept: %s' % path
+def _pruned(paths, dry_run):
+    for path in paths:
+        yield '%s: %s' % ('would no longer be kept' if dry_run else 'no longer kept', path)
 
 
 def main(argv=None):

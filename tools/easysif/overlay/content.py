@@ -23,6 +23,7 @@ class Content:
 
     ``entries`` has (path, mode, size, time in ns, link) of everything (list); ``data`` is how many bytes its files
     take, holes left out and hard links counted once (int); ``cache`` is the directory that is left out (bytes or None).
+    ``state`` changes with whatever is done to a file, which nobody can hide as one can by setting its time (str).
 
     :param top: the directory (str)
     :param where: the command, for messages (str)
@@ -38,13 +39,15 @@ class Content:
             self._read()
 
     def _read(self):
-        self.data, self.entries, seen = 0, [], set()
+        self.data, self.entries, seen, state = 0, [], set(), hashlib.sha256()
         for entry, info in _walk(self.top, self.where, self.cache):
             self.entries.append(entry)
+            state.update(repr((entry, info.st_ino, info.st_ctime_ns)).encode())
             if stat.S_ISREG(info.st_mode) and (info.st_nlink == 1 or info.st_ino not in seen):
                 self.data += min(info.st_size, info.st_blocks * 512)
                 if info.st_nlink > 1:
                     seen.add(info.st_ino)
+        self.state = state.hexdigest()
 
     def is_still(self, top=None):
         """Tell whether the directory is, to the nanosecond, what it was (bool).

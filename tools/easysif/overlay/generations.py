@@ -36,7 +36,7 @@ def damage(overlay, path):
     return None
 
 
-def put(overlay, path, values):
+def put(overlay, path, values, first=False):
     """Put a squashfs file into its place; the one that is there is kept.
 
     At every moment one of the two is in the place, where the file system has hard links.
@@ -44,11 +44,12 @@ def put(overlay, path, values):
     :param overlay: the overlay (Overlay)
     :param path: the new file (str)
     :param values: what is recorded of it (dict), None where nothing is known
+    :param first: whether the next rollback is to find that nothing was packed before (bool)
     :returns: where the former one is now (str), None where there was none
     :raises OSError: it cannot be done, and all is as before
     """
-    kept = _next(overlay) if os.path.lexists(overlay.squashfs) else None
-    _record(overlay, kept, values)
+    kept = next_name(overlay) if os.path.lexists(overlay.squashfs) else None
+    _record(overlay, kept, values, {'sha256': recorded.sha256(path)} if first else None)
     if kept:
         try:
             os.link(overlay.squashfs, kept)
@@ -63,8 +64,8 @@ def put(overlay, path, values):
 
 def retire(overlay):
     """Keep the squashfs file, and use it no longer; return where it is now (str)."""
-    kept = _next(overlay)
-    _record(overlay, kept, None)
+    kept = next_name(overlay)
+    _record(overlay, kept, None, None)
     os.rename(overlay.squashfs, kept)
     files.sync_directory(overlay.root)
     return kept
@@ -75,7 +76,7 @@ def keep(overlay, path, values):
 
     :param values: what is recorded of it (dict)
     """
-    kept = _next(overlay)
+    kept = next_name(overlay)
     _set_kept(overlay, {_number(kept): values})
     os.rename(path, kept)
     return kept
@@ -83,43 +84,64 @@ def keep(overlay, path, values):
 
 def renew(overlay, path):
     """Let a squashfs file that is kept be the newest one; return where it is now (str)."""
-    values, kept = recorded.squashfs_record(overlay.root, path), _next(overlay)
+    values, kept = recorded.squashfs_record(overlay.root, path), next_name(overlay)
     _set_kept(overlay, {_number(kept): values})
     os.rename(path, kept)
     return kept
 
 
 def prune(overlay):
-    """Remove the oldest squashfs files that are kept, so that as many are left as the site wants (list of str).
-
-    Those of which nothing is recorded under their number are somebody's own, and are not counted.
-    """
-    known = recorded.kept_records(overlay.root)
-    gone = [path for number, path in overlay.kept() if str(number) in known][:-int(overlay.site['keep'])]
+    """Remove the oldest squashfs files that are kept, so that as many are left as the site wants (list of str)."""
+    gone = too_many(overlay)
     for path in gone:
         os.unlink(path)
     _set_kept(overlay, {})
     return gone
 
 
-def rollback(overlay, lock):
-    """Use the squashfs file that was kept last; the present one is kept instead, so that twice is as before.
+def too_many(overlay, more=()):
+    """Return the oldest squashfs files that are kept and more than the site wants (list of str).
+
+    Those of which nothing is recorded under their number are somebody's own, and are not counted.
+
+    :param more: files that would be kept besides, the newest last (sequence of str)
+    """
+    known = recorded.kept_records(overlay.root)
+    paths = [path for number, path in overlay.kept() if str(number) in known]
+    return [*paths, *more][:-int(overlay.site['keep'])]
+
+
+def rollback(overlay, lock, dry_run=False):
+    """Use what was used before: the squashfs file that was kept last, or what there is where none is packed.
+
+    The present one is kept instead, so that twice is as before. A directory is never touched.
 
     :param overlay: the overlay (Overlay)
     :param lock: its lock (Lock)
-    :returns: what was done, as in pack (dict)
+    :param dry_run: change nothing, only say what would be done (bool)
+    :returns: what was done (dict); ``was`` is where the squashfs file that is used now was kept (str), None where
+        none is used any more
     :raises EasySIFError: none is kept, or it is damaged
     """
-    path = find_newest(overlay)
-    damaged = os.path.lexists(overlay.squashfs) and damage(overlay, overlay.squashfs)
-    aside = files.free_name(overlay.squashfs + '.damaged') if damaged else None
-    lock.check()
-    if aside:
-        os.rename(overlay.squashfs, aside)
-    former = put(overlay, path, recorded.squashfs_record(overlay.root, path))
-    _set_kept(overlay, {})
-    return {'squashfs': overlay.squashfs, 'was': path, 'kept': former, 'damaged': aside,
+    is_packed = os.path.lexists(overlay.squashfs)
+    path = None if is_packed and _was_first(overlay) else find_newest(overlay)
+    is_damaged = is_packed and bool(damage(overlay, overlay.squashfs))
+    done = {'squashfs': overlay.squashfs, 'was': path, 'kept': None, 'damaged': None,
             'directory': overlay.directory if overlay.has_directory() else None}
+    if is_damaged:
+        done['damaged'] = files.free_name(overlay.squashfs + '.damaged')
+    elif is_packed:
+        done['kept'] = next_name(overlay)
+    if not dry_run:
+        lock.check()
+        if not path:
+            retire(overlay)
+        else:
+            if is_damaged:
+                os.rename(overlay.squashfs, done['damaged'])
+            put(overlay, path, recorded.squashfs_record(overlay.root, path), first=not done['kept'])
+            _set_kept(overlay, {})
+    return done
 
 
 def find_newest(overlay):
@@ -129,8 +151,11 @@ def find_newest(overlay):
     """
     kept = overlay.kept()
     if not kept:
+        both = os.path.lexists(overlay.squashfs) and overlay.has_directory()
         raise EasySIFError(overlay.where, 'no squashfs file of %s is kept' % overlay.module,
-                           facts=[('directory', overlay.root)], hint='ls -la %s' % shlex.quote(overlay.root))
+                           facts=[('directory', overlay.directory if both else overlay.root)],
+                           hint='to use the directory: %s' % overlay.command('unpack', '--use-directory') if both
+                           else 'ls -la %s' % shlex.quote(overlay.root))
     path = kept[-1][1]
     wrong = damage(overlay, path)
     if wrong:
@@ -141,21 +166,33 @@ def find_newest(overlay):
     return path
 
 
-def _next(overlay):
+def next_name(overlay, ahead=0):
+    """Return where the next squashfs file is kept, or one after it (str).
+
+    :param ahead: how many come before (int)
+    """
     kept = overlay.kept()
-    return '%s.%d' % (overlay.squashfs, max(kept[-1][0], 0) + 1 if kept else 1)
+    return '%s.%d' % (overlay.squashfs, (max(kept[-1][0], 0) if kept else 0) + 1 + ahead)
+
+
+def _was_first(overlay):
+    """Tell whether a rollback put the squashfs file that is used into its place while there was none (bool)."""
+    known = recorded.record(overlay.root).get('rollback')
+    return isinstance(known, dict) and known.get('sha256') == recorded.sha256(overlay.squashfs)
 
 
 def _number(path):
     return path.rpartition('.')[2]
 
 
-def _record(overlay, kept, values):
-    """Record that the squashfs is kept under another name, and what takes its place. A kill in between does no harm:
-    what is known of a file is found by its checksum."""
+def _record(overlay, kept, values, rollback):
+    """Record that the squashfs is kept under another name, what takes its place, and what the next rollback finds.
+
+    A kill in between does no harm: what is known of a file is found by its checksum.
+    """
     former = recorded.squashfs_record(overlay.root, overlay.squashfs) if kept else None
     known = {_number(kept): former} if former else {}
-    _set_kept(overlay, known, squashfs=values)
+    _set_kept(overlay, known, squashfs=values, rollback=rollback)
 
 
 def _set_kept(overlay, new, **values):

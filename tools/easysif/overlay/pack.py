@@ -54,19 +54,19 @@ def pack(overlay, wishes=Wishes()):
             refuse_if_used(overlay)
         content = Content(overlay.directory, overlay.where)
         done = {'directory': overlay.directory, 'squashfs': overlay.squashfs, 'files': content.files(),
-                'bytes': content.data, 'size': None, 'packed': False, 'kept': None, 'pruned': [], 'removed': False}
-        same = packed and is_same(overlay, content)
-        if same and (wishes.remove or wishes.replace or wishes.full) and not wishes.dry_run:
-            same = _difference(overlay, content, overlay.squashfs) is None
-        if same:
+                'bytes': content.data, 'size': None, 'packed': True, 'kept': None, 'pruned': [],
+                'removed': wishes.remove}
+        if packed and is_packed(overlay, content, wishes.remove or wishes.replace or wishes.full):
             if not wishes.remove:
                 raise _packed_already(overlay)
-            done['size'] = os.path.getsize(overlay.squashfs)
+            done.update(packed=False, size=os.path.getsize(overlay.squashfs))
         else:
             if packed and not wishes.replace:
                 raise _differs(overlay)
             overlay.check_space('the squashfs needs at least', content.least_packed())
-            if not wishes.dry_run:
+            if wishes.dry_run:
+                done.update(_would_keep(overlay) if packed else {})
+            else:
                 if bytecode.compile_missing(overlay, content):
                     content = Content(overlay.directory, overlay.where)
                 done.update(_pack(overlay, lock, content, wishes.full))
@@ -105,7 +105,7 @@ def write(overlay, content, target, full=False):
     with open(target, 'rb') as handle:
         used = squashfs.used(handle.read(squashfs.SUPERBLOCK))
     return {'sha256': digest.result(), 'size': os.path.getsize(target), 'used': used,
-            'content': content.fingerprint(), 'files': content.files(), 'bytes': content.data}
+            'content': content.fingerprint(), 'state': content.state, 'files': content.files(), 'bytes': content.data}
 
 
 def is_same(overlay, content):
@@ -118,6 +118,29 @@ def is_same(overlay, content):
     return bool(known) and known.get('content') == content.fingerprint()
 
 
+def is_packed(overlay, content, every_byte=False):
+    """Tell whether the squashfs holds what is in the directory (bool).
+
+    What nobody touched since it was packed is not read, unless that is wanted; anything else is, to the last byte.
+
+    :param overlay: the overlay (Overlay)
+    :param content: what is in the directory (Content)
+    :param every_byte: read it in any case (bool)
+    :raises EasySIFError: there is no space to read the squashfs back
+    """
+    if not is_same(overlay, content):
+        return False
+    known = recorded.squashfs_record(overlay.root, overlay.squashfs)
+    return known.get('state') == content.state and not every_byte or (
+        _difference(overlay, content, overlay.squashfs) is None)
+
+
+def _would_keep(overlay):
+    kept = generations.next_name(overlay)
+    counts = recorded.squashfs_record(overlay.root, overlay.squashfs)
+    return {'kept': kept, 'pruned': generations.too_many(overlay, [kept] if counts else [])}
+
+
 def _pack(overlay, lock, content, full):
     beside = overlay.beside(overlay.squashfs)
     try:
@@ -126,7 +149,7 @@ def _pack(overlay, lock, content, full):
         kept = generations.put(overlay, beside, values)
     finally:
         discard(beside)
-    return {'size': values['size'], 'packed': True, 'kept': kept, 'pruned': generations.prune(overlay) if kept else []}
+    return {'size': values['size'], 'kept': kept, 'pruned': generations.prune(overlay) if kept else []}
 
 
 def _difference(overlay, content, packed):
@@ -190,8 +213,8 @@ def _packed_already(overlay):
 def _differs(overlay):
     return EasySIFError(overlay.where, 'the overlay of %s is packed, and the directory beside it may differ'
                         % overlay.module, facts=[('directory', overlay.directory), ('squashfs', overlay.squashfs)],
-                        hint='%s packs the directory and keeps the former squashfs; to go on with the squashfs: '
-                             'rm -r -- %s' % (overlay.command('pack', '--replace'), shlex.quote(overlay.directory)))
+                        hint='%s packs the directory, %s uses it as it is; the squashfs file is kept'
+                             % (overlay.command('pack', '--replace'), overlay.command('unpack', '--use-directory')))
 
 
 def _changed(overlay):

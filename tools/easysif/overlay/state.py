@@ -133,7 +133,7 @@ def _next(overlay, found):
     else:
         lines = {'directory': [('pack', '', 'makes one file of it')],
                  'packed': [('unpack', '', 'makes it writable again')]}.get(state, [])
-    if found['state'] == 'damaged' and found['kept']:
+    if state in ('damaged', 'none') and found['kept']:
         lines.append(('rollback', '', 'uses the squashfs file that was kept last'))
     typed = ['%s  # %s' % (overlay.command(action, *options.split()), what) for action, options, what in lines]
     return typed or ['module load %s; pip install PACKAGE' % overlay.module]

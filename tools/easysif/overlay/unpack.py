@@ -30,10 +30,11 @@ def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=Fal
                                facts=[('looked for', overlay.squashfs)], hint='pip install works as it is')
         done = {'directory': overlay.directory, 'squashfs': overlay.squashfs, 'extracted': False, 'kept': None,
                 'kept_directory': None, 'pruned': []}
+        content = None
         if not (use_directory and overlay.has_directory()):
             _check(overlay)
             content = Content(overlay.directory, overlay.where) if overlay.has_directory() else None
-            done['extracted'] = not content or not pack.is_same(overlay, content)
+            done['extracted'] = not content or not pack.is_packed(overlay, content)
             if content and done['extracted'] and not replace:
                 raise _differs(overlay)
             if done['extracted']:
@@ -44,13 +45,26 @@ def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=Fal
                 overlay.check_space('the directory needs', size)
                 if not dry_run:
                     done['kept_directory'] = _extract(overlay, lock, content, size)
-        if not dry_run:
-            lock.check()
-            done['kept'] = generations.retire(overlay)
-            if done['kept_directory']:  # what is in use now is what is not needed to go back
-                done['kept_directory'] = generations.renew(overlay, done['kept_directory'])
-            done['pruned'] = generations.prune(overlay)
+        if dry_run:
+            return dict(done, **_would_keep(overlay, bool(content and done['extracted'])))
+        lock.check()
+        done['kept'] = generations.retire(overlay)
+        if done['kept_directory']:  # what is in use now is what is not needed to go back
+            done['kept_directory'] = generations.renew(overlay, done['kept_directory'])
+        done['pruned'] = generations.prune(overlay)
         return done
+
+
+def _would_keep(overlay, replaced):
+    """Return what would be kept where (dict).
+
+    :param replaced: whether the directory is packed first, and renewed at the end (bool)
+    """
+    kept = generations.next_name(overlay, ahead=int(replaced))
+    directory = generations.next_name(overlay, ahead=2) if replaced else None
+    more = [kept] if recorded.squashfs_record(overlay.root, overlay.squashfs) else []
+    return {'kept': kept, 'kept_directory': directory,
+            'pruned': generations.too_many(overlay, [*more, *([directory] if replaced else [])])}
 
 
 def _check(overlay):
