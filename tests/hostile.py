@@ -145,7 +145,7 @@ def _good_help():
 
 
 def _good_binds():
-    paths = file_names().map('/{}'.format)
+    paths = file_names().map('/d/{}'.format)  # a pattern that begins at the root directory is refused
     options = st.sampled_from(['', ':ro', ':image-src=/a b,ro', ':rw,id=1'])
     return st.lists(st.one_of(paths, st.tuples(paths, paths, options).map('{0[0]}:{0[1]}{0[2]}'.format)), min_size=1,
                     max_size=3, unique=True)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from easysif import __version__, cli, site
+from easysif import __version__, cli
 from easysif.errors import TOOL, EasySIFError
 
 RECIPE = """\
@@ -159,46 +159,6 @@ def test_check_prints_problems_as_json(easysif, tmp_path):
 def test_check_of_what_is_not_there(easysif):
     code, out, err = easysif('check', 'nosuch/x.eb')
     assert (code, out) == (1, '') and err.startswith('error: nosuch/x.eb: there is no such recipe\n')
-
-
-def test_config_prints_every_setting_with_its_origin(easysif, monkeypatch, tmp_path):
-    monkeypatch.setattr(site, 'CA_BUNDLES', ())
-    (tmp_path / 'my.yaml').write_text('binds: [/é x]\nimage_store: /store\n')
-    monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
-    monkeypatch.setenv('EASYSIF_RUNTIME', 'singularity')
-    monkeypatch.setenv('EASYSIF_OVERLAYS', '/mine')
-    assert easysif('config') == (0, """\
-name               my  (EASYSIF_SITE)
-path               %s/my.yaml  (EASYSIF_SITE)
-runtime            singularity  (EASYSIF_RUNTIME)
-image_store        /store  (site my)
-squashfs           {"compressor": "zstd", "level": 5, "block": "128K", "keep": 1}  (default)
-binds              ["/é x"]  (site my)
-container_env      {}  (default)
-provides           {"nvidia-gpu": {"binds": [], "container_env": {}}, "amd-gpu": {"binds": [], "container_env": {}}}\
-  (default)
-registry_mirrors   {}  (default)
-base_images        {}  (default)
-cache_dir          -  (default)
-tmp_dir            -  (default)
-ca_certificates    -  (none on this machine)
-verify             none  (default)
-keyring            -  (default)
-overlays           /mine  (EASYSIF_OVERLAYS, read at load)
-module_dependency  -  (default)
-""" % tmp_path, '')
-    code, out, err = easysif('config', '--json')
-    found = json.loads(out)
-    assert (code, err, len(found)) == (0, '', 17)
-    assert found['binds'] == {'value': ['/é x'], 'from': 'site my'}
-    assert found['cache_dir'] == {'value': None, 'from': 'default'}
-
-
-def test_config_of_a_site_that_is_not_valid_is_an_error(easysif, monkeypatch, tmp_path):
-    (tmp_path / 'my.yaml').write_text('bind: [/x]\n')
-    monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
-    assert easysif('config') == (
-        1, '', "error: %s/my.yaml:1: unknown key 'bind'\nhint: did you mean 'binds'?\n" % tmp_path)
 
 
 @pytest.mark.parametrize('variables, prefix', [

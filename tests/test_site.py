@@ -2,7 +2,6 @@
 """Sites: which one is chosen, how layers make one, and every message about what does not fit."""
 
 import os
-import types
 
 import pytest
 
@@ -61,8 +60,9 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
     assert resolve().site == site.Site(
         name='default', path=DEFAULT, runtime='auto', image_store=None,
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
-        provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registry_mirrors={}, base_images={}, cache_dir=None,
-        tmp_dir=None, ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None)
+        isolation=(), provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registries=None, registry_mirrors={},
+        base_images={}, cache_dir=None, tmp_dir=None, ca_certificates=None, verify='none', keyring=None, overlays=None,
+        module_dependency=None, force={})
 
 
 def test_the_default_names_and_explains_every_setting():
@@ -106,21 +106,24 @@ image_store:
         name='lumi', path=path, runtime='/opt/app tainer', image_store=None,
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '1M', 'keep': 1},
         binds=('/pfs', '/a b/é', '/mine', '/env'),
-        container_env={'A': '1'}, provides={
+        container_env={'A': '1'}, isolation=(), registries=None, provides={
             'nvidia-gpu': site.Need((), {}), 'amd-gpu': site.Need((), {}),
             'interconnect': site.Need(('/var/spool/slurmd', '/x.squashfs:/opt/x:image-src=/,ro', '/more'),
                                       {'NCCL_SOCKET_IFNAME': 'hsn', 'NCCL_DEBUG': 'INFO'})},
         registry_mirrors={'nvcr.io': ('http://localhost:5000/nvidia', 'https://[::1]:5000', 'http://other')},
         base_images={'docker://debian:12': '/opt/debian 12.sif'}, cache_dir=None, tmp_dir=None, ca_certificates='',
-        verify='none', keyring=None, overlays='/project/$USER/${PROJECT}/overlays', module_dependency=None)
+        verify='none', keyring=None, overlays='/project/$USER/${PROJECT}/overlays', module_dependency=None,
+        force={})
     user = '~/.config/easysif/site.yaml'
-    assert found.origins == {
+    nothing, lumi = dict.fromkeys(site.Need.__dataclass_fields__, 'default'), 'site lumi'
+    assert {key: value for key, value in found.origins.items() if value != 'default'} == {
         'name': 'EASYSIF_SITE', 'path': 'EASYSIF_SITE', 'runtime': 'EASYSIF_RUNTIME', 'image_store': user,
-        'squashfs': 'default, site lumi, %s' % user, 'binds': 'site lumi, %s, EASYSIF_BINDS' % user,
-        'container_env': 'EASYSIF_CONTAINER_ENV', 'provides': 'default, site lumi, %s' % user,
-        'registry_mirrors': 'site lumi, %s' % user, 'base_images': 'site lumi', 'cache_dir': 'default',
-        'tmp_dir': 'default', 'ca_certificates': 'EASYSIF_CA_CERTIFICATES', 'verify': 'default',
-        'keyring': 'default', 'overlays': 'site lumi', 'module_dependency': 'default'}
+        'squashfs': {'compressor': 'default', 'level': lumi, 'block': user, 'keep': 'default'},
+        'binds': [lumi, lumi, user, 'EASYSIF_BINDS'], 'container_env': {'A': 'EASYSIF_CONTAINER_ENV'},
+        'provides': {'nvidia-gpu': nothing, 'amd-gpu': nothing, 'interconnect': dict(
+            nothing, binds=[lumi, lumi, user], container_env={'NCCL_SOCKET_IFNAME': lumi, 'NCCL_DEBUG': user})},
+        'registry_mirrors': {'nvcr.io': [lumi, lumi, user]}, 'base_images': {'docker://debian:12': lumi},
+        'ca_certificates': 'EASYSIF_CA_CERTIFICATES', 'overlays': lumi}
 
 
 def test_variables_that_are_no_settings_change_nothing(resolve):
@@ -185,7 +188,7 @@ def test_a_site_file_that_cannot_be_read_is_an_error(resolve, tmp_path, home):
 
 def test_match_in_ones_own_settings_is_an_error(resolve, write):
     path = write('match: {hostname: x}', 'home/.config/easysif/site.yaml')
-    assert message(resolve) == ('%s: match belongs into the profile of a site, not into your own settings\n'
+    assert message(resolve) == ('%s:1: match belongs into the profile of a site, not into your own settings\n'
                                 'hint: export EASYSIF_SITE=/path/to/site.yaml' % path)
 
 
@@ -222,9 +225,7 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('just a text', ": the file must be a mapping of settings, not the text 'just a text'"),
     ('- runtime', ":1: the file must be a mapping of settings, not the list ['runtime']"),
     ('\nbind: [/x]', ":2: unknown key 'bind'\nhint: did you mean 'binds'?"),
-    ('1: 2', ":1: unknown key '1'\n  allowed  match, runtime, image_store, squashfs, binds, container_env, provides, "
-     "registry_mirrors, base_images, cache_dir, tmp_dir, ca_certificates, verify, keyring, overlays, "
-     "module_dependency"),
+    ('1: 2', ":1: unknown key '1'\n  allowed  %s" % ', '.join(schema.load('site')['properties'])),
     ('squashfs:\n  levl: 3', ":2: unknown key 'levl' in squashfs\nhint: did you mean 'level'?"),
     ('squashfs:\n  x: 3', ":2: unknown key 'x' in squashfs\n  allowed  compressor, level, block, keep"),
     ('match:\n  host: x', ":1: match.hostname is missing\nhint: write match: {hostname: uan0*|nid*}\n"
@@ -281,7 +282,8 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
      "hint: write provides: {nvidia-gpu: {}}"),
     ('provides: {AMD GPU: {}}', ":1: a key of provides must be a word of small letters, digits and -, "
      "not the text 'AMD GPU'"),
-    ('provides:\n  mpi: yes', ":2: provides.mpi must be a mapping of binds and container_env, not true"),
+    ('provides:\n  mpi: yes', ":2: provides.mpi must be a mapping of binds, container_env, path, library_path, "
+     "requires and conflicts, not true"),
     ('provides:\n  mpi:\n    bind: [/x]', ":3: unknown key 'bind' in provides.mpi\nhint: did you mean 'binds'?"),
     ('provides:\n  mpi:\n    binds:\n      - x', ":4: provides.mpi.binds[0] must be an absolute path, not 'x'"),
     ('registry_mirrors: {nvcr.io: localhost}',
@@ -357,26 +359,4 @@ def test_a_variable_that_is_no_yaml_is_an_error(resolve):
 def test_a_level_that_the_compressor_has_not_is_an_error(resolve, write):
     path = write('squashfs: {compressor: gzip, level: 10}')
     assert message(resolve, EASYSIF_SITE=path) == (
-        'default, site lumi: squashfs.level of gzip must be a number from 1 to 9, not 10')
-
-
-def recipe(*needs):
-    """Return as much of a recipe as check_needs looks at."""
-    return types.SimpleNamespace(where='PyTorch-2.7.1.eb', needs=needs)
-
-
-def test_a_need_that_the_site_lacks_is_an_error(resolve, write, monkeypatch, tmp_path):
-    lumi = resolve(EASYSIF_SITE=write('provides: {interconnect: {}}')).site
-    monkeypatch.chdir(tmp_path)
-    assert site.check_needs(recipe(), lumi) is None
-    assert site.check_needs(recipe('amd-gpu', 'interconnect'), lumi) is None
-    assert message(site.check_needs, recipe('amd-gpus', 'tape'), lumi) == """\
-PyTorch-2.7.1.eb: needs 'amd-gpus', which site 'lumi' does not provide
-  provided  amd-gpu, interconnect, nvidia-gpu
-hint: did you mean 'amd-gpu'? a new feature goes into lumi.yaml
-error: PyTorch-2.7.1.eb: needs 'tape', which site 'lumi' does not provide
-  provided  amd-gpu, interconnect, nvidia-gpu
-hint: a new feature goes into lumi.yaml"""
-    monkeypatch.chdir('/')
-    monkeypatch.chdir(site.SITES)
-    assert message(site.check_needs, recipe('tape'), lumi).endswith('goes into %s/lumi.yaml' % tmp_path)
+        '%s:1: squashfs.level of gzip must be a number from 1 to 9, not 10' % path)

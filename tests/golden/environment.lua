@@ -111,6 +111,7 @@ if mode() ~= "spider" then
     end
 
     -- binds: runscripts and overlay, what the recipe, its needs and the site bind; only what this node has
+    bind_each("FORCE")
     bind(root .. "/runscripts", "/runscripts", "")
     if filled(packed) then
         bind(packed, "/user-software", "image-src=/,ro")
@@ -198,6 +199,7 @@ if mode() ~= "spider" then
     inside_each("")
     inside_each("amd-gpu")
     inside("QUOTES", "\"it's \\$5\"")
+    inside_each("FORCE")
     push("SINGULARITY_ROCM", "1")
     push("APPTAINER_ROCM", "1")
 

@@ -225,7 +225,7 @@ def needs_are_provided(draft):
     """Every need is provided by at least one site that we ship."""
     needs = draft.values.get('needs')
     for need in needs if isinstance(needs, (list, tuple)) else ():
-        if isinstance(need, str) and need not in draft.provided:
+        if isinstance(need, str) and need.rstrip('?') not in draft.provided:
             near = schema.closest(need, draft.provided)
             yield draft.error('needs', "needs '%s', which no site provides (%s)"
                               % (need, ', '.join(sorted(draft.provided))),

@@ -5,6 +5,7 @@ Each check takes a text, returns nothing when it fits and raises ValueError with
 ``<key> …`` when it does not. Nothing here knows recipes or sites.
 """
 
+import glob
 import os
 import re
 import shlex
@@ -126,6 +127,27 @@ def bind(text):
             raise ValueError("must have options out of ro, rw, image-src=/path and id=number, not '%s'" % option)
 
 
+def site_bind(text):
+    """A bind whose source may be a pattern as a shell has them; the destination then is the directory for all matches.
+
+    :raises ValueError: it is no bind, or the pattern begins at the root directory
+    """
+    bind(text)
+    source = os.path.normpath(text.split(':')[0])
+    if glob.has_magic(source.split('/')[1]):
+        raise ValueError("must name a directory of the root, not all of them ('%s')" % text)
+
+
+def search_path(text):
+    """A directory inside the image, for a list with ``:`` between its parts.
+
+    :raises ValueError: it is no absolute path, or holds a colon
+    """
+    path(text)
+    if ':' in text:
+        raise ValueError("must not hold ':', which separates directories: '%s'" % text)
+
+
 def bind_template(text):
     """A path with names of variables in it, ``/project/$USER`` or ``${HOME}/x``; never evaluated by a shell.
 
@@ -183,5 +205,6 @@ def _without(text, *others):
 
 #: the names that the schemas use; all but environment are for texts
 FORMATS = {'line': line, 'help-text': help_text, 'quoted-text': quoted_text, 'module-value': module_value,
-           'environment': environment, 'path': path, 'bind-path': bind_path, 'bind': bind,
-           'bind-template': bind_template, 'command-name': command_name, 'command-line': command_line}
+           'environment': environment, 'path': path, 'bind-path': bind_path, 'bind': bind, 'site-bind': site_bind,
+           'search-path': search_path, 'bind-template': bind_template, 'command-name': command_name,
+           'command-line': command_line}

@@ -15,6 +15,9 @@ from easysif.plan import (All, Bind, Bindable, BindEach, Choose, DependOn, Env, 
 #: the switches of both runtimes that bring a GPU's driver into the image, by the need that asks for it
 GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
 
+#: a need that every module has: what its site forces, whatever recipe and user say
+FORCE = 'FORCE'
+
 #: variables by which pip, OpenSSL and requests find the certificates that this site trusts
 CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
 
@@ -146,6 +149,7 @@ def _image(inst):
 def _binds(inst):
     statements = [
         Note('binds: runscripts and overlay, what the recipe, its needs and the site bind; only what this node has'),
+        BindEach(FORCE),
         Bind(text(Local('root'), '/runscripts'), RUNSCRIPTS),
     ]
     if inst.python_env:
@@ -206,7 +210,8 @@ def _inside(inst):
     statements += _installers(inst) if inst.python_env else []
     statements.append(InsideEach())
     statements += [InsideEach(need) for need in inst.needs]
-    return statements + [Inside(name, text(literal(value))) for name, value in sorted(inst.container_env.items())]
+    statements += [Inside(name, text(literal(value))) for name, value in sorted(inst.container_env.items())]
+    return statements + [InsideEach(FORCE)]
 
 
 def _installers(inst):

@@ -242,7 +242,7 @@ class Bind:
 
 @dataclass(frozen=True)
 class BindEach:
-    """Bind the entries ``source[:target[:options]]`` of a need in the site file ('': of the site itself)."""
+    """Bind the entries ``source[:target[:options]]`` of a need in the site file ('': its own, FORCE: what it forces)"""
 
     need: str = ''
 
@@ -258,7 +258,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class InsideEach:
-    """Set the variables of a need in the site file ('': of the site itself) inside the image."""
+    """Set the variables of a need in the site file ('': its own, and how it isolates; FORCE) inside the image."""
 
     need: str = ''
 

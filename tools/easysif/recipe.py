@@ -24,7 +24,7 @@ OURS = {
     'digest': "sha256:… of the image (of the OCI manifest for docker and oras references, else of the file)",
     'verify': "True where the image must be signed",
     'build_args': "Build arguments of a definition file: {name: text}",
-    'needs': "Words for what the site must provide, such as nvidia-gpu",
+    'needs': "Words for what the site must provide, such as nvidia-gpu; with ? behind it where it may",
     'python_env': "Name of the virtual environment in the overlay; without it the module has no overlay",
     'conda_env': "Name of the conda environment inside the image, where it is not found by looking",
     'commands': "Wrappers: list of commands, or {name: command inside the image}",
@@ -46,8 +46,8 @@ _MOST_BITS = 256   #: of a number: one of thousands of digits cannot even be pri
 class Recipe:
     """What a recipe says, checked and with its templates resolved.
 
-    ``where`` is the file name for messages, ``path`` the file itself (None where it is not known); ``commands``
-    maps the name of a wrapper to the words of the command inside the image.
+    ``where`` is the file name for messages, ``path`` the file itself (None where it is not known), ``commands`` wrapper
+    -> words of the command inside the image; ``optional_needs`` are those of the needs that a site may lack.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Recipe:
     description: str
     homepage: str
     sanity_check_commands: tuple
+    optional_needs: tuple = ()
 
     @property
     def full_version(self):
@@ -157,8 +158,7 @@ def validate(values, where, lines=None, path=None):
     :param path: the file (str), where known
     :raises EasySIFError: something is wrong; all problems at once
     """
-    lines = lines or {}
-    errors = []
+    lines, errors = lines or {}, []
 
     def wrong(key, what, **kwargs):
         line = lines.get(key, 0)
@@ -186,11 +186,12 @@ def validate(values, where, lines=None, path=None):
         wrong('build_args', 'build_args go with a definition file only', hint="write image = 'NAME.def'")
     if errors:
         raise SeveralErrors([err for _, err in sorted(errors, key=lambda pair: pair[0])])
-    commands = given.get('commands', ())
+    commands, needs = given.get('commands', ()), given.get('needs', ())
     return Recipe(
         name=given['name'], version=given['version'], versionsuffix=given.get('versionsuffix', ''), where=where,
         path=path, image=image, digest=given.get('digest'), verify=given.get('verify', False),
-        build_args=dict(given.get('build_args', {})), needs=tuple(given.get('needs', ())),
+        build_args=dict(given.get('build_args', {})), needs=tuple(need.rstrip('?') for need in needs),
+        optional_needs=tuple(need[:-1] for need in needs if need.endswith('?')),
         python_env=given.get('python_env'), conda_env=given.get('conda_env'),
         commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
                   for name in commands},

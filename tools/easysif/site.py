@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A site: how this cluster provides what recipes need. Layers of YAML files and variables, resolved into one.
 
-Layers: sites/default.yaml < the site < ~/.config/easysif/site.yaml < ``EASYSIF_<SETTING>``. Texts and numbers
-replace, lists add up without repeats, mappings merge by key. It knows no recipe but what one needs.
+Layers: sites/default.yaml < the site < ~/.config/easysif/site.yaml < ``EASYSIF_<SETTING>`` < what the site forces.
+``layers`` says how they become one. It knows no recipe.
 """
 
 import fnmatch
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from easysif import schema, yaml_file
+from easysif import layers, needs, schema, yaml_file
 from easysif.data import DIRECTORY
 from easysif.errors import EasySIFError, SeveralErrors
 
@@ -22,18 +22,33 @@ CA_BUNDLES = ('/etc/ssl/certs/ca-certificates.crt',                 # Debian
               '/var/lib/ca-certificates/ca-bundle.pem',             # SUSE
               '/etc/ssl/cert.pem')                                  # Alpine
 
-#: what is chosen otherwise: ``match`` belongs to a profile, and EASYSIF_OVERLAYS is read when a module is loaded
-_NO_VARIABLE = ('match', 'overlays')
+#: what only the profile of a site may hold: which hosts are its own, and what nobody else can change
+_OF_A_PROFILE = ('match', 'force')
+
+#: what has no variable; EASYSIF_OVERLAYS is read when a module is loaded
+_NO_VARIABLE = (*_OF_A_PROFILE, 'overlays')
 
 _LEVELS = {'gzip': 9, 'lzo': 9, 'zstd': 22}  # the highest that mksquashfs takes; the others have none
 
 
 @dataclass(frozen=True)
 class Need:
-    """What provides a need: binds (tuple of ``source[:destination[:options]]``) and container_env (dict)."""
+    """What provides a need.
+
+    :param binds: ``source[:destination[:options]]``, with patterns in the source (tuple of str)
+    :param container_env: environment inside (dict)
+    :param path: directories inside that are searched for commands, last (tuple of str)
+    :param library_path: directories inside that are searched for libraries, first (tuple of str)
+    :param requires: other needs that come with it (tuple of str)
+    :param conflicts: other needs that it does not go with (tuple of str)
+    """
 
     binds: tuple
     container_env: dict
+    path: tuple = ()
+    library_path: tuple = ()
+    requires: tuple = ()
+    conflicts: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Site:
 
     ``name`` and ``path`` are those of its profile. ``provides`` maps a need to a Need, ``registry_mirrors`` a host
     to a tuple of URLs, ``base_images`` a reference to a path. ``overlays`` may hold ``$NAME`` and ``${NAME}``.
+    ``registries`` is None where all are allowed. ``force`` holds the settings that are forced, as they are written.
     """
 
     name: str
@@ -51,7 +67,9 @@ class Site:
     squashfs: dict
     binds: tuple
     container_env: dict
+    isolation: tuple
     provides: dict
+    registries: tuple
     registry_mirrors: dict
     base_images: dict
     cache_dir: str
@@ -61,14 +79,31 @@ class Site:
     keyring: str
     overlays: str
     module_dependency: str
+    force: dict
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A site, and for each of its settings where the value came from (dict of str)."""
+    """A site, and for each of its settings where the value came from: a dict, of the shape that ``layers`` says."""
 
     site: Site
     origins: dict
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The settings of one file or variable (dict), what it is called (str), and the line of each key (dict)."""
+
+    label: str
+    path: str
+    values: dict
+    lines: dict = field(default_factory=dict)
+
+    def place(self, keys):
+        """Return where something stands: file and line, or the variable (str)."""
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return '%s:%d' % (self.path, self.lines.get(keys, 1)) if self.lines else self.path
 
 
 def shipped():
@@ -85,39 +120,18 @@ def resolve(environ=None):
     """
     environ = os.environ if environ is None else environ
     name, path, why = _chosen(environ)
-    values, origins = {}, {'name': why, 'path': why}
-    for label, layer in _layers(environ, name, path):
-        for key, value in layer.items():
-            if key == 'match':
-                continue
-            merged = _merge(values.get(key), value)
-            if merged != values.get(key) or key not in origins:
-                adds = isinstance(merged, (list, dict)) and values.get(key)
-                origins[key] = '%s, %s' % (origins[key], label) if adds else label
-            values[key] = merged
-    _check_level(values['squashfs'], origins['squashfs'])
-    if values['ca_certificates'] is None:
-        values['ca_certificates'] = next((bundle for bundle in CA_BUNDLES if os.path.exists(bundle)), None)
-        origins['ca_certificates'] = 'found on this machine' if values['ca_certificates'] else 'none on this machine'
-    return Settings(_site(name, path, values), {key: origins[key] for key in Site.__dataclass_fields__})
+    return _settled(name, path, why, [*_profile(name, path), *_users(environ)])
 
 
-def check_needs(recipe, site):
-    """Do nothing where a site provides all that a recipe needs.
+def profile(path, name=None):
+    """Return the settings of a profile without those of the user (Settings).
 
-    :raises EasySIFError: it lacks something; all of it at once
+    :param path: the file (str)
+    :param name: what it is called (str), its file name where None
+    :raises EasySIFError: it cannot be read or is not valid
     """
-    errors = []
-    for need in recipe.needs:
-        if need not in site.provides:
-            near = schema.closest(need, site.provides)
-            hint = 'a new feature goes into %s' % _short(site.path)
-            errors.append(EasySIFError(
-                recipe.where, "needs '%s', which site '%s' does not provide" % (need, site.name),
-                facts=[('provided', ', '.join(sorted(site.provides)) or 'nothing')],
-                hint="did you mean '%s'? %s" % (near, hint) if near else hint))
-    if errors:
-        raise SeveralErrors(errors)
+    name = name or _name(path)
+    return _settled(name, path, path, list(_profile(name, path)))
 
 
 def read(path):
@@ -125,40 +139,79 @@ def read(path):
 
     :raises EasySIFError: it cannot be read, or something in it is wrong; all problems at once
     """
-    values, lines = yaml_file.read(path)
-    values = {} if values is None else values
-    _check(values, lambda place: '%s:%d' % (path, _line(place, lines)) if lines else path)
-    return values
+    return _read(path, path).values
 
 
-def _layers(environ, name, path):
-    """Yield the label and the settings of each layer (str, dict), the lowest first."""
-    yield 'default', read(shipped()['default'])
+def _settled(name, path, why, stacked):
+    """Return the settings that layers make (Settings)."""
+    forced = next((layer for layer in reversed(stacked) if layer.values.get('force')), None)
+    if forced:
+        stacked.append(Layer('%s, forced' % forced.label, forced.path, forced.values['force']))
+    values, origins = layers.stack([(layer.label, {key: value for key, value in layer.values.items()
+                                                   if key != 'match'}) for layer in stacked])
+    origins.update(name=why, path=why)
+
+    def place(keys):
+        first = keys[:2]
+        for layer in reversed(stacked):
+            inner = layer.values.get(first[0])
+            if isinstance(inner, dict) and first[1] in inner:
+                return layer.place(keys)
+        return path
+    _check_level(values['squashfs'], place)
+    if values['ca_certificates'] is None:
+        values['ca_certificates'] = next((bundle for bundle in CA_BUNDLES if os.path.exists(bundle)), None)
+        origins['ca_certificates'] = 'found on this machine' if values['ca_certificates'] else 'none on this machine'
+    site = _site(name, path, values)
+    needs.check_site(site.provides, place)
+    for need, known in origins['provides'].items() if site.provides else ():
+        missing = 'default' if isinstance(known, dict) else known
+        origins['provides'][need] = {key: known[key] if key in known and isinstance(known, dict) else missing
+                                     for key in Need.__dataclass_fields__}
+    return Settings(site, {key: origins[key] for key in Site.__dataclass_fields__})
+
+
+def _profile(name, path):
+    """Yield the layers of a profile (Layer), the lowest first."""
+    yield _read(shipped()['default'], 'default')
     if path != shipped()['default']:
-        yield 'site %s' % name, read(path)
+        yield _read(path, 'site %s' % name)
+
+
+def _users(environ):
+    """Yield the layers of the user (Layer), the lowest first."""
     user = os.path.join(environ.get('HOME') or os.path.expanduser('~'), '.config', 'easysif', 'site.yaml')
     if os.path.lexists(user):
-        layer = read(user)
-        if 'match' in layer:
-            raise EasySIFError(user, 'match belongs into the profile of a site, not into your own settings',
-                               hint='export EASYSIF_SITE=/path/to/site.yaml')
-        yield '~/.config/easysif/site.yaml', layer
+        layer = _read(user, '~/.config/easysif/site.yaml')
+        for key in _OF_A_PROFILE:
+            if key in layer.values:
+                raise EasySIFError(layer.place((key,)), '%s belongs into the profile of a site, not into your own '
+                                   'settings' % key, hint='export EASYSIF_SITE=/path/to/site.yaml')
+        yield layer
     for key, rules in schema.load('site')['properties'].items():
         variable = 'EASYSIF_%s' % key.upper()
         text = environ.get(variable)
         # empty counts as not set, as it does in shell, but where '' means something
         if key in _NO_VARIABLE or text is None or not (text or key == 'ca_certificates'):
             continue
-        value = text if 'string' in rules['type'] else yaml_file.parse(text, variable)[0]
-        _check({key: value}, lambda place: variable)
-        yield variable, {key: value}
+        value = text if 'string' in rules.get('type', 'string') else yaml_file.parse(text, variable)[0]
+        layer = Layer(variable, variable, {key: value})
+        _check(layer)
+        yield layer
+
+
+def _read(path, label):
+    values, lines = yaml_file.read(path)
+    layer = Layer(label, path, {} if values is None else values, lines)
+    _check(layer)
+    return layer
 
 
 def _chosen(environ):
     """Return name and path of the site, and why it is this one (str)."""
     wanted, known = environ.get('EASYSIF_SITE'), shipped()
     if wanted and ('/' in wanted or wanted.endswith(('.yaml', '.yml'))):
-        return os.path.splitext(os.path.basename(wanted))[0], os.path.abspath(wanted), 'EASYSIF_SITE'
+        return _name(wanted), os.path.abspath(wanted), 'EASYSIF_SITE'
     if wanted and wanted not in known:
         near = schema.closest(wanted, known)
         raise EasySIFError('EASYSIF_SITE', "there is no site '%s'" % wanted, facts=[('sites', ', '.join(known))],
@@ -179,26 +232,23 @@ def _matches(patterns, host):
     return any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split('|') for name in names)
 
 
-def _check(values, place_of):
-    """Raise all problems of one layer; ``place_of`` gives the place in it that keys lead to."""
-    found = schema.problems('site', values, lambda key, value: '%s: %s' % (key, _yaml(value)))
+def _name(path):
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _check(layer):
+    """Raise all problems of one layer."""
+    found = schema.problems('site', layer.values, lambda key, value: '%s: %s' % (key, _yaml(value)))
     if found:
-        raise SeveralErrors([EasySIFError(place_of(one.path), one.what, facts=one.facts, hint=one.hint)
+        raise SeveralErrors([EasySIFError(layer.place(one.path), one.what, facts=one.facts, hint=one.hint)
                              for one in found])
 
 
-def _check_level(squashfs, origin):
+def _check_level(squashfs, place):
     compressor, level = squashfs['compressor'], squashfs['level']
     if level > _LEVELS.get(compressor, level):
-        raise EasySIFError(origin, 'squashfs.level of %s must be a number from 1 to %d, not %d'
+        raise EasySIFError(place(('squashfs', 'level')), 'squashfs.level of %s must be a number from 1 to %d, not %d'
                            % (compressor, _LEVELS[compressor], level))
-
-
-def _line(place, lines):
-    """Return the line of a place in a file, or of the nearest place around it (int)."""
-    while place and place not in lines:
-        place = place[:-1]
-    return lines.get(place, 1)
 
 
 def _yaml(value):
@@ -207,24 +257,15 @@ def _yaml(value):
     return '[%s]' % ', '.join(map(_yaml, value)) if isinstance(value, list) else str(value)
 
 
-def _merge(low, high):
-    if isinstance(low, (list, dict)) and high is None:
-        return low
-    if isinstance(low, dict):
-        return {**low, **{key: _merge(low.get(key), value) for key, value in high.items()}}
-    return list(dict.fromkeys(low + high)) if isinstance(low, list) else high
-
-
 def _site(name, path, values):
-    provides = {need: what or {} for need, what in values['provides'].items()}
+    registries = values['registries']
     return Site(**{
-        **values, 'name': name, 'path': path, 'binds': tuple(values['binds']),
-        'provides': {need: Need(tuple(what.get('binds') or ()), dict(what.get('container_env') or {}))
-                     for need, what in provides.items()},
+        **values, 'name': name, 'path': path, 'binds': tuple(values['binds']), 'isolation': tuple(values['isolation']),
+        'registries': None if registries is None else tuple(registries),
+        'provides': {need: _need(what or {}) for need, what in values['provides'].items()},
         'registry_mirrors': {host: tuple(urls) for host, urls in values['registry_mirrors'].items()}})
 
 
-def _short(path):
-    """Return a path as one would type it here (str)."""
-    near = os.path.relpath(path)
-    return path if near.startswith('..') else near
+def _need(what):
+    return Need(**{'binds': (), **{key: tuple(value or ()) for key, value in what.items()},
+                   'container_env': dict(what.get('container_env') or {})})

@@ -6,11 +6,12 @@ So the values of a site stand in no modulefile, and after a system update one co
 
 import os
 
-from easysif import files, runtime
+from easysif import files, host_paths, needs, runtime
 from easysif.errors import EasySIFError
 from easysif.modes import Modes
-from easysif.module import literal
+from easysif.module import FORCE, literal
 from easysif.render import lua_quote, shell_quote
+from easysif.site import Need
 
 NOTICE = 'What this site provides to modules and wrappers. Written by: easysif site apply'
 
@@ -49,13 +50,33 @@ def write(directory, site, refused=()):
             if files.write(path, content)]
 
 
+def _provided(site):
+    """Return what modules read of each need, with all that it requires, and of what is forced: (str, Need) pairs."""
+    found = [(name, _whole([site.provides[one] for one in needs.closure([name], site.provides)]))
+             for name in site.provides]
+    forced = Need(tuple(site.force.get('binds') or ()), site.force.get('container_env') or {})
+    return sorted([*found, (FORCE, _whole([forced]))])
+
+
+def _whole(parts):
+    """Return parts as one, the first before the others, with what this host has for the patterns in it (Need)."""
+    return Need(host_paths.expanded(bind for part in parts for bind in part.binds),
+                {name: value for part in reversed(parts) for name, value in part.container_env.items()})
+
+
+def _switches(site):
+    """Return the variables of the runtimes that isolate a container, without their prefix (str)."""
+    return ' '.join(word.upper().replace('-', '_') for word in site.isolation)
+
+
 def lua_text(site, refused=()):
     """Return the site as a Lua table (str)."""
     lines = ['-- ' + NOTICE, 'return {', '    settings = {']
     lines += ['        %s = %s,' % (name, lua_quote(getattr(site, name) or '')) for name in SETTINGS]
-    lines += ['        refused_compressors = %s,' % lua_quote(' '.join(refused))]
-    lines += ['    },'] + _lua_lists(site, '    ') + ['    needs = {']
-    for name, need in sorted(site.provides.items()):
+    lines += ['        refused_compressors = %s,' % lua_quote(' '.join(refused)),
+              '        isolation = %s,' % lua_quote(_switches(site))]
+    lines += ['    },'] + _lua_lists(_whole([site]), '    ') + ['    needs = {']
+    for name, need in _provided(site):
         lines += ['        [%s] = {' % lua_quote(name)] + _lua_lists(need, '            ') + ['        },']
     return '\n'.join(lines + ['    },', '}', ''])
 
@@ -75,12 +96,12 @@ def shell_text(site, refused=()):
         path = ''
     values = [('runtime', site.runtime), ('runtime_path', path)]
     values += [(name, getattr(site, name) or '') for name in SETTINGS]
-    values.append(('refused_compressors', ' '.join(refused)))
+    values += [('refused_compressors', ' '.join(refused)), ('isolation', _switches(site))]
     values += [('squashfs_' + name, str(value)) for name, value in sorted(site.squashfs.items())]
     lines = ['# shellcheck shell=sh disable=SC2016,SC2034', '# ' + NOTICE]
     lines += ['es_site_%s=%s' % (name, shell_quote(value)) for name, value in values]
-    lines += _shell_lists('es_site_%s', site)
-    for name, need in sorted(site.provides.items()):
+    lines += _shell_lists('es_site_%s', _whole([site]))
+    for name, need in _provided(site):
         lines += _shell_lists('es_need_%s_' + name.replace('-', '_'), need)
     return '\n'.join(lines + [''])
 

@@ -4,7 +4,7 @@
 
 local site = {}
 local pushed, order = {}, {}
-local binds, targets = {}, {}
+local binds, targets, forced = {}, {}, {}
 
 local function env(name) return os.getenv(name) or "" end
 
@@ -156,7 +156,14 @@ local function inside(name, value)
     push("APPTAINERENV_" .. name, value)
 end
 
+-- What the user changes afterwards is theirs in this shell; wrappers set what is forced again.
 local function inside_each(need)
+    if need == "" then
+        for switch in setting("isolation"):gmatch("%S+") do
+            push("SINGULARITY_" .. switch, "1")
+            push("APPTAINER_" .. switch, "1")
+        end
+    end
     for _, pair in ipairs(values_of(need).container_env or {}) do inside(pair[1], pair[2]) end
 end
 
@@ -209,13 +216,18 @@ local function bind_each(need)
     for _, entry in ipairs(values_of(need).binds or {}) do
         local source, target, options = entry:match("^([^:]*):?([^:]*):?(.*)$")
         bind(source, target, options)
+        if need == "FORCE" and exists(source) then forced[target_of(entry)] = true end
     end
 end
 
 local function push_binds()
-    local all = users_binds()
-    local taken = {}
-    for _, entry in ipairs(all) do taken[target_of(entry)] = true end
+    local all, taken = {}, {}
+    for _, entry in ipairs(users_binds()) do
+        if not forced[target_of(entry)] then
+            all[#all + 1] = entry
+            taken[target_of(entry)] = true
+        end
+    end
     local added = {}
     for _, entry in ipairs(binds) do
         if not taken[target_of(entry)] then

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a site forces holds over recipes, users' settings and users' environments; what it isolates is isolated."""
+
+import pytest
+
+from easysif import site
+from easysif.errors import EasySIFError
+from fakes import Fake, both
+
+
+@pytest.fixture(params=['by_module', 'by_wrapper'])
+def by(request, tmp_path):
+    """The environment that a module, or a wrapper, makes: ``by(fake, **variables)``."""
+    return lambda fake, **env: getattr(fake, request.param)(tmp_path / 'home', env)[0]
+
+
+@pytest.fixture
+def there(tmp_path):
+    """A directory to be bound."""
+    (tmp_path / 'there').mkdir()
+    return str(tmp_path / 'there')
+
+
+def test_forced_binds_win_over_recipe_and_user(by, tmp_path, there):
+    fake = Fake(tmp_path / 'p', binds=('/usr:/etc/pki',))
+    fake.site(force={'binds': ['%s:/etc/pki' % there, '/nosuch:/opt/x', '/usr:/etc/pki']}, binds=('/usr:/data',))
+    env = by(fake, APPTAINER_BINDPATH='/mine:/etc/pki/,/opt:/opt/x', SINGULARITY_BINDPATH='/mine:/data')
+    assert both(env, '_BINDPATH') == ','.join(
+        ['/mine:/data', '/opt:/opt/x', '%s:/etc/pki' % there, fake.binds()])
+
+
+def test_a_forced_variable_wins_over_recipe_and_user(by, tmp_path):
+    fake = Fake(tmp_path / 'p', container_env={'A': 'recipe', 'B': 'recipe'})
+    fake.site(force={'container_env': {'A': 'site;$HOME', 'C': ''}}, container_env={'D': 'site'})
+    env = by(fake, APPTAINERENV_A='user', SINGULARITYENV_C='user', A='user', EASYSIF_SET='APPTAINERENV_A=other')
+    assert both(env, 'ENV_A') == 'site;\\$HOME' and both(env, 'ENV_B') == 'recipe' and both(env, 'ENV_C') == ''
+    assert both(env, 'ENV_D') == 'site'
+
+
+def test_what_isolates_is_switched_on(by, tmp_path):
+    fake = Fake(tmp_path / 'p')
+    fake.site(isolation=('cleanenv', 'no-home'))
+    env = by(fake, APPTAINER_CLEANENV='0')
+    assert both(env, '_CLEANENV') == both(env, '_NO_HOME') == '1' and both(env, '_CONTAIN') is None
+
+
+@pytest.mark.parametrize('policy, variables, key, expected', [
+    ('verify: all', {'EASYSIF_VERIFY': 'none'}, 'verify', 'all'),
+    ('runtime: /usr/bin/true', {'EASYSIF_RUNTIME': 'singularity'}, 'runtime', '/usr/bin/true'),
+    ('registries: [nvcr.io]', {'EASYSIF_REGISTRIES': '[evil.org]'}, 'registries', ('nvcr.io',)),
+    ('isolation: [cleanenv]', {'EASYSIF_ISOLATION': '[pid]'}, 'isolation', ('pid', 'cleanenv')),
+    ('container_env: {A: "1"}', {'EASYSIF_CONTAINER_ENV': '{A: "2", B: "2"}'}, 'container_env', {'A': '1', 'B': '2'}),
+    ('registry_mirrors: {a: ["http://b"]}', {}, 'registry_mirrors', {'a': ('http://b',)}),
+    ('ca_certificates: ""', {'EASYSIF_CA_CERTIFICATES': '/x'}, 'ca_certificates', ''),
+    ('keyring: /keys', {'EASYSIF_KEYRING': '/mine', 'EASYSIF_FORCE': '{keyring: /mine}'}, 'keyring', '/keys'),
+])
+def test_a_forced_setting_wins_over_the_users(tmp_path, policy, variables, key, expected):
+    (tmp_path / 's.yaml').write_text('force: {%s}' % policy)
+    found = site.resolve(dict(variables, EASYSIF_SITE=str(tmp_path / 's.yaml'), HOME=str(tmp_path)))
+    assert getattr(found.site, key) == expected
+
+
+@pytest.mark.parametrize('text, expected', [
+    ('force:\n  verify:', ":2: force.verify must be one of none, sif, all, not nothing"),
+    ('force:\n  overlays: /x', ":2: unknown key 'overlays' in force\n  allowed  runtime, binds, container_env, "
+     "isolation, registries, registry_mirrors, ca_certificates, verify, keyring"),
+    ('force: all', ":1: force must be a mapping of settings that nobody else can change, not the text 'all'\n"
+     "hint: write force: {verify: all}"),
+    ('isolation: [cleanEnv]', ":1: isolation[0] must be one of cleanenv, contain, no-home, ipc, pid, not the text "
+     "'cleanEnv'"),
+    ('registries: nvcr.io', ":1: registries must be a list of registries and web servers, host[:port], not the text "
+     "'nvcr.io'\nhint: write registries: [nvcr.io]"),
+    ('registries: ["https://nvcr.io"]',
+     ":1: registries[0] must be a registry, host[:port], not the text 'https://nvcr.io'"),
+])
+def test_a_policy_that_does_not_fit_is_named_with_its_line(tmp_path, text, expected):
+    (tmp_path / 's.yaml').write_text(text)
+    with pytest.raises(EasySIFError) as raised:
+        site.read(str(tmp_path / 's.yaml'))
+    assert str(raised.value) == '%s/s.yaml%s' % (tmp_path, expected)
+
+
+def test_a_policy_in_ones_own_settings_is_an_error(tmp_path):
+    own = tmp_path / '.config' / 'easysif' / 'site.yaml'
+    own.parent.mkdir(parents=True)
+    own.write_text('binds: [/x]\nforce: {verify: none}')
+    with pytest.raises(EasySIFError) as raised:
+        site.resolve({'HOME': str(tmp_path)})
+    assert str(raised.value) == ('%s:2: force belongs into the profile of a site, not into your own settings\n'
+                                 'hint: export EASYSIF_SITE=/path/to/site.yaml' % own)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The paths of this host that a site's binds name: patterns become what is there, in the order of names.
+
+That happens on the machine where a module is installed or ``easysif site apply`` runs, so that loading a module reads
+no directory. What a node has not is left out there.
+"""
+
+import glob
+import os
+
+
+def expanded(binds):
+    """Return binds with each pattern replaced by what fits it here (tuple of str).
+
+    A pattern that nothing fits stays as it is, and so does a path that is there by that very name.
+    """
+    return tuple(dict.fromkeys(entry for bind in binds for entry in matches(bind) or [bind]))
+
+
+def matches(bind):
+    """Return what of a bind this host has: binds without patterns, none where it has nothing (list of str)."""
+    source, _, rest = bind.partition(':')
+    if os.path.lexists(source):
+        return [bind] if os.path.exists(source) else []
+    target, _, options = rest.partition(':')
+    found = []
+    for path in sorted(glob.glob(source)) if glob.has_magic(source) else ():
+        if os.path.exists(path) and not set(path) & set(',:^\n'):  # which a bind cannot carry
+            inside = os.path.join(target, os.path.basename(path)) if target else ''
+            found.append(':'.join(filter(None, [path, inside or (options and path), options])))
+    return found
+
+
+def target(bind):
+    """Return where a bind is seen inside (str)."""
+    source, _, rest = bind.partition(':')
+    return rest.partition(':')[0] or source
