@@ -29,7 +29,7 @@ class Download:
     def __init__(self, path, what, where, size=None, digest=None, count=lambda number: None):
         self.path, self.what, self.where, self.digest, self._count = path, what, where, digest, count
         self._given, self._size, self._offset, self._hash = size, size, 0, hashlib.sha256()
-        self._validator = self._fd = None
+        self._validator = self._fd = self._writer = None
 
     def __enter__(self):
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -82,7 +82,7 @@ class Download:
             for chunk in answer.chunks():
                 if self._size is not None and self._offset + len(chunk) > self._size:
                     raise NoAnswer('has more than %d bytes' % self._size)
-                onepass.write(self._fd, memoryview(chunk), self._offset)
+                self._writer.write(memoryview(chunk), self._offset)
                 self._hash.update(chunk)
                 self._offset += len(chunk)
                 self._count(len(chunk))
@@ -114,7 +114,7 @@ class Download:
         if self._offset:
             self._count(-self._offset)
             os.ftruncate(self._fd, 0)
-        self._offset, self._hash = 0, hashlib.sha256()
+        self._offset, self._hash, self._writer = 0, hashlib.sha256(), onepass.Writer(self._fd)
 
 
 def validator(headers):

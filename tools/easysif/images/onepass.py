@@ -6,6 +6,7 @@ import hashlib
 import os
 import queue
 import threading
+from collections import deque
 
 CHUNK = 1 << 20     #: bytes read at once; larger ones fall out of the processor's cache between writing and hashing
 CHUNKS = 8          #: how many of them are under way
@@ -23,6 +24,7 @@ def copy(source, target):
     :raises OSError: reading or writing failed
     """
     size, offset, hasher, zeros = os.fstat(source).st_size, 0, _Hasher(), bytes(CHUNK)
+    writer = Writer(target)
     try:
         while True:
             _read_ahead(source, offset)
@@ -35,7 +37,7 @@ def copy(source, target):
                 if not length:
                     break
                 hasher.feed(buffer, length)
-                write(target, memoryview(buffer)[:length], offset)
+                writer.write(memoryview(buffer)[:length], offset)
             offset += length
         os.ftruncate(target, offset)
     finally:
@@ -71,23 +73,33 @@ def _read_ahead(fd, offset):
         os.posix_fadvise(fd, offset + STRIDE, STRIDE, os.POSIX_FADV_WILLNEED)
 
 
-def write(fd, view, offset):
-    """Write bytes that follow those written before, and let the disk begin with them.
+class Writer:
+    """Writes a file from its beginning to its end, holes left out, and lets the disk begin with what is written.
 
     :param fd: descriptor of the file (int)
-    :param view: the bytes
-    :param offset: where they belong (int)
-    :raises OSError: writing failed
     """
-    done, before = 0, offset
-    while done < len(view):
-        done += os.pwrite(fd, view[done:], offset + done)
-    offset += done
-    if offset // STRIDE != before // STRIDE:
+
+    def __init__(self, fd):
+        self._fd, self._since, self._marks = fd, 0, deque(maxlen=KEPT // STRIDE + 1)
+
+    def write(self, view, offset):
+        """Write bytes that follow those written before (memoryview), where they belong (int).
+
+        :raises OSError: writing failed
+        """
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._fd, view[done:], offset + done)
+        self._since += done
+        if self._since < STRIDE:
+            return
         # On Linux this starts writing what is dirty, without waiting, and forgets what is on the disk already. Else
         # the disk idles until the fsync at the end, and the copy takes all free memory, slow to get on busy nodes.
-        start = max(0, offset - STRIDE - KEPT)
-        os.posix_fadvise(fd, start, offset - start, os.POSIX_FADV_DONTNEED)
+        # It goes by bytes, not by places: a file that is mostly holes would begin anew with each piece between them.
+        start = self._marks[0] if self._marks else 0
+        os.posix_fadvise(self._fd, start, offset + done - start, os.POSIX_FADV_DONTNEED)
+        self._marks.append(offset + done)
+        self._since = 0
 
 
 class _Hasher:
