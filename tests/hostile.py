@@ -98,7 +98,8 @@ def _mappings():
 #: the fields of a recipe, with values of the right type and of any text
 RECIPE = {
     'name': texts(), 'version': texts(), 'versionsuffix': texts(), 'homepage': texts().map('https://{}'.format),
-    'description': texts(8), 'digest': texts(), 'verify': literals(), 'build_args': _mappings(),
+    'description': texts(8), 'digest': texts(), 'image_mode': texts(), 'verify': literals(),
+    'build_args': _mappings(),
     'image': st.one_of(texts(), texts().map('{}.sif'.format), texts().map('docker://{}'.format)),
     'needs': _lists(texts()), 'python_env': texts(), 'conda_env': texts(),
     'commands': st.one_of(_lists(texts()), st.dictionaries(texts(), texts(), min_size=1, max_size=3)),
@@ -121,7 +122,7 @@ SITE = {
     'registry_mirrors': st.dictionaries(st.one_of(texts(2), st.just('nvcr.io')), _lists(st.one_of(
         texts(), texts().map('http://{}'.format), st.just('https://localhost:5000/x'))), max_size=2),
     'base_images': st.dictionaries(texts(), texts().map('/{}'.format), max_size=2),
-    'verify': texts(), 'keyring': texts().map('/{}'.format),
+    'image_mode': texts(), 'verify': texts(), 'keyring': texts().map('/{}'.format),
     'cache_dir': texts().map('/{}'.format), 'tmp_dir': texts().map('/{}'.format),
     'ca_certificates': texts().map('/{}'.format), 'overlays': texts().map('/{}'.format), 'module_dependency': texts(),
 }
@@ -172,6 +173,7 @@ GOOD_RECIPE = {
         lambda text: re.sub('[\\\\"]|os.getenv| \\.\\. ', '', text).strip(' .'))),
     'modaliases': variables(_good_lines().map(lambda text: re.sub('[\\\\"]', '', text))),
     'site_contacts': _good_help(), 'dependencies': _lists(st.tuples(NAME, NAME)), 'verify': st.booleans(),
+    'image_mode': st.sampled_from(['copy', 'link']),
     'build_args': st.just({}),  # others go with definition files only
     'python_packages': st.lists(st.sampled_from(['a', 'b==1.0', 'c[d,e] >= 2, < 3', 'f @ https://example.org/f.whl']),
                                 max_size=3, unique=True),
@@ -182,7 +184,8 @@ _GOOD_PATH = st.lists(file_names(), min_size=1, max_size=3).map(lambda names: '/
 
 #: likewise
 GOOD_SITE = {
-    'match': lines().filter(len).map(lambda text: {'hostname': text}), 'runtime': _GOOD_PATH, 'image_store': _GOOD_PATH,
+    'match': lines().filter(len).map(lambda text: {'hostname': text}), 'runtime': _GOOD_PATH,
+    'image_store': _GOOD_PATH, 'image_mode': st.just('link'),
     'squashfs': st.fixed_dictionaries({'compressor': st.sampled_from(['gzip', 'zstd']), 'level': st.integers(1, 9)}),
     'binds': _good_binds(), 'container_env': variables(lines()),
     'provides': st.dictionaries(NEED, st.one_of(st.none(), _NEEDED), max_size=3),

@@ -6,6 +6,7 @@ Nothing is started in a container here; ``easysif/wrapper print-environment`` pr
 
 import dataclasses
 import os
+import shlex
 import shutil
 
 import pytest
@@ -441,7 +442,7 @@ def test_an_image_that_is_gone_is_found_in_the_store_by_name_and_size(by, fake, 
     (store / 'jax.sif').write_text('12345')
     env, said = by(fake)
     assert 'SIF' not in env or env['SIF'] == ''
-    assert 'jax/24.10: the image is' in said and 'hint: module unload jax/24.10; eb --rebuild jax-24.10.eb' in said
+    assert 'jax/24.10: the image is' in said and 'hint: easysif image restore jax/24.10 --prefix' in said
     (store / 'jax.sif').write_text('1234')
     assert by(fake)[0]['SIF'] == '%s/jax.sif' % store
 
@@ -451,7 +452,7 @@ def test_an_image_that_is_gone_names_both_places(fake, tmp_path):
     _, said = fake.by_wrapper(tmp_path, {})
     assert said == ('error: jax/24.10: the image is gone\n'
                     '  looked for  %s\n  and for     nothing else: the site has no image store\n'
-                    'hint: module unload jax/24.10; eb --rebuild jax-24.10.eb\n' % fake.sif)
+                    'hint: easysif image restore jax/24.10 --prefix %s\n' % (fake.sif, shlex.quote(str(fake.prefix))))
 
 
 def test_a_tool_module_sets_names_of_its_own_only(prefix, tmp_path):

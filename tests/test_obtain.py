@@ -27,7 +27,8 @@ from test_images_fetch import served, sif_file
 
 FIRST, SECOND = ('sha256:' + digit * 64 for digit in 'ab')
 REFERENCE = 'docker://docker.io/x/toy:1'
-SITE = SimpleNamespace(image_store=None, registry_mirrors={}, ca_certificates=None, verify='none', keyring=None)
+SITE = SimpleNamespace(image_store=None, image_mode='copy', registry_mirrors={}, ca_certificates=None, verify='none',
+                       keyring=None)
 
 
 def recipe(image=REFERENCE, **values):
@@ -274,7 +275,7 @@ def test_files_are_verified_wherever_they_are_found(world, tmp_path):
     store = tmp_path / 'store'
     store.mkdir()
     (store / 'stored.sif').touch()
-    site = SimpleNamespace(image_store=str(store), verify='none')
+    site = SimpleNamespace(image_store=str(store), image_mode='copy', verify='none')
     for name, found in (('stored.sif', store / 'stored.sif'), ('found.sif', tmp_path / 'found.sif')):
         assert world.obtain(image=name, site=site).path == str(found) == world.verified[-1]
 

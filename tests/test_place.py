@@ -278,7 +278,7 @@ def test_a_source_that_someone_still_writes(source, target, monkeypatch):
     monkeypatch.setattr(onepass, 'copy', appended)
     size = source.stat().st_size
     assert str(error(source, target)) == (
-        'jax-24.10.eb: image changed while it was copied: %s\n'
+        'jax-24.10.eb: image changed while it was read: %s\n'
         '  size  %d bytes, then %d\n'
         'hint: wait until whoever writes it is done, then try again' % (source, size, size + 4))
     assert os.listdir(target.parent) == []

@@ -72,7 +72,8 @@ digest = 'sha256:DIGEST'
     found = recipe.load(path)
     assert found == recipe.Recipe(
         name='jax', version='24.10', versionsuffix='-singularity', where='jax-24.10-singularity.eb', path=path,
-        image='docker://nvcr.io/nvidia/jax:24.10-maxtext-py3', digest='sha256:' + '0' * 64, verify=False,
+        image='docker://nvcr.io/nvidia/jax:24.10-maxtext-py3', digest='sha256:' + '0' * 64,
+        image_mode=None, verify=False,
         build_args={}, needs=('nvidia-gpu',),
         python_env='jax', conda_env='jax', commands={'python': ('python',), 'pip': ('pip',)},
         provides={'jax': '24.10', 'jaxlib': None}, python_packages=('flax[all]>=0.8,<24', 'x @ https://h/x.whl'),

@@ -58,7 +58,7 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
     monkeypatch.setattr(site, 'CA_BUNDLES', ())
     nothing = site.Need((), {})
     assert resolve().site == site.Site(
-        name='default', path=DEFAULT, runtime='auto', image_store=None,
+        name='default', path=DEFAULT, runtime='auto', image_store=None, image_mode='copy',
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
         isolation=(), provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registries=None, registry_mirrors={},
         base_images={}, cache_dir=None, tmp_dir=None, ca_certificates=None, verify='none', keyring=None, overlays=None,
@@ -103,7 +103,7 @@ image_store:
     found = resolve(EASYSIF_SITE=path, EASYSIF_BINDS='[/env]', EASYSIF_RUNTIME='/opt/app tainer', EASYSIF_TMP_DIR='',
                     EASYSIF_CONTAINER_ENV='{A: "1"}', EASYSIF_CA_CERTIFICATES='')
     assert found.site == site.Site(
-        name='lumi', path=path, runtime='/opt/app tainer', image_store=None,
+        name='lumi', path=path, runtime='/opt/app tainer', image_store=None, image_mode='copy',
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '1M', 'keep': 1},
         binds=('/pfs', '/a b/é', '/mine', '/env'),
         container_env={'A': '1'}, isolation=(), registries=None, provides={

@@ -16,7 +16,7 @@ if mode() ~= "spider" then
         stored = setting("image_store") .. "/x.sif (4096 bytes)"
     end
     if not filled(sif) then
-        fail("PyTorch/2.7: the image is gone", "  looked for  " .. root .. "/x.sif", "  and for     " .. stored, "hint: module unload PyTorch/2.7; eb --rebuild PyTorch-2.7.eb")
+        fail("PyTorch/2.7: the image is gone", "  looked for  " .. root .. "/x.sif", "  and for     " .. stored, "hint: easysif image restore PyTorch/2.7 --prefix '/sw/my modules'")
     end
 
     -- the user's directory for this module: the prefix's own, or one's own where others installed

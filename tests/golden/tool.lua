@@ -16,7 +16,7 @@ if mode() ~= "spider" then
         stored = setting("image_store") .. "/SAMtools-1.21.sif (4096 bytes)"
     end
     if not filled(sif) then
-        fail("SAMtools/1.21: the image is gone", "  looked for  " .. root .. "/SAMtools-1.21.sif", "  and for     " .. stored, "hint: module unload SAMtools/1.21; eb --rebuild SAMtools-1.21.eb")
+        fail("SAMtools/1.21: the image is gone", "  looked for  " .. root .. "/SAMtools-1.21.sif", "  and for     " .. stored, "hint: easysif image restore SAMtools/1.21 --prefix '/sw/my modules'")
     end
 
     -- names of this module alone, and the module of the runtime where the site has one

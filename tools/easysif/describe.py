@@ -38,5 +38,5 @@ def describe(record, prefix, root):
         module=record['module'], prefix=prefix, root=root, sif_name=image['file'], sif_size=image['size'],
         conda=Conda(**inside['conda']) if inside['conda'] else None, shell=inside['shell'], image_env=inside['env'],
         layer=(record.get('layer') or {}).get('venv'), image='sha256:' + image['sha256'], commands=commands,
-        provides=inside.get('provides') or {},
+        provides=inside.get('provides') or {}, sif_link=image.get('link'),
         python=python['path'], python_version='.'.join(python['version'].split('.')[:2]), **known)

@@ -128,6 +128,15 @@ def beside(path):
     return []
 
 
+def identity(path):
+    """Return what tells a file from any other one, and from itself when it was changed (tuple), None without one."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
+
+
 def sha256(path):
     """Return the sha256 of a small file (str), None where it cannot be read."""
     try:

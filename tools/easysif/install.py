@@ -15,8 +15,8 @@ from easysif.describe import describe, parameters
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import labels
 from easysif.images.inspect import look_inside
-from easysif.images.place import place
-from easysif.images.reference import FILE, parse
+from easysif.images.place import place, refer
+from easysif.images.reference import FILE, file_name, parse
 from easysif.images.sif import read as read_sif
 from easysif.modes import check_replaceable
 from easysif.module import module_plan
@@ -50,7 +50,7 @@ class Install:
     def __init__(self, recipe, site, prefix, root, module):
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = self.containerroot = None
-        self.work = None
+        self.work = self.linked = None
 
     def check(self, module=None):
         """Find out what would fail later, before anything is made, and return what the user has to know (list of str).
@@ -116,13 +116,17 @@ class Install:
         """
         self.root = directory
         reference = parse(self.recipe.image, self.recipe.where)
-        name = (os.path.basename(reference.path) if reference.kind == FILE
-                else '%s.sif' % self.module.replace('/', '-'))
+        name = file_name(reference, self.module)
         target = os.path.join(self.root, name)
-        placed = place(self.obtained.path, target, link=self.obtained.own, expected=self.obtained.expected,
-                       where=self.recipe.where)
+        origin, known = dict(self.obtained.origin), {'expected': self.obtained.expected, 'where': self.recipe.where,
+                                                     'told_by': self.obtained.told_by}
+        if self.obtained.link:
+            self.linked = files.identity(self.obtained.path)
+            placed = refer(self.obtained.path, target, **known)
+            origin['link'] = self.obtained.path
+        else:
+            placed = place(self.obtained.path, target, link=self.obtained.own, **known)
         sif = read_sif(target, self.recipe.where)
-        origin = dict(self.obtained.origin)
         if reference.kind == FILE:
             origin['digest'] = 'sha256:' + placed.sha256
         image = dict(origin, file=name, sha256=placed.sha256, size=sif.size, architecture=sif.architecture,
@@ -186,8 +190,12 @@ class Install:
         :param standing: its place (Standing)
         :param text: the module file as EasyBuild made it (str)
         :param tests: the results of the recipe's tests (list of dict), None where they did not run
-        :raises EasySIFError: something in it names the directory in which it was made, and must not
+        :raises EasySIFError: something in it names the directory in which it was made, and must not; or the file of
+            the image store that it runs is another one by now
         """
+        if self.linked and self.linked != files.identity(self.obtained.path):
+            raise EasySIFError(self.recipe.where, 'the file of the image store was changed while it was installed',
+                               facts=[('file', self.obtained.path)], hint='eb %s' % self.recipe.where)
         if tests is not None:
             self.manifest['tests'] = tests
         text = relocate.text_of(text, standing.new, standing.root)

@@ -2,6 +2,7 @@
 """What the module of one installation does: its plan, written with the words of ``plan.py``."""
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -55,6 +56,7 @@ class Installation:
     :param python: path of the image's Python (str), empty where it has none
     :param python_version: of the image's Python, as ``3.12`` (str), empty where it is not known
     :param image: ``sha256:…`` of the image (str), empty where it is not known
+    :param sif_link: the file of the image store that is run (str), None where the module has an image of its own
     """
 
     module: str
@@ -70,6 +72,7 @@ class Installation:
     python: str = ''
     python_version: str = ''
     image: str = ''
+    sif_link: Optional[str] = None
     conda: Optional[Conda] = None
     shell: Optional[str] = None
     image_env: dict = field(default_factory=dict)
@@ -134,15 +137,19 @@ def literal(value):
 def _image(inst):
     own = text(Local('root'), '/', inst.sif_name)
     stored = text(Site('image_store'), '/', inst.sif_name)
+    # what it links to is the site's, which may put another image there
+    is_there, where = Exists(own), own
+    if inst.sif_link:
+        is_there, where = HasSize(own, inst.sif_size), text('%s (%d bytes)' % (inst.sif_link, inst.sif_size))
+    restore = 'easysif image restore %s --prefix %s' % (inst.module, shlex.quote(inst.prefix))
     return [
         Note("the image: the module's own copy, else the one of that name and size in the site's image store"),
-        Choose('sif', ((Exists(own), own),
+        Choose('sif', ((is_there, own),
                        (All((Filled(text(Site('image_store'))), HasSize(stored, inst.sif_size))), stored))),
         Choose('stored', ((Filled(text(Site('image_store'))), text(stored, ' (%d bytes)' % inst.sif_size)),),
                text('nothing else: the site has no image store')),
-        Fail(message(inst.module, 'the image is gone', (('looked for', own), ('and for', text(Local('stored')))),
-                     text('module unload %s; eb --rebuild %s.eb' % (inst.module, inst.module.replace('/', '-', 1)))),
-             Not(Filled(text(Local('sif'))))),
+        Fail(message(inst.module, 'the image is gone', (('looked for', where), ('and for', text(Local('stored')))),
+                     text(restore)), Not(Filled(text(Local('sif'))))),
     ]
 
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Optional
 
-from easysif import installed, manifest
+from easysif import known, manifest
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import build, pull, registry, sif, signature, web
 from easysif.images.kept import Kept, Obtained, file_digest
-from easysif.images.place import sha256_of
+from easysif.images.place import CHECKSUMS, check, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
-
-#: what the record of an installed image says of where it came from
-ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator')
+from easysif.store.lookup import linked
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Places:
     :param prefix: EasyBuild's install path, whose other modules may have the same image (str), None for none
     :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process fetches the same image (dict)
     :param find_module: finds a module of the recipe's ``builddependencies`` (callable: str -> its directory or None)
+    :param checksum: the sha256 that the recipe's ``checksums`` give to the file (str), None where they do not;
+        ``verify`` is not asked then
     """
 
     find_file: object
@@ -45,6 +45,7 @@ class Places:
     prefix: Optional[str] = None
     lock: dict = field(default_factory=dict)
     find_module: object = lambda name: None
+    checksum: Optional[str] = None
 
     @property
     def tell(self):
@@ -64,7 +65,12 @@ def obtain(recipe, site, runtime, places):
     reference = parse(recipe.image, recipe.where)
     way = {DOCKER: _from_registry, ORAS: _from_registry, URL: _from_web, LIBRARY: _from_library, ARCHIVE: _from_archive,
            DEFINITION: _from_definition}.get(reference.kind, _from_file)
-    obtained = way(reference, recipe, site, runtime, places)
+    if (recipe.image_mode or site.image_mode) == 'link':
+        obtained = linked(reference, recipe, site, places.find_file)
+        if reference.kind == FILE:
+            obtained = _checked(obtained, recipe, places)
+    else:
+        obtained = way(reference, recipe, site, runtime, places)
     try:
         sif.check_architecture(sif.read(obtained.path, recipe.where), recipe.where)
     except EasySIFError:
@@ -90,12 +96,11 @@ def _from_file(reference, recipe, site, runtime, places):
     origin = {'reference': reference.text, 'digest': recipe.digest}
     found = _find(reference, site, places)
     if found:
-        places.verify(found)
-        return Obtained(found, expected=recipe.digest, origin=origin)
-    previous = _previous(places, lambda image: image['reference'] == reference.text
-                         and recipe.digest in (None, 'sha256:' + image['sha256']))
+        return _checked(Obtained(found, expected=recipe.digest, origin=origin), recipe, places)
+    previous = known.of_previous(places, lambda image: image['reference'] == reference.text
+                                 and recipe.digest in (None, 'sha256:' + image['sha256']))
     if previous:
-        places.verify(previous.path)
+        _verify(previous.path, previous.expected, recipe, places)
         return previous
     raise _not_found('image file not found', reference, recipe, site, places,
                      'add its directory with --sourcepath, or download it first')
@@ -107,7 +112,7 @@ def _from_registry(reference, recipe, site, runtime, places):
         resolved = registry.resolve(reference, site.registry_mirrors, recipe.where, digest=recipe.digest,
                                     ca_certificates=site.ca_certificates)
     except EasySIFError as err:
-        return _known_all_the_same(err, reference, recipe, places, kept)
+        return _known_all_the_same(err, reference, recipe, places, site, kept)
     origin = {'reference': reference.text, 'digest': resolved.digest, 'manifest_digest': resolved.manifest_digest,
               'source': resolved.source}
 
@@ -122,7 +127,7 @@ def _from_registry(reference, recipe, site, runtime, places):
             build.from_registry(resolved, part, runtime, site, places.work, places.log, recipe.where, places.tell)
         return origin
 
-    return _known_or_made(resolved.manifest_digest, same, make, places, kept, origin)
+    return _known_or_made(resolved.manifest_digest, same, make, places, site, kept, origin)
 
 
 def _from_web(reference, recipe, site, runtime, places):
@@ -130,13 +135,13 @@ def _from_web(reference, recipe, site, runtime, places):
     if recipe.digest:  # then nobody needs to be asked whether what is here is the right one
         def same(image):
             return image.get('digest') == recipe.digest == file_digest(image)
-        known = kept.find(key, same) or _installed(places, same)
-        if known:
-            return _named(known, {'reference': reference.text})
+        found = kept.find(key, same) or known.find(places, site, same)
+        if found:
+            return _named(found, {'reference': reference.text})
     try:
         seen = web.look(reference, site, recipe.where)
     except EasySIFError as err:
-        return _known_all_the_same(err, reference, recipe, places, kept)
+        return _known_all_the_same(err, reference, recipe, places, site, kept)
     if not recipe.digest:
         def same(image):
             return (image.get('reference') == reference.text and image.get('digest') == file_digest(image)
@@ -145,11 +150,11 @@ def _from_web(reference, recipe, site, runtime, places):
     def make(part):
         found = web.fetch(reference, seen, part, site, recipe.where, recipe.digest, places.tell)
         _hold(found, recipe, seen.source.label)
-        places.verify(part)
+        _verify(part, found, recipe, places)
         return dict({'reference': reference.text, 'digest': found, 'source': seen.source.host},
                     **({'validator': seen.validator} if seen.validator else {}))
 
-    return _known_or_made(key, same, make, places, kept, {'reference': reference.text})
+    return _known_or_made(key, same, make, places, site, kept, {'reference': reference.text})
 
 
 def _from_library(reference, recipe, site, runtime, places):
@@ -164,7 +169,7 @@ def _from_library(reference, recipe, site, runtime, places):
         _hold(found, recipe, 'the library')
         return {'reference': reference.text, 'digest': found}
 
-    return _known_or_made(recipe.digest or _digest(reference.text), same, make, places, kept,
+    return _known_or_made(recipe.digest or _digest(reference.text), same, make, places, site, kept,
                           {'reference': reference.text})
 
 
@@ -172,8 +177,8 @@ def _from_archive(reference, recipe, site, runtime, places):
     found = _find(reference, site, places)
     if not found:
         raise _not_found('archive not found', reference, recipe, site, places, 'add its directory with --sourcepath')
-    places.verify(found)
     digest = 'sha256:' + sha256_of(found)
+    _verify(found, digest, recipe, places)
     _hold(digest, recipe, found)
     origin = {'reference': reference.text, 'digest': digest}
 
@@ -181,8 +186,8 @@ def _from_archive(reference, recipe, site, runtime, places):
         build.from_archive(found, reference.scheme, part, runtime, site, places.work, places.log, recipe.where)
         return origin
 
-    return _known_or_made(digest, lambda image: image.get('digest') == digest, make, places, _kept(recipe, places),
-                          origin)
+    return _known_or_made(digest, lambda image: image.get('digest') == digest, make, places, site,
+                          _kept(recipe, places), origin)
 
 
 def _from_definition(reference, recipe, site, runtime, places):
@@ -191,9 +196,9 @@ def _from_definition(reference, recipe, site, runtime, places):
         raise EasySIFError(recipe.where, 'definition file not found: %s' % reference.path,
                            facts=[('searched', ', '.join(places.searched))],
                            hint='put it beside the recipe, or add its directory with --sourcepath')
-    places.verify(definition)
-    values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
     written = sha256_of(definition)
+    _verify(definition, written, recipe, places)
+    values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
 
     def find_base(name):
         root = places.find_module(name)
@@ -232,29 +237,45 @@ def _not_found(what, reference, recipe, site, places, hint):
                         hint='correct the path in the recipe' if absolute else hint)
 
 
-def _known_or_made(digest, same, make, places, kept, origin):
+def _known_or_made(digest, same, make, places, site, kept, origin):
     """Return an image that is here already under whatever name, else one that is made now (Obtained)."""
-    known = partial(_installed, places, same)
-    return _named(kept.find(digest, same) or known() or kept.make(digest, same, make, known), origin)
+    there = partial(known.find, places, site, same)
+    return _named(kept.find(digest, same) or there() or kept.make(digest, same, make, there), origin)
 
 
-def _known_all_the_same(err, reference, recipe, places, kept):
+def _known_all_the_same(err, reference, recipe, places, site, kept):
     """Return what is here already if it is what the recipe asks for: offline, or it is gone upstream (Obtained)."""
     def asked_for(image):
         return image.get('reference') == reference.text and recipe.digest in (None, image.get('digest')) and (
             reference.kind != URL or image.get('digest') == file_digest(image))
 
-    known = (kept.newest(asked_for) or _installed(places, asked_for)) if err.exit_code == TOOL else None
-    if not known:
+    found = (kept.newest(asked_for) or known.find(places, site, asked_for)) if err.exit_code == TOOL else None
+    if not found:
         raise err
-    return replace(known, note='%s\nthe image that is here already is taken: %s' % (err, known.origin['digest']))
+    return replace(found, note='%s\nthe image that is here already is taken: %s' % (err, found.origin['digest']))
 
 
-def _named(known, origin):
+def _named(found, origin):
     """Return an image as this recipe names it, without what is known of another reference (Obtained)."""
-    others = () if known.origin.get('reference') == origin['reference'] else ('source', 'validator')
-    kept = {key: value for key, value in known.origin.items() if key not in others}
-    return replace(known, origin=dict(kept, **origin))
+    others = () if found.origin.get('reference') == origin['reference'] else ('source', 'validator')
+    kept = {key: value for key, value in found.origin.items() if key not in others}
+    return replace(found, origin=dict(kept, **origin))
+
+
+def _checked(obtained, recipe, places):
+    """Return a file that is held against the recipe's checksums: when it is put in its place, where that is as good."""
+    if places.checksum and recipe.digest in (None, 'sha256:' + places.checksum):
+        return replace(obtained, expected=places.checksum, told_by=CHECKSUMS)
+    _verify(obtained.path, None, recipe, places)
+    return obtained
+
+
+def _verify(path, sha256, recipe, places):
+    """Hold a file against the recipe's checksums, without reading it again where its sha256 is known and serves."""
+    if places.checksum and sha256:
+        check(sha256.rpartition(':')[2], places.checksum, path, recipe.where, CHECKSUMS)
+    else:
+        places.verify(path)
 
 
 def _hold(found, recipe, source):
@@ -267,33 +288,3 @@ def _hold(found, recipe, source):
 
 def _digest(text):
     return 'sha256:%s' % hashlib.sha256(text.encode()).hexdigest()
-
-
-def _installed(places, fits):
-    """Return the image of an installed module of this prefix, the one that stands there first (Obtained or None)."""
-    found = _previous(places, fits)
-    for root in installed.modules(places.prefix).values() if places.prefix and not found else ():
-        try:
-            found = _image_of(root, manifest.read(root), fits)
-        except EasySIFError:  # a damaged one, or of another version of EasySIF
-            continue
-        if found:
-            break
-    return found
-
-
-def _previous(places, fits):
-    """Return the image of the installation that stands there, if it is there, whole and fits (Obtained or None)."""
-    return _image_of(*places.previous, fits) if places.previous else None
-
-
-def _image_of(root, record, fits):
-    image = record['image']
-    path = os.path.join(root, image['file'])
-    try:
-        if not fits(image) or sha256_of(path) != image['sha256']:
-            return None
-    except OSError:
-        return None
-    return Obtained(path, own=True, expected=image['sha256'],
-                    origin={key: image[key] for key in ORIGIN if key in image})

@@ -22,6 +22,7 @@ CONSTANTS = {'SYSTEM': {'name': 'system', 'version': 'system'}, 'EXTERNAL_MODULE
 OURS = {
     'image': "Container image: docker://, oras://, library:// or https:// reference, SIF file, definition, archive",
     'digest': "sha256:… of the image (of the OCI manifest for docker and oras references, else of the file)",
+    'image_mode': "copy, or link to run the image from the site's image store",
     'verify': "True where the image must be signed",
     'build_args': "Build arguments of a definition file: {name: text}",
     'needs': "Words for what the site must provide, such as nvidia-gpu; with ? behind it where it may",
@@ -57,6 +58,7 @@ class Recipe:
     path: str
     image: str
     digest: str
+    image_mode: str
     verify: bool
     build_args: dict
     needs: tuple
@@ -189,10 +191,10 @@ def validate(values, where, lines=None, path=None):
     commands, needs = given.get('commands', ()), given.get('needs', ())
     return Recipe(
         name=given['name'], version=given['version'], versionsuffix=given.get('versionsuffix', ''), where=where,
-        path=path, image=image, digest=given.get('digest'), verify=given.get('verify', False),
-        build_args=dict(given.get('build_args', {})), needs=tuple(need.rstrip('?') for need in needs),
-        optional_needs=tuple(need[:-1] for need in needs if need.endswith('?')),
-        python_env=given.get('python_env'), conda_env=given.get('conda_env'),
+        path=path, image=image, digest=given.get('digest'), image_mode=given.get('image_mode'),
+        verify=given.get('verify', False), build_args=dict(given.get('build_args', {})),
+        needs=tuple(need.rstrip('?') for need in needs), python_env=given.get('python_env'),
+        optional_needs=tuple(need[:-1] for need in needs if need.endswith('?')), conda_env=given.get('conda_env'),
         commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
                   for name in commands},
         python_packages=tuple(given.get('python_packages', ())),
@@ -285,10 +287,8 @@ def _value(node):
 
 def _key(node):
     key = _value(node)
-    try:
-        hash(key)
-    except TypeError as err:
-        raise _NotData(node, 'has a key that is %s' % schema.describe(key), 'use a text as key') from err
+    if isinstance(key, (list, dict, tuple)):
+        raise _NotData(node, 'has a key that is %s' % schema.describe(key), 'use a text as key')
     return key
 
 

@@ -64,6 +64,7 @@ class Site:
     path: str
     runtime: str
     image_store: str
+    image_mode: str
     squashfs: dict
     binds: tuple
     container_env: dict

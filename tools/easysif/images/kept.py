@@ -20,7 +20,7 @@ from typing import Optional
 
 from easysif import files, modes
 from easysif.errors import EasySIFError
-from easysif.images.place import sha256_of
+from easysif.images.place import DIGEST, sha256_of
 from easysif.lock import Lock
 
 #: what a killed process may leave
@@ -37,6 +37,8 @@ class Obtained:
     :param own: EasySIF made it, so a hard link may be made (bool)
     :param kept: the file of which this is a link of our own, which goes when it is installed (str), None for others
     :param expected: the sha256 that the file must have (str), None where that is not known
+    :param told_by: where that stands, as images.place knows it (str)
+    :param link: it is run from where it is, without a copy (bool)
     :param origin: digests and names for ``easysif.json`` (dict)
     :param note: what the user has to know of it (str), None where it is what one would expect
     """
@@ -45,6 +47,8 @@ class Obtained:
     own: bool = False
     kept: Optional[str] = None
     expected: Optional[str] = None
+    told_by: str = DIGEST
+    link: bool = False
     origin: dict = field(default_factory=dict)
     note: Optional[str] = None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How one image file becomes the installed one: linked, reflinked or copied, and its sha256 taken on the way.
+"""How one image file becomes the installed one: linked, reflinked, copied or referred to, its sha256 taken on the way.
 
 Written beside, verified, synced, renamed: under the final name there is the whole image or what was there before.
 A copy is one pass over the source, whose bytes go to the disk and through sha256 at the same time, in bounded memory.
@@ -18,19 +18,22 @@ from easysif.images import onepass, space
 FICLONE = 0x40049409
 MODE = 0o444
 
+#: where the sha256 of an image may stand
+DIGEST, CHECKSUMS, STORE = 'digest', 'checksums', 'store'
+
 
 @dataclass(frozen=True)
 class Placed:
     """An image in its place: sha256 of its bytes (64 hexadecimal digits, str), and how it came there.
 
-    ``how`` is ``link``, ``reflink`` or ``copy`` (str).
+    ``how`` is ``link``, ``reflink``, ``copy`` or ``reference`` (str).
     """
 
     sha256: str
     how: str
 
 
-def place(source, target, link=False, expected=None, where='easysif'):
+def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST):
     """Put an image file in its place, replacing what is there, and return its sha256 and how it was done (Placed).
 
     :param source: the image (str)
@@ -38,6 +41,7 @@ def place(source, target, link=False, expected=None, where='easysif'):
     :param link: the source is EasySIF's own, so both may be one file (bool)
     :param expected: sha256 that it must have, with or without ``sha256:`` (str)
     :param where: what needs it, for messages (str)
+    :param told_by: where that sha256 stands: DIGEST or CHECKSUMS of the recipe, or STORE (str)
     :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
                           the target and the source are then as they were
     """
@@ -48,7 +52,7 @@ def place(source, target, link=False, expected=None, where='easysif'):
             raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
         _remove(part)
         sha256, how = _bring(source, source_fd, part, link, where)
-        _check(sha256, expected, source, where)
+        check(sha256, expected, source, where, told_by)
         os.rename(part, target)
         _sync_directory(target)
     except OSError as err:
@@ -57,6 +61,30 @@ def place(source, target, link=False, expected=None, where='easysif'):
         os.close(source_fd)
         _remove(part)
     return Placed(sha256, how)
+
+
+def refer(source, target, expected=None, where='easysif', told_by=DIGEST):
+    """Put a symbolic link to an image file in its place, after reading the image; the parameters are those of place.
+
+    The image itself is not touched.
+
+    :raises EasySIFError: it cannot be read, has another digest or changed meanwhile, or the link cannot be made
+    """
+    part = '%s.part-%d' % (target, os.getpid())
+    source_fd = _open(source, where)
+    try:
+        sha256 = _unchanged(source, source_fd, onepass.sha256, where)
+        check(sha256, expected, source, where, told_by)
+        _remove(part)
+        os.symlink(source, part)
+        os.rename(part, target)
+        _sync_directory(target)
+    except OSError as err:
+        raise _failed(err, source, source_fd, target, where) from err
+    finally:
+        os.close(source_fd)
+        _remove(part)
+    return Placed(sha256, 'reference')
 
 
 def sha256_of(path):
@@ -69,6 +97,31 @@ def sha256_of(path):
         return onepass.sha256(fd)
     finally:
         os.close(fd)
+
+
+def check(sha256, expected, source, where, told_by=DIGEST):
+    """Do nothing where a file has the sha256 that it should have.
+
+    :param sha256: what it has (str)
+    :param source: the file or who served it, for messages (str)
+
+    The other parameters are those of place.
+
+    :raises EasySIFError: it has another one
+    """
+    wanted = (expected or '').rpartition(':')[2].lower()
+    if not wanted or sha256 == wanted:
+        return
+    if told_by == STORE:
+        raise EasySIFError(where, 'the file of the image store is not what was put there',
+                           facts=[('file', source), ('recorded', 'sha256:' + wanted), ('found', 'sha256:' + sha256)],
+                           hint='easysif store verify')
+    if told_by == CHECKSUMS:
+        raise EasySIFError(where, 'checksums do not match %s' % source, facts=[('recipe', wanted), ('found', sha256)],
+                           hint='review the file; if it is right, write the sha256 found into checksums')
+    raise EasySIFError(where, 'digest does not match the image',
+                       facts=[('recipe', 'sha256:' + wanted), ('found', 'sha256:%s  (%s)' % (sha256, source))],
+                       hint="fetch the file again; if it is the right one, write digest = 'sha256:%s'" % sha256)
 
 
 def _open(source, where):
@@ -95,7 +148,7 @@ def _bring(source, source_fd, part, link, where):
             sha256, how = onepass.sha256(part_fd), 'reflink'
         else:
             _check_space(source, source_fd, part, where)
-            sha256, how = _copy(source, source_fd, part_fd, where), 'copy'
+            sha256, how = _unchanged(source, source_fd, lambda fd: onepass.copy(fd, part_fd), where), 'copy'
         os.fchmod(part_fd, MODE)
         os.fsync(part_fd)
     finally:
@@ -119,23 +172,16 @@ def _reflink(source_fd, part_fd):
     return True
 
 
-def _copy(source, source_fd, part_fd, where):
+def _unchanged(source, source_fd, read, where):
+    """Return what reading a file gives, if the file is the same before and after."""
     before = os.fstat(source_fd)
-    sha256 = onepass.copy(source_fd, part_fd)
+    sha256 = read(source_fd)
     after = os.fstat(source_fd)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise EasySIFError(where, 'image changed while it was copied: %s' % source,
+        raise EasySIFError(where, 'image changed while it was read: %s' % source,
                            facts=[('size', '%d bytes, then %d' % (before.st_size, after.st_size))],
                            hint='wait until whoever writes it is done, then try again')
     return sha256
-
-
-def _check(sha256, expected, source, where):
-    wanted = (expected or '').rpartition(':')[2].lower()
-    if wanted and sha256 != wanted:
-        raise EasySIFError(where, 'digest does not match the image',
-                           facts=[('recipe', 'sha256:' + wanted), ('found', 'sha256:%s  (%s)' % (sha256, source))],
-                           hint="fetch the file again; if it is the right one, write digest = 'sha256:%s'" % sha256)
 
 
 def _check_space(source, source_fd, part, where):

@@ -4,6 +4,7 @@
 Names of ``docker://`` images follow docker's own rules, so that a reference means here what it means there.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -85,6 +86,15 @@ def parse(text, where):
     raise EasySIFError(where, "image '%s' is neither a reference nor a .sif or .def file" % text,
                        facts=[('supported', SUPPORTED)],
                        hint="write image = 'docker://%s', if it is in a registry" % text)
+
+
+def file_name(reference, module):
+    """Return how the SIF file of an image is called in an installation, and best in an image store (str).
+
+    :param reference: what the recipe names (Reference)
+    :param module: name and full version of the module (str)
+    """
+    return os.path.basename(reference.path) if reference.kind == FILE else '%s.sif' % module.replace('/', '-')
 
 
 def is_digest(text):

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Images that are here already, under whatever name: of installed modules, and of the site's image store."""
+
+import os
+
+from easysif import installed, manifest
+from easysif.errors import EasySIFError
+from easysif.images.kept import Obtained
+from easysif.images.place import STORE, sha256_of
+from easysif.store.contents import Store
+
+#: what the record of an image says of where it came from
+ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator')
+
+
+def find(places, site, fits):
+    """Return an image that is here already, the one that is to be replaced first (Obtained), None where none fits.
+
+    :param places: its ``previous`` and ``prefix`` are looked at (Places)
+    :param site: its ``image_store`` is looked at (Site)
+    :param fits: tells by its record whether it is the right one (callable: dict -> bool)
+    """
+    return of_previous(places, fits) or _of_prefix(places, fits) or of_store(site, fits)
+
+
+def of_previous(places, fits):
+    """Return the image of the installation that stands there, if it is there, whole and fits (Obtained or None)."""
+    return _image_of(*places.previous, fits) if places.previous else None
+
+
+def of_store(site, fits):
+    """Return an image of the site's store that fits by its record (Obtained or None); its bytes are not read yet."""
+    entry = Store(site.image_store).find(fits) if site.image_store else None
+    if not entry:
+        return None
+    return Obtained(entry.path, expected=entry.sha256, told_by=STORE, origin=_origin(entry.record))
+
+
+def _of_prefix(places, fits):
+    for root in installed.modules(places.prefix).values() if places.prefix else ():
+        try:
+            found = _image_of(root, manifest.read(root), fits)
+        except EasySIFError:  # a damaged one, or of another version of EasySIF
+            continue
+        if found:
+            return found
+    return None
+
+
+def _image_of(root, record, fits):
+    image = record['image']
+    path = os.path.join(root, image['file'])
+    try:
+        if not fits(image) or sha256_of(path) != image['sha256']:
+            return None
+    except OSError:
+        return None
+    # what a link leads to is the site's, of which no hard link is made
+    return Obtained(path, own=not os.path.islink(path), expected=image['sha256'], origin=_origin(image))
+
+
+def _origin(record):
+    return {key: record[key] for key in ORIGIN if record.get(key) is not None}
