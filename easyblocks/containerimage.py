@@ -250,8 +250,7 @@ class ContainerImage(EasyBlock):
         self.easysif = Install(recipe, resolve().site, os.path.dirname(install_path()), self.installdir,
                                os.path.relpath(self.installdir, install_path()))
         if not self.dry_run:
-            for note in self.easysif.check(None if build_option('sanity_check_only') else self.standing.module):
-                self._warn(note)
+            self._warn(self.easysif.check(None if build_option('sanity_check_only') else self.standing.module))
 
     def _recipe(self):
         """Return the recipe as EasyBuild has resolved it (Recipe), after reading the file as the data that it is."""

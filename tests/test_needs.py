@@ -9,6 +9,7 @@ import harness
 from easysif import host_paths, needs, site, site_files
 from easysif.errors import EasySIFError
 from easysif.site import Need
+from fakes import Fake, both
 
 
 def recipe(*words, optional=()):
@@ -35,8 +36,8 @@ def message(function, *args):
 
 def test_a_need_that_the_site_lacks_is_an_error_that_lists_what_it_provides(lumi, monkeypatch, tmp_path):
     here = lumi('provides: {interconnect: {}}')
-    assert needs.check_recipe(recipe(), here) == []
-    assert needs.check_recipe(recipe('amd-gpu', 'interconnect'), here) == []
+    assert needs.check_recipe(recipe(), here) is None
+    assert needs.check_recipe(recipe('amd-gpu', 'interconnect'), here) is None
     assert message(needs.check_recipe, recipe('amd-gpus', 'tape'), here) == """\
 PyTorch-2.7.1.eb: needs 'amd-gpus', which site 'lumi' does not provide
   provided  amd-gpu, interconnect, nvidia-gpu
@@ -50,14 +51,15 @@ hint: a new feature goes into lumi.yaml"""
 
 def test_an_optional_need_that_the_site_lacks_is_said(lumi):
     here = lumi('provides: {interconnect: {}}')
-    assert needs.check_recipe(recipe('interconnect', 'tape', optional=('tape', 'interconnect')), here) == ["""\
-PyTorch-2.7.1.eb: does without 'tape', which site 'lumi' does not provide
-hint: a new feature goes into lumi.yaml"""]
+    words = ('interconnect', 'tape', 'x11')
+    assert needs.check_recipe(recipe(*words, optional=words), here) == """\
+PyTorch-2.7.1.eb: does without 'tape', 'x11', which site 'lumi' does not provide
+hint: a new feature goes into lumi.yaml"""
 
 
 def test_needs_that_conflict_are_an_error_of_the_recipe_that_has_both(lumi):
     here = lumi('provides: {mpi: {requires: [net]}, net: {conflicts: [host-modules]}, host-modules: }')
-    assert needs.check_recipe(recipe('net', 'mpi'), here) == []
+    assert needs.check_recipe(recipe('net', 'mpi'), here) is None
     assert message(needs.check_recipe, recipe('mpi', 'host-modules'), here) == """\
 PyTorch-2.7.1.eb: needs 'host-modules' and 'net', which conflict at site 'lumi'
 hint: take one of them out of the recipe, or conflicts out of lumi.yaml"""
@@ -148,3 +150,23 @@ def test_one_apply_mends_what_a_system_update_renamed(easysif, libraries, tmp_pa
     lua, shell = ((tmp_path / 'p/easysif' / name).read_text() for name in ('site.lua', 'site.sh'))
     for text in (lua, shell):
         assert '%s/libcxi.so.7' % libraries in text and 'libcxi.so.1' not in text and 'libfabric' not in text
+
+
+@pytest.fixture(params=['by_module', 'by_wrapper'])
+def by(request, tmp_path):
+    """The environment that a module, or a wrapper, makes: ``by(fake, **variables)``."""
+    return lambda fake, **env: getattr(fake, request.param)(tmp_path / 'home', env)[0]
+
+
+def test_directories_of_needs_are_searched_before_those_of_the_image(by, tmp_path):
+    fake = Fake(tmp_path / 'p', needs=('mpi', 'slurm'), image_env={'LD_LIBRARY_PATH': '/cuda/$x'})
+    assert both(by(fake), 'ENV_LD_LIBRARY_PATH') is None and both(by(fake), 'ENV_APPEND_PATH') is None
+    fake.site(provides={'mpi': Need((), {}, library_path=('/a $b', '/net'), requires=('net',)),
+                        'net': Need((), {}, library_path=('/net', '/cxi'), path=('/net/bin',)),
+                        'slurm': Need((), {}, library_path=('/slurm',), path=('/slurm/bin',))})
+    env = by(fake)
+    assert both(env, 'ENV_LD_LIBRARY_PATH') == '/a \\$b:/net:/cxi:/slurm:/cuda/\\$x'
+    assert both(env, 'ENV_APPEND_PATH') == '/net/bin:/slurm/bin'
+    env = by(fake, SINGULARITYENV_LD_LIBRARY_PATH='/mine', APPTAINERENV_APPEND_PATH='/my/bin')
+    assert both(env, 'ENV_LD_LIBRARY_PATH') == '/mine:/a \\$b:/net:/cxi:/slurm:/cuda/\\$x'
+    assert both(env, 'ENV_APPEND_PATH') == '/my/bin:/net/bin:/slurm/bin'

@@ -480,7 +480,7 @@ def test_constants_are_easybuilds():
 def test_every_rule_of_a_schema_says_in_words_what_it_wants(name):
     def rules(node, place):
         if isinstance(node, dict):
-            if place[-1:] != ('properties',) and place[-1:] not in (('if',), ('then',)) and len(place) > 0:
+            if place and place[-1] not in ('properties', 'if', 'then', '$defs') and '$ref' not in node:
                 yield place, node
             for key, item in node.items():
                 if key != 'examples':

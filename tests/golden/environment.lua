@@ -199,6 +199,24 @@ if mode() ~= "spider" then
     inside_each("")
     inside_each("amd-gpu")
     inside("QUOTES", "\"it's \\$5\"")
+    local append_path = needed_path
+    if filled(env("APPTAINERENV_APPEND_PATH")) then
+        append_path = env("APPTAINERENV_APPEND_PATH") .. ":" .. needed_path
+    elseif filled(env("SINGULARITYENV_APPEND_PATH")) then
+        append_path = env("SINGULARITYENV_APPEND_PATH") .. ":" .. needed_path
+    end
+    if filled(needed_path) then
+        inside("APPEND_PATH", append_path)
+    end
+    local ld_library_path = needed_libraries
+    if filled(env("APPTAINERENV_LD_LIBRARY_PATH")) then
+        ld_library_path = env("APPTAINERENV_LD_LIBRARY_PATH") .. ":" .. needed_libraries
+    elseif filled(env("SINGULARITYENV_LD_LIBRARY_PATH")) then
+        ld_library_path = env("SINGULARITYENV_LD_LIBRARY_PATH") .. ":" .. needed_libraries
+    end
+    if filled(needed_libraries) then
+        inside("LD_LIBRARY_PATH", ld_library_path)
+    end
     inside_each("FORCE")
     push("SINGULARITY_ROCM", "1")
     push("APPTAINER_ROCM", "1")

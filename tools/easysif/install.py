@@ -53,7 +53,7 @@ class Install:
         self.work = self.linked = None
 
     def check(self, module=None):
-        """Find out what would fail later, before anything is made, and return what the user has to know (list of str).
+        """Find out what would fail later, before anything is made, and return what the user has to know (str or None).
 
         :param module: the module file (str), None where nothing is to be installed
         :raises EasySIFError: the prefix cannot be used, the site lacks a need, a tool is missing, the module is loaded
@@ -63,11 +63,11 @@ class Install:
                 raise EasySIFError(self.recipe.where, 'the prefix holds a character that %s cannot carry' % who,
                                    facts=[('prefix', repr(self.prefix)), ('characters', named)],
                                    hint='eb --prefix <another directory> %s' % self.recipe.where)
-        notes = check_recipe(self.recipe, self.site)
+        note = check_recipe(self.recipe, self.site)
         self.runtime = runtime.find(self.site, self.recipe.where)
         self.containerroot = ContainerRoot(self.recipe.where, self.prefix, self.module, self.runtime.environment())
         if not module:
-            return notes
+            return note
         variable = 'EBROOT' + self.recipe.env_suffix
         if variable in os.environ:  # EasyBuild refuses it, too, but only when the image has been fetched
             raise EasySIFError(self.recipe.where, 'a module of %s is loaded' % self.recipe.name,
@@ -83,7 +83,7 @@ class Install:
             if not shutil.which(tool):
                 raise EasySIFError(self.recipe.where, '%s is not on PATH' % tool, exit_code=TOOL,
                                    hint='ask for the package squashfs-tools, for instance: apt install squashfs-tools')
-        return notes
+        return note
 
     def fetch(self, places):
         """Get the image as a SIF file, and return what the user has to know of that (str or None).

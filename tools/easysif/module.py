@@ -218,7 +218,19 @@ def _inside(inst):
     statements.append(InsideEach())
     statements += [InsideEach(need) for need in inst.needs]
     statements += [Inside(name, text(literal(value))) for name, value in sorted(inst.container_env.items())]
-    return statements + [InsideEach(FORCE)]
+    return statements + (_searched(inst) if inst.needs else []) + [InsideEach(FORCE)]
+
+
+def _searched(inst):
+    """Where commands and libraries of the needs are: after those of the image, and before, unless the user says so."""
+    own = inst.container_env.get('LD_LIBRARY_PATH', inst.image_env.get('LD_LIBRARY_PATH'))
+    libraries = [Local('needed_libraries')] + ([':' + literal(own)] if own else [])
+    statements = []
+    for name, values in (('APPEND_PATH', [Local('needed_path')]), ('LD_LIBRARY_PATH', libraries)):
+        users, where = [Env(prefix + name) for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')], name.lower()
+        statements += [Choose(where, tuple((Filled(text(one)), text(one, ':', *values)) for one in users), text(*values)),
+                       Inside(name, text(Local(where)), Filled(text(values[0])))]
+    return statements
 
 
 def _installers(inst):

@@ -43,7 +43,8 @@ def check_site(provides, place_of):
         for word in SWITCHES & set(what.requires):  # which the module itself throws, for what its recipe names
             errors.append(EasySIFError(
                 place_of(('provides', need, 'requires')), "provides.%s.requires names '%s', which switches the "
-                "runtime's GPU support on" % (need, word), hint="let the recipe name it: needs = ['%s', '%s']" % (need, word)))
+                "runtime's GPU support on" % (need, word),
+                hint="let the recipe name it: needs = ['%s', '%s']" % (need, word)))
         circle = _circle(need, provides)
         if circle and frozenset(circle) not in circles:
             circles.add(frozenset(circle))
@@ -67,7 +68,7 @@ def conflicts(needs, provides):
 
 
 def check_recipe(recipe, site):
-    """Hold what a recipe needs against what a site provides, and return what it does without (list of str).
+    """Hold what a recipe needs against what a site provides, and return what it does without (str), None for nothing.
 
     :param recipe: the recipe (Recipe)
     :param site: the resolved site (Site)
@@ -88,8 +89,10 @@ def check_recipe(recipe, site):
             hint='take one of them out of the recipe, or conflicts out of %s' % short(site.path)))
     if errors:
         raise SeveralErrors(errors)
-    return [str(EasySIFError(recipe.where, "does without '%s', which site '%s' does not provide" % (need, site.name),
-                             hint=hint)) for need in missing]
+    if missing:
+        return str(EasySIFError(recipe.where, "does without '%s', which site '%s' does not provide"
+                                % ("', '".join(missing), site.name), hint=hint))
+    return None
 
 
 def short(path):

@@ -16,7 +16,8 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class Local:
-    """A value that a `Choose` statement made; ``root`` and ``prefix`` are always there."""
+    """A value that a `Choose` statement made; ``root`` and ``prefix`` are always there, and ``needed_path`` and
+    ``needed_libraries``, the directories of the needs that `InsideEach` has gone through."""
 
     name: str
 
@@ -258,7 +259,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class InsideEach:
-    """Set the variables of a need in the site file ('': its own, and how it isolates; FORCE) inside the image."""
+    """Set the variables of a need in the site file ('': its own, and how it isolates; FORCE) inside."""
 
     need: str = ''
 

@@ -58,10 +58,16 @@ def _provided(site):
     return sorted([*found, (FORCE, _whole([forced]))])
 
 
+def _sites(site):
+    return _whole([Need(site.binds, site.container_env)])
+
+
 def _whole(parts):
     """Return parts as one, the first before the others, with what this host has for the patterns in it (Need)."""
+    searched = {key: tuple(dict.fromkeys(one for part in parts for one in getattr(part, key)))
+                for key in ('path', 'library_path')}
     return Need(host_paths.expanded(bind for part in parts for bind in part.binds),
-                {name: value for part in reversed(parts) for name, value in part.container_env.items()})
+                {name: value for part in reversed(parts) for name, value in part.container_env.items()}, **searched)
 
 
 def _switches(site):
@@ -75,7 +81,7 @@ def lua_text(site, refused=()):
     lines += ['        %s = %s,' % (name, lua_quote(getattr(site, name) or '')) for name in SETTINGS]
     lines += ['        refused_compressors = %s,' % lua_quote(' '.join(refused)),
               '        isolation = %s,' % lua_quote(_switches(site))]
-    lines += ['    },'] + _lua_lists(_whole([site]), '    ') + ['    needs = {']
+    lines += ['    },'] + _lua_lists(_sites(site), '    ') + ['    needs = {']
     for name, need in _provided(site):
         lines += ['        [%s] = {' % lua_quote(name)] + _lua_lists(need, '            ') + ['        },']
     return '\n'.join(lines + ['    },', '}', ''])
@@ -85,7 +91,8 @@ def _lua_lists(source, indent):
     binds = ', '.join(lua_quote(bind) for bind in source.binds)
     pairs = ', '.join('{ %s, %s }' % (lua_quote(name), lua_quote(literal(value)))
                       for name, value in sorted(source.container_env.items()))
-    return [indent + 'binds = { %s },' % binds, indent + 'container_env = { %s },' % pairs]
+    return [indent + 'binds = { %s },' % binds, indent + 'container_env = { %s },' % pairs] + [
+        '%s%s = %s,' % (indent, name, lua_quote(value)) for name, value in _searched(source)]
 
 
 def shell_text(site, refused=()):
@@ -100,7 +107,7 @@ def shell_text(site, refused=()):
     values += [('squashfs_' + name, str(value)) for name, value in sorted(site.squashfs.items())]
     lines = ['# shellcheck shell=sh disable=SC2016,SC2034', '# ' + NOTICE]
     lines += ['es_site_%s=%s' % (name, shell_quote(value)) for name, value in values]
-    lines += _shell_lists('es_site_%s', _whole([site]))
+    lines += _shell_lists('es_site_%s', _sites(site))
     for name, need in _provided(site):
         lines += _shell_lists('es_need_%s_' + name.replace('-', '_'), need)
     return '\n'.join(lines + [''])
@@ -109,4 +116,11 @@ def shell_text(site, refused=()):
 def _shell_lists(form, source):
     pairs = ['%s=%s' % (name, literal(value)) for name, value in sorted(source.container_env.items())]
     return ['%s=%s' % (form % 'binds', shell_quote('\n'.join(source.binds))),
-            '%s=%s' % (form % 'env', shell_quote('\n'.join(pairs)))]
+            '%s=%s' % (form % 'env', shell_quote('\n'.join(pairs)))] + [
+        '%s=%s' % (form % name, shell_quote(value)) for name, value in _searched(source)]
+
+
+def _searched(source):
+    """Return what is searched for commands and libraries: pairs of name and value, those that are empty left out."""
+    return [(name, literal(':'.join(getattr(source, name)))) for name in ('path', 'library_path')
+            if getattr(source, name)]

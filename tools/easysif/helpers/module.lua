@@ -156,6 +156,13 @@ local function inside(name, value)
     push("APPTAINERENV_" .. name, value)
 end
 
+local needed_path, needed_libraries = "", ""
+
+local function joined(one, other)
+    if not other then return one end
+    return one == "" and other or one .. ":" .. other
+end
+
 -- What the user changes afterwards is theirs in this shell; wrappers set what is forced again.
 local function inside_each(need)
     if need == "" then
@@ -164,6 +171,8 @@ local function inside_each(need)
             push("APPTAINER_" .. switch, "1")
         end
     end
+    needed_path = joined(needed_path, values_of(need).path)
+    needed_libraries = joined(needed_libraries, values_of(need).library_path)
     for _, pair in ipairs(values_of(need).container_env or {}) do inside(pair[1], pair[2]) end
 end
 
