@@ -221,11 +221,17 @@ def test_after_loss_the_same_is_made_anew_and_what_was_there_is_kept(module, eas
     index.list('alpha')
     told = easysif('rebuild').stdout
     assert 'another file than it was: beta==1.5 (%s)\n' % built.name in told
-    assert told.endswith('the old one is kept as %s.before-rebuild\n' % venv)
-    assert (venv.parent / 'tools.before-rebuild' / 'bin' / 'mine').exists() and not (venv / 'bin' / 'mine').exists()
+    kept = module.overlay / 'user-software.before-rebuild'
+    assert told.endswith("the old one is kept as %s; once you need it no more: rm -r -- %s\n" % (kept, kept))
+    assert (kept / 'bin' / 'mine').exists() and not (venv / 'bin' / 'mine').exists()
     assert (module.overlay / 'user-software' / 'mine').read_text() == 'precious'
-    assert easysif('rebuild').stdout.endswith('%s.before-rebuild-2\n' % venv)
+    assert ' is kept as %s-2; ' % kept in easysif('rebuild').stdout
+    assert 'old        %s-2, of before a rebuild; ' % kept in easysif('status').stdout
+    assert [path.name for path in venv.parent.iterdir()] == ['tools']  # so it is not packed
+    module.run('make-squashfs', env=module.env())
     assert versions(module) == {'alpha': '1.0', 'beta': '1.5'}
+    assert easysif('remove', '--yes').stdout.count('.before-rebuild') == 2
+    assert not list(module.overlay.glob('user-software*'))
 
 
 def test_what_the_image_brings_is_protected(module, easysif):

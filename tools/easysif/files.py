@@ -250,11 +250,14 @@ def free_space(directory):
     return info.f_frsize * (info.f_bavail if os.geteuid() else info.f_bfree)
 
 
-def sync(directory):
-    """Bring a directory with all that is in it to the disk."""
+def sync(directory, without=frozenset()):
+    """Bring a directory with all that is in it to the disk.
+
+    :param without: inodes of files that are there already (set of int)
+    """
     for parent, _, names in os.walk(directory):
         for path in (os.path.join(parent, name) for name in names):
-            if os.path.isfile(path) and not os.path.islink(path):
+            if os.path.isfile(path) and not os.path.islink(path) and os.stat(path).st_ino not in without:
                 handle = os.open(path, os.O_RDONLY)
                 try:
                     os.fsync(handle)

@@ -14,11 +14,12 @@ import stat
 import struct
 import tempfile
 
-from easysif import schema
+from easysif import index, schema
 from easysif.data import HELPERS, helper_text
 from easysif.errors import INPUT, TOOL, EasySIFError, SeveralErrors
 from easysif.images.inspect import FLAGS
 from easysif.module import CA_VARIABLES, LAYER, LAYER_FILE
+from easysif.packages import installers
 from easysif.resources import mksquashfs_options
 from easysif.run import failure, run
 
@@ -28,23 +29,11 @@ NO_PIP = 4
 #: the time of change of all that is in a layer, as in make_layer.py: the same packages give the same bytes
 TIME = 315619200
 
-#: by what an installer reaches a package index
-NETWORK = re.compile(r'(all|ftp|https?|no)_proxy$|(ALL|FTP|HTTPS?|NO)_PROXY$|NETRC$|SSL_CERT_(FILE|DIR)$|'
-                     r'(REQUESTS|CURL)_CA_BUNDLE$|PIP_(INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|TRUSTED_HOST|CERT|'
-                     r'CLIENT_CERT|PROXY|TIMEOUT|DEFAULT_TIMEOUT|RETRIES|CONFIG_FILE|CACHE_DIR|KEYRING_PROVIDER)$')
-
 #: what pip is told besides; by variables, as old versions ignore those that they do not know
 PIP = {'PIP_NO_INPUT': '1', 'PIP_DISABLE_PIP_VERSION_CHECK': '1', 'PIP_NO_COMPILE': '1', 'PIP_USER': '0',
        'PIP_NO_WARN_SCRIPT_LOCATION': '0', 'PIP_PROGRESS_BAR': 'off', 'PIP_ROOT_USER_ACTION': 'ignore',
        'PYTHONHASHSEED': '0', 'PYTHONNOUSERSITE': '1', 'PYTHONDONTWRITEBYTECODE': '1', 'SOURCE_DATE_EPOCH': str(TIME),
        'TMPDIR': LAYER + '/tmp'}
-
-#: where pip and what it calls look for settings beside the home directory, which is not seen inside
-CONFIGURATION = ('/etc/pip.conf', '/etc/xdg/pip/pip.conf')
-
-#: what pip says where it cannot reach an index
-NO_NETWORK = re.compile(r'connection broken by|Max retries exceeded|Temporary failure in name resolution|ProxyError|'
-                        r'SSLError|CERTIFICATE_VERIFY_FAILED|Network is unreachable|Could not fetch URL')
 
 
 def add(recipe, facts, sif, runtime, site, root, work=None):
@@ -104,12 +93,11 @@ def _find_commands(recipe, facts, told):
 
 
 def _settings(facts, site):
-    """Return by what pip inside reaches an index: variables (dict) and binds (list of pairs)."""
-    inside = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
-    files = [path for path in CONFIGURATION if os.path.isfile(path)]
-    home = os.path.expanduser('~')
-    for name, places in (('PIP_CONFIG_FILE', (os.environ.get('XDG_CONFIG_HOME', home + '/.config') + '/pip/pip.conf',
-                                              home + '/.pip/pip.conf')), ('NETRC', (home + '/.netrc',))):
+    """Return by what pip inside reaches an index: variables (dict) and binds (list of tuples)."""
+    inside = index.variables()
+    files = [path for path in index.CONFIGURATION if os.path.isfile(path)]
+    for name, places in (('PIP_CONFIG_FILE', reversed(index.users_configuration())),
+                         ('NETRC', (os.path.expanduser('~/.netrc'),))):
         there = next(filter(os.path.isfile, places), None)
         if there:
             inside.setdefault(name, there)
@@ -119,24 +107,10 @@ def _settings(facts, site):
                 inside.setdefault(name, site.ca_certificates)
     if 'PIP_CACHE_DIR' not in inside:
         inside['PIP_NO_CACHE_DIR'] = '1'  # a cache in a home directory would fill its quota
-    named = {path for value in inside.values() for path in _paths(value)}
-    for path in [inside.get('PIP_CONFIG_FILE'), *files]:
-        named.update(_paths(_text(path)) if path else ())
-    return dict(inside, **PIP), [(path, path) for path in sorted(named.union(files)) if not re.search('[:,\n]', path)]
-
-
-def _paths(text):
-    """Return what a text names that is there on the host, devices left out (list of str)."""
-    found = re.findall(r'(?:^|[\s=])(?:file://)?(/[^\s]+)', text)
-    return [path.rstrip('/') for path in found if os.path.exists(path) and not path.startswith('/dev/')]
-
-
-def _text(path):
-    try:
-        with open(path, encoding='utf-8', errors='replace') as handle:
-            return handle.read()
-    except OSError:
-        return ''
+    told = index.settings(inside, [inside.get('PIP_CONFIG_FILE', ''), *files])
+    cache = {path for name, value in told if name == 'cache-dir' for path in index.paths(value)}
+    return dict(inside, **PIP), [(path, path) if path in cache else (path, path, 'ro')
+                                 for path in sorted({*index.here(told), *files})]
 
 
 def _error(recipe, facts, result):
@@ -147,18 +121,16 @@ def _error(recipe, facts, result):
                             hint='remove python_packages, or add pip to the image (Debian: python3-pip)')
     lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
     told = [line for line in lines if line.startswith('ERROR: ')][-3:] or lines[-3:]
-    unreachable = [line for line in lines if NO_NETWORK.search(line)]
     if not lines or result.status >= 0 and lines[-1].startswith('FATAL'):
         error = failure(result)
         return EasySIFError(recipe.where, 'the image did not start to install its python_packages',
                             facts=error.facts, exit_code=TOOL)
-    if unreachable:
-        told = unreachable[-1:] + told
+    unreachable = installers.unreachable(result)
     return EasySIFError(
         recipe.where, 'pip could not install %s (exit code %d)' % (', '.join(recipe.python_packages), result.status),
-        facts=[('pip', '\n'.join(told))], exit_code=TOOL if unreachable else INPUT,
-        hint='look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours' if unreachable
-        else 'edit python_packages in the recipe; the image itself is fine')
+        facts=[('pip', '\n'.join(told))] * bool(told) + unreachable + installers.ignored(result),
+        exit_code=TOOL if unreachable else INPUT,
+        hint=index.HINT if unreachable else 'edit python_packages in the recipe; the image itself is fine')
 
 
 def _pack(recipe, tree, path, site):

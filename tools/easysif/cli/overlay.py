@@ -114,6 +114,8 @@ def _status_lines(found, _):
             yield '  %-9s  %s, %s' % (name, one['path'], _size(one))
     for one in found['kept']:
         yield '  kept       %s, %s' % (one['path'], _size(one))
+    for path in found['before_rebuild']:
+        yield '  old        %s, of before a rebuild; no longer needed: rm -r -- %s' % (path, shlex.quote(path))
     made_for = found['made_for']
     if 'python' in made_for:
         yield '  made for   Python %s, image %s' % (made_for['python'], made_for.get('image', 'unknown'))

@@ -3,7 +3,9 @@
 
 import os
 import re
+import shlex
 import sys
+from urllib.parse import unquote
 
 from easysif import files
 from easysif.cli.common import add_overlay_module, add_prefix, overlay_of
@@ -14,6 +16,7 @@ from easysif.packages.export import export
 from easysif.packages.install import install
 from easysif.packages.target import Target
 from easysif.terminal import Line
+from easysif.text import counted
 
 #: options for the package index, as pip has them
 INDEX = ('--index-url', '--extra-index-url', '--find-links')
@@ -53,9 +56,15 @@ def _parser(commands, name, run, text):
 
 
 def _options(args, target):
-    values = vars(args)
-    return ['%s=%s' % (option, target.show(value) if os.path.isdir(value) else value)
-            for option in INDEX for value in values[option[2:].replace('-', '_')]]
+    told = [(option, value) for option in INDEX for value in vars(args)[option[2:].replace('-', '_')]]
+    for option, value in told:
+        path = value[len('file://'):] if value.startswith('file://') else value
+        if '://' not in path and not os.path.exists(unquote(path)):
+            raise EasySIFError(target.where, '%s names nothing that is there' % option, facts=[('value', value)],
+                               hint='ls -ld %s' % shlex.quote(path))
+    told = [(option, os.path.abspath(value) if os.path.exists(value) else value) for option, value in told]
+    target.show_places([(option[2:], value) for option, value in told])
+    return ['%s=%s' % pair for pair in told]
 
 
 def _target(args):
@@ -82,7 +91,7 @@ def _install(args):
         raise EasySIFError('easysif overlay install', 'no package is named', exit_code=USAGE,
                            hint='easysif overlay install %s PACKAGE, or -r FILE' % (args.module or 'MODULE'))
     target = _target(args)
-    lines = [target.show(line) if os.sep in line and os.path.exists(line) else line for line in lines]
+    lines = [target.show(line) for line in lines]
     done = _at_work(target, 'installing packages', args.json, install, lines, _options(args, target), args.installer,
                     args.upgrade)
     tell(args, done, _installed)
@@ -100,16 +109,15 @@ def _installed(done, _):
 
 def _export(args):
     target = _target(args)
-    text, pins = _at_work(target, 'asking for hashes', False, export, _options(args, target))
+    text, pins, reasons = _at_work(target, 'asking for hashes', False, export, _options(args, target))
     if args.output:
         files.write(os.path.abspath(args.output), text)
-        print(escaped('%d packages of %s: %s' % (len(pins), target.name, args.output)))
+        print(escaped('%s of %s: %s' % (counted(len(pins), 'package'), target.name, args.output)))
     else:
         sys.stdout.write(text)
-    bare = [pin.requirement for pin in pins if not pin.sha256]
-    if bare:
-        print(escaped('warning: without hash, as no index has it: %s' % ', '.join(bare)),
-              file=sys.stderr)
+    for why in dict.fromkeys(reasons.values()):
+        bare = [requirement for requirement, reason in reasons.items() if reason == why]
+        print(escaped('warning: without hash, as %s: %s' % (why, ', '.join(bare))), file=sys.stderr)
 
 
 def _rebuild(args):
@@ -141,4 +149,5 @@ def _rebuilt(done, dry_run):
     for requirement, name in () if dry_run else done['changed'].items():
         yield 'another file than it was: %s (%s)' % (requirement, name)
     if done.get('kept'):
-        yield 'the old one is kept as %s' % done['kept']
+        yield 'the old one is kept as %s; once you need it no more: rm -r -- %s' % (
+            done['kept'], shlex.quote(done['kept']))

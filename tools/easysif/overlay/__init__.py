@@ -13,5 +13,5 @@ __all__ = ('MODULES', 'record', 'update_record')
 #: the modules that an installation needs a copy of
 MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'resources', 'run', 'squashfs', 'supervisor', 'terminal',
            'text', *('overlay/' + name for name in (
-               '__init__', 'bytecode', 'command', 'content', 'generations', 'pack', 'place', 'progress', 'recorded',
-               'tools', 'unpack', 'usage')))
+               '__init__', 'bytecode', 'command', 'content', 'environment', 'generations', 'pack', 'place', 'progress',
+               'recorded', 'tools', 'unpack', 'usage')))

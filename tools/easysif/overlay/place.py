@@ -10,13 +10,13 @@ import sys
 from easysif import files
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
-from easysif.overlay import recorded
+from easysif.overlay import environment, recorded
 from easysif.overlay.progress import Progress
 from easysif.text import human
 
 #: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
 HALF, LEAVING = '.new-', '.leaving-'
-OURS = re.compile(r'(user-software(\.squashfs)?|\.overlay\.json)\.new-[0-9]+(\.probe)?|'
+OURS = re.compile(r'(user-software(\.squashfs)?|\.(overlay\.json|environment\.json|made-for))\.new-[0-9]+(\.probe)?|'
                   r'\.user-software\.leaving-[0-9]+')
 FORMER = 10 ** 9  #: so much less is the number of a squashfs file that was kept when there were no numbers yet
 DOUBTED = '.doubted-'  #: begins the name of a directory that is looked at for the last time; it comes back
@@ -107,8 +107,10 @@ class Overlay:
     def _sweep(self):
         """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs.
 
-        A directory of which it was not yet known whether it may go comes back first. What users put here stays.
+        A new environment whose turn it was comes into its place first, and a directory of which it was not yet known
+        whether it may go comes back. What users put here stays.
         """
+        environment.finish(self.root)
         for name in sorted(os.listdir(self.root)):
             path = os.path.join(self.root, name)
             if re.fullmatch(r'\.user-software\.doubted-[0-9]+', name):

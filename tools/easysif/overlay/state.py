@@ -12,12 +12,14 @@ from easysif import squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import generations, pack, recorded
 from easysif.overlay.content import Content
+from easysif.overlay.environment import MADE_FOR
 from easysif.overlay.place import discard
 from easysif.overlay.usage import refuse_if_used, users
 
-MADE_FOR = 'made-for'  #: file that tells which Python and which image a venv was made with
+#: virtual environments that `easysif overlay rebuild` has replaced
+BEFORE_REBUILD = re.compile(r'user-software\.before-rebuild(-[0-9]+)?')
 
-#: what an overlay consists of, besides what is kept and what is damaged
+#: what an overlay consists of, besides these, what is kept and what is damaged
 PARTS = ('user-software', 'user-software.squashfs', recorded.NAME, MADE_FOR)
 
 
@@ -25,7 +27,8 @@ def status(overlay):
     """Return what an overlay is (dict).
 
     ``state`` is ``none``, ``directory``, ``packed``, ``both`` or ``damaged``; ``same`` tells whether directory and
-    squashfs hold the same by names, sizes and times (bool), ``next`` what to type (list of str). Sizes are in bytes.
+    squashfs hold the same by names, sizes and times (bool), ``before_rebuild`` the environments that rebuilds have
+    replaced (list of str), ``next`` what to type (list of str). Sizes are in bytes.
 
     :param overlay: the overlay (Overlay)
     :raises EasySIFError: something in the directory cannot be read
@@ -39,6 +42,7 @@ def status(overlay):
                                                        and pack.is_same(overlay, content)),
         'directory': content and {'path': overlay.directory, 'files': content.files(), 'bytes': content.data},
         'squashfs': packed, 'kept': [_file(overlay, path) for _, path in reversed(overlay.kept())],
+        'before_rebuild': [path for path in parts(overlay) if BEFORE_REBUILD.fullmatch(os.path.basename(path))],
         'made_for': made_for(overlay.root), 'packages': {'asked': asked, 'resolved': resolved},
         'used_by': [asdict(user) for user in users(overlay.directory)]}
     return dict(found, next=_next(overlay, found))
@@ -105,7 +109,7 @@ def parts(overlay):
     names = sorted(os.listdir(overlay.root)) if os.path.isdir(overlay.root) else []
     kept = {os.path.basename(path) for _, path in overlay.kept()}
     return [os.path.join(overlay.root, name) for name in names
-            if name in PARTS or name in kept or damaged.match(name)]
+            if name in PARTS or name in kept or damaged.match(name) or BEFORE_REBUILD.fullmatch(name)]
 
 
 def _file(overlay, path):

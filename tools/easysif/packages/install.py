@@ -4,14 +4,18 @@
 import os
 
 from easysif.errors import EasySIFError
+from easysif.overlay import environment
+from easysif.overlay.place import discard
+from easysif.overlay.recorded import update_record
 from easysif.overlay.state import made_for
 from easysif.packages.asked import merged, requirements
-from easysif.packages.installers import NO_CONSTRAINT, Pip, Uv, failed
-from easysif.packages.target import known
+from easysif.packages.copied import Copy
+from easysif.packages.installers import NO_CONSTRAINT, UV_CACHE, Pip, Uv, failed
+from easysif.packages.target import known, to_record
 
 
 def install(target, lines, options=(), installer='pip', upgrade=False):
-    """Install requirements into an overlay, under its lock; return what was done (dict).
+    """Install requirements into an overlay, under its lock, all of them or nothing; return what was done (dict).
 
     ``installed`` is what the virtual environment has now and had not before, ``asked`` and ``resolved`` what is
     recorded: lists of dict, but for ``asked`` (list of str).
@@ -23,32 +27,58 @@ def install(target, lines, options=(), installer='pip', upgrade=False):
     :param upgrade: take newer versions of what is there (bool)
     :raises EasySIFError: it cannot be done
     """
-    with target.alone():
-        return add(target, lines, options, installer, upgrade)
+    with target.alone() as held:
+        before = _look_first(target)
+        with target.beside() as beside:
+            copy = Copy(target.host_venv, os.path.join(beside, target.venv_name), target.name)
+            with target.using(copy.path, target.venv):
+                reported = _let_install(target, before, lines, options, installer, upgrade)
+                discard(os.path.join(copy.path, UV_CACHE))
+                record, new = _found(target, requirements(lines), before['packages'], reported)
+            held.check()
+            if reported == []:
+                update_record(target.overlay.root, packages=record)
+            else:
+                copy.settle()
+                environment.publish(target.overlay.root, copy.path, target.host_venv, os.path.join(beside, 'old'),
+                                    packages=record)
+        return {'module': target.name, **record, 'installed': new}
 
 
-def add(target, lines, options=(), installer='pip', upgrade=False, asked=None):
-    """As `install`, for who has the lock.
+def add(target, lines, asked):
+    """Install requirements with pip into the environment itself, for who has the lock and a copy of it.
 
-    :param asked: what is recorded as asked for (list of str), by default these lines
+    :param target: the module (Target)
+    :param lines: requirements as in a file (list of str)
+    :param asked: what is recorded as asked for (list of str)
+    :raises EasySIFError: it cannot be done
     """
+    before = _look_first(target)
+    reported = _let_install(target, before, lines, (), 'pip', False)
+    update_record(target.overlay.root, packages=_found(target, asked, before['packages'], reported)[0])
+
+
+def _look_first(target):
     refuse_other_python(target)
-    before = look(target)
+    return look(target)
+
+
+def _let_install(target, before, lines, options, installer, upgrade):
+    """Install requirements; return what the installer tells of it (list of Pin), None where it tells nothing."""
     more = ['--upgrade'] if upgrade else []
     if installer == 'uv':
-        reported = _by_uv(target, before, lines, options, more)
-    else:
-        result, reported = Pip(target, before['pip'], options).install(lines, *more)
-        if result.status:
-            raise failed(target, result, 'pip', requirements(lines))
-    return note(target, requirements(lines) if asked is None else asked, before['packages'], reported or [])
+        return _by_uv(target, before, lines, options, more)
+    result, reported = Pip(target, before['pip'], options).install(lines, *more)
+    if result.status:
+        raise failed(target, result, 'pip', requirements(lines))
+    return reported
 
 
 def _by_uv(target, before, lines, options, more):
-    """Let pip, which sees the packages of the image, choose, and uv install that; return what pip reports (list)."""
+    """Let pip, which sees the packages of the image, choose, and uv install that; return as `_let_install`."""
     uv = Uv(target, options)
     if before['pip'] is None:
-        result, reported = uv.install(lines, *more), []
+        result, reported = uv.install(lines, *more), None
     else:
         pip = Pip(target, before['pip'], options)
         if not pip.reports:
@@ -66,20 +96,18 @@ def _by_uv(target, before, lines, options, more):
     return reported
 
 
-def note(target, asked, before, reported):
-    """Record what is in the virtual environment now; return what `install` does.
+def _found(target, asked, before, reported):
+    """Return what is recorded of packages now (dict), and those of them that are new (list of dict).
 
     :param asked: what was asked for now (list of str)
     :param before: what was there before (list of Pin)
-    :param reported: what the installer tells (list of Pin)
+    :param reported: what the installer tells (list of Pin or None)
     """
     former, resolved = target.recorded()
-    now = known(look(target)['packages'], reported, resolved)
-    asked = merged(former, asked)
-    target.note(asked, now)
+    now = known(look(target)['packages'], reported or [], resolved)
     had = {(pin.key, pin.version) for pin in before}
-    return {'module': target.name, 'asked': asked, 'resolved': [pin.recorded() for pin in now],
-            'installed': [pin.recorded() for pin in now if (pin.key, pin.version) not in had]}
+    return (to_record(merged(former, asked), now),
+            [pin.recorded() for pin in now if (pin.key, pin.version) not in had])
 
 
 def refuse_other_python(target):

@@ -8,12 +8,14 @@ import shlex
 import shutil
 import struct
 
+from easysif import index
 from easysif.errors import INPUT, TOOL, EasySIFError
 from easysif.packages.pins import of_report
 from easysif.run import failure
 
 REPORTS = (22, 2)  #: the first version of pip that reports what it resolved
 UV_INSIDE = '/easysif-uv'  #: where the host's uv is seen inside
+UV_CACHE = '.uv-cache'  #: in the environment, while uv installs into a copy of it
 PIP_MAIN = '/runscripts/lib/pip_main.py'
 STDIN = '/dev/stdin'
 
@@ -26,21 +28,27 @@ SECTIONS = ('global', 'install', ':env:')  #: of pip's configuration, the last w
 NO_CONSTRAINT = {'PIP_CONSTRAINT': os.devnull, 'UV_CONSTRAINT': os.devnull}
 
 
+#: what pip says where it cannot reach anything else than an index
+NO_NETWORK = re.compile(r'^ERROR: .*(Max retries exceeded|Temporary failure in name resolution|ProxyError|SSLError|'
+                        r'CERTIFICATE_VERIFY_FAILED|Network is unreachable|Connection refused|timed out)', re.MULTILINE)
+#: and what pip_main.py says of an index
+NO_INDEX = re.compile(r'^error: pip: the package index cannot be reached\n  address  (.*)\n  reason   (.*)$', re.M)
+
+
 class Pip:
     """pip of a module.
 
     :param target: the module (Target)
     :param version: the version of pip (str), None where there is none
     :param options: for the index, such as ``--index-url=…`` (sequence of str)
-    :param instead: a directory that is to be the overlay (str)
     :param protect: whether what the image brings is protected (bool)
     """
 
-    def __init__(self, target, version, options=(), instead=None, protect=True):
+    def __init__(self, target, version, options=(), protect=True):
         if version is None:
             raise EasySIFError(target.name, 'has no pip', hint='%s, where there is a uv; or add pip to the image'
                                % target.typed('install', '--with uv PACKAGE'))
-        self.target, self.options, self.instead = target, tuple(options), instead
+        self.target, self.options = target, tuple(options)
         self.reports = tuple(int(number) for number in re.findall(r'\d+', version)[:2]) >= REPORTS
         self.variables = {} if protect else NO_CONSTRAINT
 
@@ -51,7 +59,7 @@ class Pip:
         :param lines: requirements (list of str), which it reads from its standard input
         """
         command = [self.target.venv + '/bin/python', PIP_MAIN, *argv, *(['-r', STDIN] if lines is not None else [])]
-        return self.target.run(command, self.instead, stdin=None if lines is None else '\n'.join([*lines, '']),
+        return self.target.run(command, stdin=None if lines is None else '\n'.join([*lines, '']),
                                PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_NO_INPUT='1', **self.variables)
 
     def install(self, lines, *argv):
@@ -87,19 +95,19 @@ class Uv:
 
     :param target: the module (Target)
     :param options: for the index (sequence of str)
-    :param instead: a directory that is to be the overlay (str)
     :raises EasySIFError: there is none
     """
 
-    def __init__(self, target, options=(), instead=None):
-        self.target, self.options, self.instead = target, tuple(options), instead
+    def __init__(self, target, options=()):
+        self.target, self.options = target, tuple(options)
         there = target.run(['sh', '-c', 'command -v uv']).stdout.strip()
         own = None if there else shutil.which('uv')
         if not there and not (own and is_static(own)):
             facts = [('on this host', '%s, which needs libraries of this host' % own)] if own else []
             raise EasySIFError(target.name, 'there is no uv in the image, nor one on this host that could run in it',
-                               facts=facts, hint=target.typed('install', '--with pip …') + '; or get a static uv: '
-                               'pip download --platform musllinux_1_1_x86_64 --only-binary :all: uv')
+                               facts=facts, hint='%s, then the same again; or one for this host: pip install --target '
+                               'DIR --platform musllinux_1_1_%s --only-binary :all: uv; export PATH=DIR/bin:$PATH'
+                               % (target.typed('install', 'uv'), os.uname().machine))
         self.command = there or UV_INSIDE
         self.binds = ['%s:%s:ro' % (os.path.realpath(own), UV_INSIDE)] if own else []
 
@@ -109,8 +117,10 @@ class Uv:
         :param lines: requirements (list of str)
         :param argv: more options (str)
         """
+        if 'UV_CACHE_DIR' not in os.environ:  # where hard links lead from it into the environment, for as long as this
+            variables['UV_CACHE_DIR'] = '%s/%s' % (self.target.venv, UV_CACHE)
         command = [self.command, 'pip', 'install', '--python', self.target.venv + '/bin/python', *self.options, *argv]
-        return self.target.run([*command, '-r', '-'], self.instead, self.binds, '\n'.join([*lines, '']), **variables)
+        return self.target.run([*command, '-r', '-'], self.binds, '\n'.join([*lines, '']), **variables)
 
 
 def is_static(path):
@@ -134,6 +144,23 @@ def reason(result):
     return ' '.join([(errors or lines or ['exit code %d' % result.status])[0], *because[:1]])
 
 
+def unreachable(result):
+    """Return what an installer could not reach, as facts of an error (list); none where that is not why it failed.
+
+    :param result: what it left (run.Result)
+    """
+    page, other = NO_INDEX.search(result.stderr), NO_NETWORK.search(result.stderr)
+    if page:
+        return [('address', page[1]), ('reason', page[2])]
+    return [('reason', other.string[other.start():].splitlines()[0])] if other else []
+
+
+def ignored(result):
+    """Return where pip was to look for packages and did not, as facts of an error (list)."""
+    return [('pip', line) for line in dict.fromkeys(re.findall(
+        r"^WARNING: ((?:Location|Url) '.*' is ignored:.*)$", result.stderr, re.MULTILINE))]
+
+
 def failed(target, result, what, names, before=''):
     """Return the error that tells of an installer that failed.
 
@@ -143,8 +170,11 @@ def failed(target, result, what, names, before=''):
     :param names: what it was to install (list of str)
     :param before: what is to be said before the hint (str)
     """
-    text = result.stderr
-    facts, hint = [(what, reason(result))], None
+    text, beyond = result.stderr, unreachable(result)
+    if beyond:
+        return EasySIFError(target.name, '%s cannot reach the package index' % what, facts=beyond, exit_code=TOOL,
+                            hint=before + index.HINT)
+    facts, hint = [(what, reason(result)), *ignored(result)], None
     protected = re.search(r'^error: pip: (.*)$', text, re.MULTILINE)
     if protected:  # pip_main.py knows why
         facts.append(('because', protected.group(1)))

@@ -7,21 +7,18 @@ old one is kept.
 
 import glob
 import os
-import re
 import shlex
 
 from easysif import files
 from easysif.errors import TOOL, EasySIFError
-from easysif.overlay.place import discard
-from easysif.overlay.state import MADE_FOR
+from easysif.overlay import environment
 from easysif.overlay.usage import refuse_if_used
-from easysif.packages.installers import Pip, failed, reason
+from easysif.packages.installers import Pip, failed, reason, unreachable
 from easysif.packages.pins import read_lock_file
-from easysif.packages.target import known
+from easysif.packages.target import PLACE, known, to_record
 from easysif.run import failure
 
-BESIDE = '.rebuild-'  #: begins the name of the directory in which it is made; what is left of one goes with the next
-KEPT = '.before-rebuild'  #: ends the name of the old one
+KEPT = '.before-rebuild'  #: ends the name of the old one, beside the directory of the overlay
 
 
 def wanted(target, lock=None):
@@ -37,7 +34,7 @@ def wanted(target, lock=None):
     if lock:
         return read_lock_file(lock), lock
     recorded = target.recorded()[1]
-    there = target.look(target.overlay.directory)['packages'] if os.path.isdir(target.host_venv) else []
+    there = target.look()['packages'] if os.path.isdir(target.host_venv) else []
     if there:
         return known(there, recorded), target.host_venv
     if recorded:
@@ -67,41 +64,29 @@ def rebuild(target, lock=None, options=(), partial=False, force=False):
         if not force:
             refuse_if_used(target.overlay)
         os.makedirs(target.overlay.directory, exist_ok=True)
-        sweep(target.overlay.directory)
-        beside = os.path.join(target.overlay.directory, '%s%d' % (BESIDE, os.getpid()))
-        try:
-            pip = _new_venv(target, beside, options)
+        with target.beside() as beside, target.using(beside, PLACE):
+            pip = _new_venv(target, options)
             chosen, missing = choose(pip, pins)
             done = {'module': target.name, 'from': source, 'missing': missing, 'kept': None,
                     'rebuilt': not missing or partial,
                     'packages': [pin.recorded() for pin in chosen], 'changed': _changes(pins, chosen)}
             if done['rebuilt']:
                 _fill(target, pip, chosen)
+                files.sync(beside)
                 held.check()
-                done['kept'] = _publish(target, os.path.join(beside, 'venv', target.venv_name), is_first)
                 asked = target.recorded()[0] or [pin.requirement for pin in pins]
-                target.note(asked, chosen)
-        finally:
-            discard(beside)
+                done['kept'] = _publish(target, beside, is_first, to_record(asked, chosen))
         return done
 
 
-def sweep(directory):
-    """Remove what rebuilds that were killed left half made; to be called under the lock."""
-    for name in os.listdir(directory):
-        if re.fullmatch(re.escape(BESIDE) + '[0-9]+', name):
-            discard(os.path.join(directory, name))
-
-
-def _new_venv(target, beside, options):
-    """Make an empty virtual environment in a directory that is the overlay meanwhile, and return its pip (Pip)."""
-    os.mkdir(beside)
-    result = target.run([target.image_python, '-E', '-s', '/runscripts/lib/make_venv.py', target.venv], beside)
-    found = None if result.status else target.look(beside)
+def _new_venv(target, options):
+    """Make an empty virtual environment in the directory that is the overlay meanwhile, and return its pip (Pip)."""
+    result = target.run([target.image_python, '-E', '-s', '/runscripts/lib/make_venv.py', target.venv])
+    found = None if result.status else target.look()
     if not found or not found['exists']:
         raise EasySIFError(target.name, 'a new virtual environment could not be made', facts=failure(result).facts,
                            hint='df -h %s' % shlex.quote(target.overlay.directory), exit_code=TOOL)
-    return Pip(target, found['pip'], options, beside, protect=False)
+    return Pip(target, found['pip'], options, protect=False)
 
 
 def choose(pip, pins):
@@ -144,8 +129,13 @@ def _one_by_one(pip, pins, missing):
 
 
 def _ask(pip, lines):
-    """Return what pip would install (list of Pin, None where it fails) and what it left (run.Result)."""
+    """Return what pip would install (list of Pin, None where it fails) and what it left (run.Result).
+
+    :raises EasySIFError: an index cannot be reached
+    """
     result, found = pip.install(lines, '--dry-run', '--no-deps', '--ignore-installed')
+    if result.status and unreachable(result):
+        raise failed(pip.target, result, 'pip', lines, before='nothing was changed; ')
     return found, result
 
 
@@ -176,29 +166,20 @@ def _fill(target, pip, pins):
             raise failed(target, result, 'pip', [pin.requirement for pin in group], before='nothing was changed; ')
 
 
-def _publish(target, new, is_first):
-    """Put a new virtual environment into the place of the old one, and return where that is kept (str or None).
+def _publish(target, beside, is_first, packages):
+    """Put the new virtual environment into the place of the old one, and return where that is kept (str or None).
 
+    It is kept outside of what is packed.
+
+    :param beside: the directory that the new one is in (str)
     :param is_first: there was none when we began; what a wrapper has made since is empty (bool)
+    :param packages: what is recorded of packages (dict)
     """
-    files.sync(new)
-    old, kept = target.host_venv, None
-    os.makedirs(os.path.dirname(old), exist_ok=True)
-    with files.undisturbed():
-        if os.path.lexists(old):
-            kept = files.free_name(old + KEPT)
-            os.rename(new, kept)  # whole, and not in use yet: killed now, the old one is where it was
-            if not files.exchange(kept, old):
-                aside = files.free_name(old + KEPT)
-                os.rename(old, aside)
-                os.rename(kept, old)
-                kept = aside
-        else:
-            os.rename(new, old)
-        python = '.'.join(target.record['inside']['python']['version'].split('.')[:2])
-        files.write(os.path.join(target.overlay.root, MADE_FOR), 'python %s\nat %s\nimage sha256:%s\n' % (
-            python, target.image_python, target.record['image']['sha256']))
-    if kept and is_first and not glob.glob(glob.escape(kept) + '/lib/python*/site-packages/*.dist-info'):
-        discard(kept)
-        return None
-    return kept
+    old, new = target.host_venv, os.path.join(beside, 'venv', target.venv_name)
+    is_empty = is_first and not glob.glob(glob.escape(old) + '/lib/python*/site-packages/*.dist-info')
+    kept = files.free_name(os.path.realpath(target.overlay.directory) + KEPT)
+    python = '.'.join(target.record['inside']['python']['version'].split('.')[:2])
+    made_for = 'python %s\nat %s\nimage sha256:%s\n' % (python, target.image_python, target.record['image']['sha256'])
+    environment.publish(target.overlay.root, new, old, os.path.join(beside, 'old') if is_empty else kept, made_for,
+                        packages)
+    return kept if os.path.lexists(kept) else None

@@ -7,10 +7,11 @@ import re
 import shlex
 from contextlib import contextmanager
 
-from easysif import installed, inventory
+from easysif import index, installed, inventory
 from easysif.errors import TOOL, EasySIFError
-from easysif.overlay.place import Overlay
-from easysif.overlay.recorded import packages_record, update_record
+from easysif.overlay import environment
+from easysif.overlay.place import HALF, Overlay, discard
+from easysif.overlay.recorded import packages_record
 from easysif.packages.pins import of_record
 from easysif.run import failure, run
 from easysif.runtime import bind
@@ -37,8 +38,11 @@ class Target:
             raise EasySIFError(name, 'has no overlay', hint='its recipe gives no python_env: easysif show %s' % name)
         self.overlay = Overlay(containerroot, name, where, root)
         self.binds, self.prefix = [], root[:-len('/software/' + name)]
+        self.show_places([pair for pair in index.settings(index.variables(), index.users_configuration())
+                          if pair[0] in index.PLACES])
         self.venv = '%s/venv/%s' % (PLACE, self.venv_name)
         self.host_venv = os.path.join(self.overlay.directory, 'venv', self.venv_name)
+        self.instead = []
 
     def typed(self, command, *words):
         """Return what to type for a command on this overlay: ``easysif overlay COMMAND MODULE WORD…`` (str)."""
@@ -69,42 +73,88 @@ class Target:
                 hint=shlex.join(['mv', '--', self.overlay.squashfs, self.overlay.squashfs + '.damaged']) if damaged
                 else self.typed('unpack'))
 
-    def show(self, path):
-        """Let a file or directory of the host be seen inside, and return its path there (str).
+    @contextmanager
+    def beside(self):
+        """Make a directory for the block, on the file system of the overlay, for what is to take a place in it.
+
+        Under the lock. What killed commands left of such goes before. It stays where what is in it is still to be put
+        into its place, which the next one does that has the lock.
+        """
+        real = os.path.realpath(self.overlay.directory)
+        for name in os.listdir(os.path.dirname(real)):
+            if re.fullmatch(re.escape(os.path.basename(real)) + r'\.new-[0-9]+', name):
+                discard(os.path.join(os.path.dirname(real), name))
+        path = '%s%s%d' % (real, HALF, os.getpid())
+        os.mkdir(path)
+        try:
+            yield path
+        finally:
+            if not os.path.lexists(os.path.join(self.overlay.root, environment.NAME)):
+                discard(path)
+
+    @contextmanager
+    def using(self, path, inside):
+        """Let commands in the block see another directory in the overlay, or for it.
+
+        :param path: the directory (str)
+        :param inside: where it is seen, ``/user-software`` or below (str)
+        """
+        self.instead = [bind(path, inside)]
+        if inside != PLACE:  # the runtime binds in this order
+            self.instead.insert(0, bind(self.overlay.directory, PLACE))
+        try:
+            yield
+        finally:
+            self.instead = []
+
+    def show_places(self, pairs):
+        """Let what an installer is told of this host be seen inside, to be read.
+
+        :param pairs: options and their values (list of pairs of str)
+        """
+        seen = [os.path.expanduser('~'), os.environ.get('TMPDIR', '/tmp'), os.environ.get('PWD', '/')]
+        self.binds += [bind(path, path, 'ro') for path in index.here(pairs, seen)]
+
+    def show(self, line):
+        """Let what a requirement names of this host be seen inside, and return the requirement as it is there (str).
+
+        pip may write into a directory that it builds.
 
         :raises EasySIFError: no bind can carry its path
         """
-        path = os.path.abspath(path)
-        self.binds.append(bind(path, path, 'ro'))
-        return path
+        option, path, rest = re.fullmatch(r'((?:-e|--editable)[=\s]\s*|)([^\s\[;]*)(.*)', line, re.DOTALL).groups()
+        if (os.sep in path or path == '.') and os.path.exists(path):
+            path = os.path.abspath(path)
+            self.binds.append(bind(path, path))
+            return option + path + rest
+        self.binds += [bind(one, one) for one in index.paths(line)]
+        return line
 
-    def run(self, argv, instead=None, binds=(), stdin=None, **variables):
+    def run(self, argv, binds=(), stdin=None, **variables):
         """Run a command inside the image and return what it left (run.Result).
 
         :param argv: the command (list of str)
-        :param instead: a directory that is to be the overlay (str), by default the overlay itself
         :param binds: what else is visible inside, in the runtime's form (sequence of str)
         :param stdin: text for its standard input (str)
         :param variables: added to the environment (str)
         """
         env = dict(os.environ, **variables)
-        more = [*(['%s:%s' % (instead, PLACE)] if instead else []), *self.binds, *binds]
+        more = [*self.instead, *self.binds, *binds]
         for name in ('APPTAINER_BINDPATH', 'SINGULARITY_BINDPATH') if more else ():
             env[name] = ','.join([*more, *filter(None, [env.get(name)])])
         return run([os.path.join(self.root, 'bin', 'start-shell'), '-c', 'exec "$0" "$@"', *argv], env=env, check=False,
                    stdin=stdin)
 
-    def look(self, instead=None):
+    def look(self):
         """Return what is in the virtual environment (dict): ``python``, ``pip``, ``exists``, ``packages``.
 
-        :param instead: a directory that is to be the overlay (str)
         :raises EasySIFError: it cannot be told
         """
         if not os.path.isfile(os.path.join(self.root, 'runscripts', 'lib', 'venv_packages.py')):
             raise EasySIFError(self.name, 'was installed by an EasySIF that did not know lists of packages yet',
                                facts=[('installation', self.root)],
                                hint='easysif refresh %s%s' % (self.name, installed.option(self.prefix)))
-        result = self.run([self.image_python, '-E', '-s', '/runscripts/lib/venv_packages.py', self.venv], instead)
+        result = self.run([self.image_python, '-E', '-s', '/runscripts/lib/venv_packages.py', self.venv])
         line = re.search('^easysif venv-packages (.*)$', result.stdout, re.MULTILINE)
         if result.status or not line:
             raise EasySIFError(self.name, 'does not tell which packages its overlay has', facts=failure(result).facts,
@@ -117,15 +167,15 @@ class Target:
         asked, resolved = packages_record(self.overlay.root)
         return asked, of_record(resolved)
 
-    def note(self, asked, resolved):
-        """Write down what was asked for (list of str) and what that became (list of Pin); under the lock.
 
-        Others may read it, so an address loses its login.
-        """
-        found = [pin.recorded() for pin in sorted(resolved, key=lambda one: one.key)]
-        update_record(self.overlay.root, packages={
-            'asked': [LOGIN.sub(r'\1', one) for one in asked],
-            'resolved': [dict(one, url=one['url'] and LOGIN.sub(r'\1', one['url'])) for one in found]})
+def to_record(asked, resolved):
+    """Return what is recorded of packages (dict): what was asked for (list of str), what that became (list of Pin).
+
+    Others may read it, so an address loses its login.
+    """
+    found = [pin.recorded() for pin in sorted(resolved, key=lambda one: one.key)]
+    return {'asked': [LOGIN.sub(r'\1', one) for one in asked],
+            'resolved': [dict(one, url=one['url'] and LOGIN.sub(r'\1', one['url'])) for one in found]}
 
 
 def known(pins, *sources):

@@ -11,6 +11,7 @@ sees those of its name in the places below it, where they are there when Python 
 
 import glob
 import os
+import shutil
 import site
 import subprocess
 import sys
@@ -21,6 +22,9 @@ PLACES = ('/user-software', '/shared-software', '/layer')
 
 #: read before image-packages.pth, as Python reads such files in the order of their names
 BELOW = 'import os, site, sys; %r in sys.path or os.path.isdir(%r) and site.addsitedir(%r)\n'
+
+#: has `python -m pip` be the same as this pip
+HOOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'easysif.pth')
 
 PIP = '''#!%s
 import runpy
@@ -72,6 +76,7 @@ def main(directory):
                 handle.write(BELOW % (path, path, path))
     if not has(python, 'pip') and has(python, 'ensurepip'):
         subprocess.check_call([python, '-E', '-s', '-m', 'ensurepip'], stdout=sys.stderr)
+    shutil.copyfile(HOOK, os.path.join(own, os.path.basename(HOOK)))
     if has(python, 'pip'):
         for name in ('pip', 'pip3'):
             script = os.path.join(directory, 'bin', name)

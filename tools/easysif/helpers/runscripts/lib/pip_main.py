@@ -3,17 +3,20 @@
 
 What pip in the virtual environment of the overlay is: pip itself, in this process, with what only we can say. Where
 the overlay cannot be written that is said before pip starts, instead of an error of the file system; where pip fails
-because of a package that the image brings, what that is and how to have another one nevertheless. Runs under every
-Python that has venv, so it uses old syntax only.
+because of a package that the image brings, what that is and how to have another one nevertheless; where it could not
+reach an index, that, which pip takes for an index that has nothing. Runs under every Python that has venv, so it uses
+old syntax only.
 """
 
 import logging
 import os
 import re
+import shutil
 import stat
 import sys
 
 VENVS = '/user-software/'
+OF_OTHERS = ('/shared-software/', '/layer/')
 CONSTRAINTS = '/runscripts/lib/constraints.txt'
 NEVER = '/runscripts/lib/constraints-new.txt'  #: which no version at all fulfils
 
@@ -27,6 +30,8 @@ UNWRITABLE = {
     'packed': ('the overlay is packed, packages cannot be %s',
                'unmake-squashfs && module reload, then the same again (on the host: exit first if you are inside)'),
     'read-only': ('the overlay is on a read-only file system, packages cannot be %s',
+                  'export EASYSIF_OVERLAYS=<a directory of yours> && module reload'),
+    'of others': ('this environment is not yours, packages cannot be %s',
                   'export EASYSIF_OVERLAYS=<a directory of yours> && module reload'),
     'missing': ('there is no overlay, packages cannot be %s',
                 'module load the module of this image first; it binds your overlay at /user-software'),
@@ -43,7 +48,8 @@ hint: %s
 def unwritable(venv):
     """Return why the overlay cannot be written, one of the keys of UNWRITABLE (str), None where it can."""
     if not venv.startswith(VENVS):
-        return None
+        others = venv.startswith(OF_OTHERS) and os.statvfs(venv).f_flag & os.ST_RDONLY
+        return 'of others' if others else None
     while not os.path.isdir(venv):
         venv = os.path.dirname(venv)
     if not venv.startswith(VENVS[:-1]):
@@ -55,16 +61,37 @@ def unwritable(venv):
     return 'packed' if kinds and b'squash' in kinds[-1] else 'read-only'
 
 
+UNREACHABLE = '''\
+error: pip: the package index cannot be reached
+  address  %s
+  reason   %s
+hint: look at PIP_INDEX_URL, https_proxy and pip.conf, as pip uses yours
+'''
+
+
 class Watch(logging.Handler):
-    """Looks on while pip tells why it fails, and remembers which constraints it names: ``names`` (list of str)."""
+    """Looks on while pip tells why it fails, and remembers what of it is for us.
+
+    ``names`` is which constraints it names (list of str), ``unreachable`` the pages of an index that it could not get
+    and why, those left out that are not there (list of pairs of str).
+    """
 
     def __init__(self):
         logging.Handler.__init__(self)
-        self.names = []
+        self.names, self.unreachable = [], []
+        for name in ('pip._internal.resolution', 'pip._internal.index'):
+            logger = logging.getLogger(name)
+            logger.addHandler(self)
+            logger.setLevel(logging.DEBUG)  # what pip shows of it depends on its own handlers
 
     def emit(self, record):
         """Take what pip logs."""
-        self.names += re.findall(r'\(constraint\) ([A-Za-z0-9._-]+)', record.getMessage())
+        if record.name.startswith('pip._internal.resolution'):
+            self.names += re.findall(r'\(constraint\) ([A-Za-z0-9._-]+)', record.getMessage())
+        elif str(record.msg).startswith('Could not fetch URL') and len(record.args) > 1:
+            address, why = [re.sub(r'//[^/@\s]*@', '//', str(arg)) for arg in record.args[:2]]
+            if not re.match('(404|410) ', why):
+                self.unreachable.append((address, why))
 
 
 def constraints():
@@ -86,17 +113,19 @@ def quoted(words):
                     for word in words)
 
 
-def tell(names, known, args):
-    """Say what the image brings where that is why pip failed.
+def tell(watch, known, args):
+    """Say what the image brings, or that an index cannot be reached, where that is why pip failed.
 
-    :param names: the constraints that pip names (list of str)
+    :param watch: what looked on (Watch)
     :param known: what `constraints` returned (dict)
     :param args: those of pip (list of str)
     """
-    names = sorted(set(key(name) for name in names) & set(known))
+    names = sorted(set(key(name) for name in watch.names) & set(known))
     if names:
         again = 'to have another one nevertheless: PIP_CONSTRAINT=/dev/null pip %s' % quoted(args)
         sys.stderr.write(HINT % (', '.join(names), ', '.join(known[name] for name in names), CONSTRAINTS, again))
+    elif watch.unreachable:
+        sys.stderr.write(UNREACHABLE % watch.unreachable[0])
 
 
 def run(args, venv):
@@ -114,18 +143,28 @@ def run(args, venv):
     known = constraints()
     if known and any(word in ANEW for word in args):
         os.environ['PIP_CONSTRAINT'] = os.environ['PIP_CONSTRAINT'].replace(CONSTRAINTS, NEVER)
-    from pip._internal.cli.main import main
-    watch, logger = Watch(), logging.getLogger('pip._internal.resolution')
-    logger.addHandler(watch)
-    logger.setLevel(logging.DEBUG)  # what pip shows of it depends on its own handlers
+    main = pips_main()
+    watch = Watch()
     own = scripts(venv) if changes else {}
+    if own:
+        add_hook(venv)
     try:
         status = main(args)
     finally:
         restore(own)
     if status:
-        tell(watch.names, known, args)
+        tell(watch, known, args)
     return status
+
+
+def pips_main():
+    """Return what pip runs, whatever its version."""
+    for place in ('pip._internal.cli.main', 'pip._internal', 'pip'):
+        try:
+            return __import__(place, fromlist=['main']).main
+        except (ImportError, AttributeError):
+            if place == 'pip':
+                raise
 
 
 def scripts(venv):
@@ -140,6 +179,14 @@ def scripts(venv):
     return found
 
 
+def add_hook(venv):
+    """Have `python -m pip` be the same as the scripts, in an environment of before there was that."""
+    place = os.path.join(venv, 'lib', 'python%d.%d' % sys.version_info[:2], 'site-packages')
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'easysif.pth')
+    if os.access(place, os.W_OK) and not os.path.exists(os.path.join(place, 'easysif.pth')):
+        shutil.copyfile(source, os.path.join(place, 'easysif.pth'))
+
+
 def restore(own):
     """Bring back the scripts that a new version of pip has replaced, or taken away with an old one."""
     for path, (text, mode) in own.items():
@@ -152,7 +199,7 @@ def restore(own):
 
 
 if __name__ == '__main__':
-    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
-        del sys.path[0]
+    if sys.path and sys.path[0] in ('', os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]  # as pip itself does
     sys.argv[0] = os.path.join(sys.prefix, 'bin', 'pip')  # by which pip tells how it is called
     sys.exit(run(sys.argv[1:], sys.prefix))

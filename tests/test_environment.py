@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A new virtual environment in the place of the old one, killed before any call that changes files."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from easysif import files
+from easysif.overlay import environment
+from easysif.overlay.place import Overlay
+from easysif.packages.copied import Copy
+from test_packages import message
+
+
+def publish(root, number, can_exchange, is_kept):
+    """Publish in a process that kills itself before one of its calls that change files; return its exit status (int).
+
+    :param number: of the call, from 1 on (int)
+    """
+    beside, pid, calls = root / ('user-software.new-%d' % os.getpid()), os.fork(), []
+
+    def counted(real):
+        def call(*args, **options):
+            calls.append(real)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **options)
+        return call
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    for name in ('rename', 'unlink', 'fsync', 'open'):
+        setattr(os, name, counted(getattr(os, name)))
+    files.exchange = counted(files.exchange if can_exchange else lambda one, other: False)
+    try:
+        environment.publish(str(root), str(beside / 'venv' / 'x'), str(root / 'user-software' / 'venv' / 'x'),
+                            str(root / 'user-software.before-rebuild' if is_kept else beside / 'old'),
+                            'python 3.12\n', {'asked': ['new'], 'resolved': []})
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def scene(root, has_old=True):
+    """Make an overlay with an environment, and a new one beside it."""
+    beside = root / ('user-software.new-%d' % os.getpid())
+    for place, name in ((root / 'user-software', 'old'), (beside, 'new')):
+        packages = place / 'venv' / 'x' / 'lib' / 'python3.12' / 'site-packages'
+        packages.mkdir(parents=True)
+        (packages / name).write_text(name)
+    if not has_old:
+        files.remove_tree(str(root / 'user-software' / 'venv' / 'x'))
+    (root / 'made-for').write_text('python 3.11\n')
+    (root / 'overlay.json').write_text(json.dumps({'schema': 1, 'packages': {'asked': ['old'], 'resolved': []}}))
+
+
+def state(root):
+    """Return whether the old or the new environment is in use, by all that tells it (set of str)."""
+    asked, = json.loads((root / 'overlay.json').read_text())['packages']['asked']
+    return {asked, {'python 3.11\n': 'old', 'python 3.12\n': 'new'}[(root / 'made-for').read_text()],
+            *(path.name for path in root.glob('user-software/venv/x/lib/*/*/*'))}
+
+
+@pytest.mark.parametrize('can_exchange', [True, False])
+@pytest.mark.parametrize('is_kept', [True, False])
+def test_it_is_killed_before_any_call_and_the_next_command_finishes_it(tmp_path, can_exchange, is_kept):
+    seen, number = [], 0
+    while True:
+        number += 1
+        root = tmp_path / str(number)
+        root.mkdir()
+        scene(root)
+        status = publish(root, number, can_exchange, is_kept)
+        assert status in (0, -signal.SIGKILL)
+        with Overlay(str(root), 'x/1', 'a test').alone():
+            pass
+        after, = state(root)
+        seen.append(after)
+        kept = [path.read_text() for path in root.glob('user-software.before-rebuild*/lib/*/*/*')]
+        assert kept == (['old'] if is_kept and after == 'new' else []), number
+        assert {path.name.partition('.before')[0] for path in root.iterdir()} == {
+            'user-software', 'made-for', 'overlay.json'}, number
+        assert not list(root.glob('user-software/venv/x/.*'))
+        if status == 0:
+            break
+    assert number > 10 and seen == sorted(seen, reverse=True) and set(seen) == {'old', 'new'}
+
+
+def test_what_a_wrapper_made_between_the_two_renames_is_kept_as_well(tmp_path):
+    scene(tmp_path)
+    number = 0
+    while (tmp_path / 'user-software/venv/x').exists():
+        number += 1
+        files.remove_tree(str(tmp_path / 'user-software'))
+        for path in tmp_path.glob('user-software*'):
+            files.remove_tree(str(path))
+        scene(tmp_path)
+        assert publish(tmp_path, number, False, True) == -signal.SIGKILL
+    (tmp_path / 'user-software/venv/x').mkdir()
+    (tmp_path / 'user-software/venv/x/mine').write_text('of a wrapper')
+    with Overlay(str(tmp_path), 'x/1', 'a test').alone():
+        pass
+    assert state(tmp_path) == {'new'}
+    assert (tmp_path / 'user-software.before-rebuild-2' / 'mine').read_text() == 'of a wrapper'
+    assert list((tmp_path / 'user-software.before-rebuild').glob('lib/*/*/old'))
+
+
+# --- the copy that is installed into ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def venv(tmp_path):
+    """An environment with a package, a command and a file that installers write into (Path)."""
+    for path, text in {'lib/a.py': 'a', 'lib/easy-install.pth': '/x', 'bin/a': '#!', 'lib/__pycache__/a.pyc': 'c',
+                       }.items():
+        (tmp_path / 'venv' / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'venv' / path).write_text(text)
+    (tmp_path / 'venv' / 'bin' / 'python').symlink_to('/no/such')
+    return tmp_path / 'venv'
+
+
+def test_a_copy_shares_what_is_replaced_and_not_what_is_written_into(venv, tmp_path):
+    copy = Copy(str(venv), str(tmp_path / 'copy'), 'toy/1')
+    assert os.readlink(tmp_path / 'copy' / 'bin' / 'python') == '/no/such'
+    assert {str(path.relative_to(venv)): path.samefile(tmp_path / 'copy' / path.relative_to(venv))
+            for path in venv.rglob('*') if path.is_file()} == {
+        'lib/a.py': True, 'lib/__pycache__/a.pyc': True, 'lib/easy-install.pth': False, 'bin/a': False}
+    (venv / 'lib' / '__pycache__' / 'b.pyc').touch()  # as an import does
+    copy.settle()
+
+
+def test_a_copy_of_what_changed_meanwhile_is_not_used(venv, tmp_path):
+    copy = Copy(str(venv), str(tmp_path / 'copy'), 'toy/1')
+    (venv / 'lib' / 'b.py').touch()
+    assert message(copy.settle) == (
+        'toy/1: somebody else installed packages meanwhile; nothing was changed\n  directory  %s\n'
+        'hint: wait for pip to end, then the same command again' % venv)
+
+
+def test_where_files_cannot_be_linked_they_are_copied(venv, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(1, 'Operation not permitted')
+    monkeypatch.setattr(os, 'link', refuse)
+    Copy(str(venv), str(tmp_path / 'copy'), 'toy/1').settle()
+    assert (tmp_path / 'copy' / 'lib' / 'a.py').read_text() == 'a'
+
+
+def test_an_environment_that_cannot_be_copied_is_told(venv, tmp_path):
+    (tmp_path / 'copy').write_text('in the way')
+    assert message(Copy, str(venv), str(tmp_path / 'copy'), 'toy/1') == (
+        'toy/1: the environment cannot be copied, to install into the copy (File exists)\n  directory  %s\n'
+        'hint: df -h %s' % (venv, venv))
