@@ -19,7 +19,6 @@ from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.recorded import packages_record
 from easysif.overlay.state import status
-from easysif.packages.rebuild import sweep
 from packing import Commands, Sleeper, tree
 from standins import on_terminal
 
@@ -351,15 +350,11 @@ def test_a_directory_that_changes_after_it_was_packed_is_not_replaced(overlay):
 
 def test_what_the_user_named_much_like_ours_stays(overlay):
     for name in ('user-software.new-ideas', 'user-software.squashfs.new-1.bak', '.user-software.leaving-x',
-                 '.user-software.doubted-me', '.overlay.json.new-y'):
+                 '.user-software.doubted-me', '.overlay.json.new-y', 'user-software.before-rebuild'):
         (overlay.root / name).mkdir()
-    for name in ('.rebuild-notes', '.rebuild-17'):
-        (overlay.directory / name).mkdir()
-    sweep(str(overlay.directory))
-    assert sorted(os.listdir(overlay.directory)) == ['.rebuild-notes', 'venv']
     before = names(overlay)
     for name in ('user-software.new-1', 'user-software.squashfs.new-2', 'user-software.new-3.probe',
-                 '.user-software.leaving-4', '.overlay.json.new-5'):
+                 '.user-software.leaving-4', '.overlay.json.new-5', '.made-for.new-6', '.environment.json.new-7'):
         (overlay.root / name).touch()
     overlay('make-squashfs')
     assert names(overlay) == sorted([*before, 'overlay.json', 'user-software.squashfs'])
