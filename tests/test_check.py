@@ -31,7 +31,7 @@ moduleclass = 'ai'
 """
 PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
-         'digest, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, '
+         'digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, '
          'provides, sanity_check_commands, moduleclass')
 
 

@@ -133,7 +133,7 @@ def test_check_prints_all_problems_of_all_recipes(easysif, tmp_path):
     assert (code, out.count('note: ')) == (1, 2)
     assert err == """\
 error: jax-24.10.eb:16: unknown key 'x'
-  ours  image, digest, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, \
+  ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, \
 binds, provides
 error: jax-24.9.eb:16: needs must be a list of words, not the text 'nvidia-gpu'
 hint: write needs = ['nvidia-gpu']
@@ -152,7 +152,7 @@ def test_check_prints_problems_as_json(easysif, tmp_path):
     assert (code, err) == (1, '')
     assert json.loads(out) == {'recipes': 1, 'unpinned': ['jax-24.10.eb'], 'problems': [{
         'recipe': 'jax-24.10.eb', 'rule': 'valid', 'where': 'jax-24.10.eb:16', 'what': "unknown key 'x'", 'hint': None,
-        'facts': {'ours': 'image, digest, verify, build_args, needs, python_env, conda_env, commands, '
+        'facts': {'ours': 'image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, '
                   'python_packages, container_env, binds, provides'}}]}
 
 

@@ -223,7 +223,7 @@ WHERE = 'jax-24.10-singularity.eb'
     ({"needs =": "need ="}, ":13: unknown key 'need'\nhint: did you mean 'needs'?"),
     ({"needs =": "xyzzy ="},
      ":13: unknown key 'xyzzy'\n"
-     "  ours  image, digest, verify, build_args, needs, python_env, conda_env, commands, python_packages, "
+     "  ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, "
      "container_env, binds, provides"),
     ({"needs = ['nvidia-gpu']": "python_packages = ['--index-url=http://x', 'flax 0.8']"},
      ":13: python_packages[0] must be a requirement of pip, name==version, not the text '--index-url=http://x'\n"

@@ -37,20 +37,20 @@ class Obtained:
     :param own: EasySIF made it, so a hard link may be made (bool)
     :param kept: the file of which this is a link of our own, which goes when it is installed (str), None for others
     :param expected: the sha256 that the file must have (str), None where that is not known
-    :param told_by: where that stands, as images.place knows it (str)
-    :param link: it is run from where it is, without a copy (bool)
     :param origin: digests and names for ``easysif.json`` (dict)
     :param note: what the user has to know of it (str), None where it is what one would expect
+    :param told_by: where ``expected`` stands, as images.place knows it (str)
+    :param link: it is run from where it is, without a copy (bool)
     """
 
     path: str
     own: bool = False
     kept: Optional[str] = None
     expected: Optional[str] = None
-    told_by: str = DIGEST
-    link: bool = False
     origin: dict = field(default_factory=dict)
     note: Optional[str] = None
+    told_by: str = DIGEST
+    link: bool = False
 
     def forget(self):
         """It is installed: remove what was kept until then, so that one copy is left."""
