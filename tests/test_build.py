@@ -53,7 +53,8 @@ def as_anyone(monkeypatch):
 @pytest.fixture
 def site(loopback):
     return SimpleNamespace(runtime='apptainer', squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K'},
-                           registry_mirrors={'up.invalid': [loopback.url]}, base_images={}, ca_certificates=None)
+                           registry_mirrors={'up.invalid': [loopback.url]}, base_images={}, ca_certificates=None,
+                           registries=None)
 
 
 @pytest.fixture
@@ -373,7 +374,8 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(tmp_path, loopback, plac
         from easysif import runtime
         from easysif.images import build
         site = SimpleNamespace(runtime='apptainer', squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K'},
-                               registry_mirrors={'up.invalid': [%r]}, base_images={}, ca_certificates=None)
+                               registry_mirrors={'up.invalid': [%r]}, base_images={}, ca_certificates=None,
+                               registries=None)
         build.from_definition(%r, %r, {}, runtime.find(site), site, %r, %r, 'x.eb')
         ''' % (loopback.url, str(definition), place.target, place.work, place.log)))
     library = os.path.dirname(os.path.dirname(resources.__file__))

@@ -28,7 +28,7 @@ def loopback(tmp_path_factory):
 
 @pytest.fixture
 def site(loopback):
-    return SimpleNamespace(base_images={}, ca_certificates=None,
+    return SimpleNamespace(base_images={}, ca_certificates=None, registries=None,
                            registry_mirrors={'docker.io': [loopback.url], 'up.invalid': [loopback.url]})
 
 

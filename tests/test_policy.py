@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a site forces holds over recipes, users' settings and users' environments; what it isolates is isolated."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from easysif import site
 from easysif.errors import EasySIFError
+from easysif.images import definition
+from easysif.images.reference import parse
+from easysif.images.sources import check_allowed
 from fakes import Fake, both
 
 
@@ -88,3 +93,43 @@ def test_a_policy_in_ones_own_settings_is_an_error(tmp_path):
         site.resolve({'HOME': str(tmp_path)})
     assert str(raised.value) == ('%s:2: force belongs into the profile of a site, not into your own settings\n'
                                  'hint: export EASYSIF_SITE=/path/to/site.yaml' % own)
+
+
+ALLOWED = SimpleNamespace(registries=('nvcr.io', 'localhost:5000'), base_images={'yum://centos': '/'})
+
+
+@pytest.mark.parametrize('image', ['docker://nvcr.io/nvidia/jax:1', 'oras://localhost:5000/x:1', 'x.sif', 'x.def',
+                                   'https://nvcr.io/x.sif', 'docker-archive:x.tar'])
+def test_an_image_of_an_allowed_registry_and_a_file_are_allowed(image):
+    check_allowed(parse(image, 'x.eb'), ALLOWED, 'x.eb')
+    check_allowed(parse('docker://debian:12', 'x.eb'), SimpleNamespace(registries=None), 'x.eb')
+
+
+@pytest.mark.parametrize('image, host', [
+    ('docker://debian:12', 'docker.io'), ('oras://localhost/x:1', 'localhost'), ('https://x.org/x.sif', 'x.org'),
+    ('library://x/y/z:1', 'cloud.sylabs.io')])
+def test_an_image_of_another_registry_is_refused(image, host):
+    for allowed, named in ((('nvcr.io', 'localhost:5000'), 'nvcr.io, localhost:5000'), ((), 'none')):
+        with pytest.raises(EasySIFError) as raised:
+            check_allowed(parse(image, 'x.eb'), SimpleNamespace(registries=allowed), 'x.eb')
+        assert str(raised.value) == (
+            "x.eb: image is from '%s', which this site does not allow\n  image    %s\n  allowed  %s\nhint: ask for it "
+            'to be put under registries in the site file, or the image into the store' % (host, image, named))
+
+
+@pytest.mark.parametrize('header, what', [
+    ('Bootstrap: docker\nFrom: debian:12', "image is from 'docker.io', which this site does not allow"),
+    ('Bootstrap: library\nFrom: x/y', "image is from 'cloud.sylabs.io', which this site does not allow"),
+    ('Bootstrap: debootstrap\nMirrorURL: http://x', "definition 'FILE' has a base of which it is not known where it "
+     'comes from, and this site does not allow all\n  base     debootstrap\n  allowed  nvcr.io, localhost:5000\n'
+     "hint: write Bootstrap: docker, or name it in the site file: base_images: {'debootstrap': /…}"),
+    ('Bootstrap: shub\nFrom: x/y', "definition 'FILE' has a base of which it is not known where it comes from"),
+])
+def test_a_base_of_a_definition_from_elsewhere_is_refused(tmp_path, header, what):
+    (tmp_path / 'x.def').write_text(header + '\n')
+    with pytest.raises(EasySIFError) as raised:
+        definition.derive(str(tmp_path / 'x.def'), {}, ALLOWED, 'x.eb')
+    assert str(raised.value).startswith('x.eb: ' + what.replace('FILE', str(tmp_path / 'x.def')))
+    for header in ('Bootstrap: scratch', 'Bootstrap: yum\nFrom: centos', 'Bootstrap: localimage\nFrom: /x.sif'):
+        (tmp_path / 'x.def').write_text(header + '\n')
+        assert definition.derive(str(tmp_path / 'x.def'), {}, ALLOWED, 'x.eb')

@@ -18,6 +18,7 @@ from easysif.images.inspect import look_inside
 from easysif.images.place import place, refer
 from easysif.images.reference import FILE, file_name, parse
 from easysif.images.sif import read as read_sif
+from easysif.images.sources import check_allowed
 from easysif.modes import check_replaceable
 from easysif.module import module_plan
 from easysif.needs import check_recipe
@@ -64,6 +65,7 @@ class Install:
                                    facts=[('prefix', repr(self.prefix)), ('characters', named)],
                                    hint='eb --prefix <another directory> %s' % self.recipe.where)
         note = check_recipe(self.recipe, self.site)
+        check_allowed(parse(self.recipe.image, self.recipe.where), self.site, self.recipe.where)
         self.runtime = runtime.find(self.site, self.recipe.where)
         self.containerroot = ContainerRoot(self.recipe.where, self.prefix, self.module, self.runtime.environment())
         if not module:

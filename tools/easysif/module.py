@@ -228,7 +228,8 @@ def _searched(inst):
     statements = []
     for name, values in (('APPEND_PATH', [Local('needed_path')]), ('LD_LIBRARY_PATH', libraries)):
         users, where = [Env(prefix + name) for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')], name.lower()
-        statements += [Choose(where, tuple((Filled(text(one)), text(one, ':', *values)) for one in users), text(*values)),
+        cases = tuple((Filled(text(one)), text(one, ':', *values)) for one in users)
+        statements += [Choose(where, cases, text(*values)),
                        Inside(name, text(Local(where)), Filled(text(values[0])))]
     return statements
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from easysif.errors import EasySIFError
 from easysif.images import reference, registry
+from easysif.images.sources import check_allowed
 from easysif.images.place import sha256_of
 
 TEMPLATE = re.compile(r'%\((name|version|versionsuffix)\)s')
@@ -110,6 +111,7 @@ def _stage(text, path, site, where, find_base):
     if not origin:
         if bootstrap in ('docker', 'localimage', ''):
             raise _malformed(path, where, "its header names no base after 'Bootstrap: %s'" % bootstrap)
+        _check_bootstrap(bootstrap, bootstrap, path, site, where)
         return text, Base(bootstrap, bootstrap)
     named = origin if bootstrap == 'localimage' else '%s://%s' % (bootstrap, origin)
     if named in site.base_images:
@@ -123,11 +125,14 @@ def _stage(text, path, site, where, find_base):
         replaced = {'from': base.source}
     elif bootstrap == 'docker':
         full = '/'.join(filter(None, [header[key][0] for key in ('registry', 'namespace') if key in header] + [origin]))
-        found = registry.resolve(reference.parse('docker://' + full, where), site.registry_mirrors,
+        asked = reference.parse('docker://' + full, where)
+        check_allowed(asked, site, where)
+        found = registry.resolve(asked, site.registry_mirrors,
                                  '%s: %s' % (where, os.path.basename(path)), ca_certificates=site.ca_certificates)
         base = Base('docker://' + full, found.uri, found.digest, found.plain_http, found.mirror)
         replaced = {'from': found.uri[len('docker://'):]}
     else:
+        _check_bootstrap(bootstrap, named, path, site, where)
         return text, Base(named, named)
     for key, (_, number) in header.items():
         if key in replaced:
@@ -135,6 +140,19 @@ def _stage(text, path, site, where, find_base):
         elif key in ('registry', 'namespace'):
             lines[number] = ''
     return ''.join(lines), base
+
+
+def _check_bootstrap(bootstrap, named, path, site, where):
+    """Hold a base that the runtime itself fetches against the registries that the site allows."""
+    if site.registries is None or bootstrap == 'scratch':
+        return
+    if bootstrap in ('oras', 'library') and named != bootstrap:
+        check_allowed(reference.parse(named, where), site, where)
+    else:
+        raise EasySIFError(where, "definition '%s' has a base of which it is not known where it comes from, and this "
+                           'site does not allow all' % path,
+                           facts=[('base', named), ('allowed', ', '.join(site.registries) or 'none')],
+                           hint="write Bootstrap: docker, or name it in the site file: base_images: {'%s': /…}" % named)
 
 
 def _local(named, path, where):

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from easysif.errors import EasySIFError
+from easysif.images.reference import LIBRARY
 from easysif.images.transport import NoAnswer
+
+LIBRARY_HOST = 'cloud.sylabs.io'  #: what library:// without a host means to the runtimes
 
 WAITS = (1, 4)  #: seconds before all are asked again that may answer the next time
 
@@ -21,6 +24,21 @@ class Source:
     prefix: str = ''
     plain_http: bool = False
     mirror: bool = False
+
+
+def check_allowed(reference, site, where):
+    """Do nothing where the site lets an image come from there; files of this host are always allowed.
+
+    :param reference: the image (Reference)
+    :param site: its ``registries`` are used, all where None
+    :param where: the recipe, for messages (str)
+    :raises EasySIFError: it does not
+    """
+    host = LIBRARY_HOST if reference.kind == LIBRARY else reference.registry
+    if host and site.registries is not None and host not in site.registries:
+        raise EasySIFError(where, "image is from '%s', which this site does not allow" % host,
+                           facts=[('image', reference.text), ('allowed', ', '.join(site.registries) or 'none')],
+                           hint='ask for it to be put under registries in the site file, or the image into the store')
 
 
 def sources(host, mirrors, where):
