@@ -65,7 +65,8 @@ CASES = {
         "{eb}: command 'dies' does not start inside the image\n", '\n  exit code  killed by SIGSEGV\n'
         'hint: apptainer exec {toys}/toy.sif crashes now --version']),
     'no-need': (dict(needs=['amd-gpus']), [
-        "{eb}: needs 'amd-gpus', which site 'site' does not provide\n  provided  amd-gpu, nvidia-gpu\n"
+        "{eb}: needs 'amd-gpus', which site 'site' does not provide\n  provided  amd-gpu, ca-certificates, nvidia-gpu, "
+        "x11\n"
         "hint: did you mean 'amd-gpu'? a new feature goes into {dir}/site.yaml"]),
     'own-test': (dict(commands=['fails'], sanity_check_commands=['fails now']), [
         'sanity check command fails now failed with exit code 3']),

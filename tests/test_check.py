@@ -30,6 +30,9 @@ sanity_check_commands = ['python -c "import jax"']
 moduleclass = 'ai'
 """
 PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
+#: what one or more of the sites that are shipped provide
+PROVIDED = ('amd-gpu, ca-certificates, host-modules, interconnect, mpi, nvidia-gpu, scratch, slurm, x11')
+
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
          'digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, '
          'provides, sanity_check_commands, moduleclass')
@@ -87,7 +90,7 @@ def test_the_recipes_that_we_ship_have_no_problem():
      "described: jax-24.10-singularity.eb:8: description must not start with the article 'A'"),
     ({"Composable": "Composable\\n"}, "described: jax-24.10-singularity.eb:8: description must be one line"),
     ({"['nvidia-gpu']": "['nvidia-gpus']"}, "needs_are_provided: jax-24.10-singularity.eb:13: needs 'nvidia-gpus', "
-     "which no site provides (amd-gpu, nvidia-gpu)\nhint: did you mean 'nvidia-gpu'?"),
+     "which no site provides (%s)\nhint: did you mean 'nvidia-gpu'?" % PROVIDED),
     ({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3": "%(name)s.def"},
      "definition_is_there: jax-24.10-singularity.eb:12: definition file 'jax.def' is not beside the recipe\n"
      "hint: git add easyconfigs/j/jax/jax.def"),
@@ -99,7 +102,7 @@ def test_a_rule_that_is_broken_is_told_once(tree, change, expected):
 def test_a_need_unlike_any_other_goes_into_a_site_file(tree):
     path = tree({"['nvidia-gpu']": "['tape']"})
     assert told(path).splitlines()[0].endswith(
-        ":13: needs 'tape', which no site provides (amd-gpu, nvidia-gpu)")
+        ":13: needs 'tape', which no site provides (%s)" % PROVIDED)
     assert told(path).splitlines()[1].startswith('hint: a new feature goes into a file in ')
 
 

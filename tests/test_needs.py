@@ -40,10 +40,10 @@ def test_a_need_that_the_site_lacks_is_an_error_that_lists_what_it_provides(lumi
     assert needs.check_recipe(recipe('amd-gpu', 'interconnect'), here) is None
     assert message(needs.check_recipe, recipe('amd-gpus', 'tape'), here) == """\
 PyTorch-2.7.1.eb: needs 'amd-gpus', which site 'lumi' does not provide
-  provided  amd-gpu, interconnect, nvidia-gpu
+  provided  amd-gpu, ca-certificates, interconnect, nvidia-gpu, x11
 hint: did you mean 'amd-gpu'? a new feature goes into lumi.yaml
 error: PyTorch-2.7.1.eb: needs 'tape', which site 'lumi' does not provide
-  provided  amd-gpu, interconnect, nvidia-gpu
+  provided  amd-gpu, ca-certificates, interconnect, nvidia-gpu, x11
 hint: a new feature goes into lumi.yaml"""
     monkeypatch.chdir(site.SITES)
     assert message(needs.check_recipe, recipe('tape'), here).endswith('goes into %s/lumi.yaml' % tmp_path)
@@ -51,9 +51,9 @@ hint: a new feature goes into lumi.yaml"""
 
 def test_an_optional_need_that_the_site_lacks_is_said(lumi):
     here = lumi('provides: {interconnect: {}}')
-    words = ('interconnect', 'tape', 'x11')
+    words = ('interconnect', 'tape', 'vnc')
     assert needs.check_recipe(recipe(*words, optional=words), here) == """\
-PyTorch-2.7.1.eb: does without 'tape', 'x11', which site 'lumi' does not provide
+PyTorch-2.7.1.eb: does without 'tape', 'vnc', which site 'lumi' does not provide
 hint: a new feature goes into lumi.yaml"""
 
 
@@ -74,11 +74,11 @@ hint: take one of them out of the recipe, or conflicts out of lumi.yaml"""
      'FILE:1: provides.b.requires goes in a circle: b -> c -> b\nhint: take one of them out'),
     ('provides:\n  mpi:\n    requires: [nett, x]\n  net: {conflicts: [y]}',
      "FILE:3: provides.mpi.requires names 'nett', which this site does not provide\n"
-     "  provided  amd-gpu, mpi, net, nvidia-gpu\nhint: did you mean 'net'?\n"
+     "  provided  amd-gpu, ca-certificates, mpi, net, nvidia-gpu, x11\nhint: did you mean 'net'?\n"
      "error: FILE:3: provides.mpi.requires names 'x', which this site does not provide\n"
-     "  provided  amd-gpu, mpi, net, nvidia-gpu\n"
+     "  provided  amd-gpu, ca-certificates, mpi, net, nvidia-gpu, x11\n"
      "error: FILE:4: provides.net.conflicts names 'y', which this site does not provide\n"
-     "  provided  amd-gpu, mpi, net, nvidia-gpu"),
+     "  provided  amd-gpu, ca-certificates, mpi, net, nvidia-gpu, x11"),
     ('provides:\n  mpi: {requires: [net, x]}\n  net: {conflicts: [x]}\n  x:\n',
      'FILE:2: provides.mpi requires net and x, which conflict\n'
      'hint: take one of them out of requires or conflicts'),

@@ -58,11 +58,12 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
     monkeypatch.setattr(site, 'CA_BUNDLES', ())
     nothing = site.Need((), {})
     assert resolve().site == site.Site(
+        provides={'nvidia-gpu': nothing, 'amd-gpu': nothing, 'ca-certificates': nothing,
+                  'x11': site.Need(('/tmp/.X11-unix',), {})},
         name='default', path=DEFAULT, runtime='auto', image_store=None, image_mode='copy',
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
-        isolation=(), provides={'nvidia-gpu': nothing, 'amd-gpu': nothing}, registries=None, registry_mirrors={},
-        base_images={}, cache_dir=None, tmp_dir=None, ca_certificates=None, verify='none', keyring=None, overlays=None,
-        module_dependency=None, force={})
+        isolation=(), registries=None, registry_mirrors={}, base_images={}, cache_dir=None, tmp_dir=None,
+        ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None, force={})
 
 
 def test_the_default_names_and_explains_every_setting():
@@ -107,7 +108,7 @@ image_store:
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '1M', 'keep': 1},
         binds=('/pfs', '/a b/é', '/mine', '/env'),
         container_env={'A': '1'}, isolation=(), registries=None, provides={
-            'nvidia-gpu': site.Need((), {}), 'amd-gpu': site.Need((), {}),
+            **site.profile(DEFAULT).site.provides,
             'interconnect': site.Need(('/var/spool/slurmd', '/x.squashfs:/opt/x:image-src=/,ro', '/more'),
                                       {'NCCL_SOCKET_IFNAME': 'hsn', 'NCCL_DEBUG': 'INFO'})},
         registry_mirrors={'nvcr.io': ('http://localhost:5000/nvidia', 'https://[::1]:5000', 'http://other')},
@@ -120,7 +121,7 @@ image_store:
         'name': 'EASYSIF_SITE', 'path': 'EASYSIF_SITE', 'runtime': 'EASYSIF_RUNTIME', 'image_store': user,
         'squashfs': {'compressor': 'default', 'level': lumi, 'block': user, 'keep': 'default'},
         'binds': [lumi, lumi, user, 'EASYSIF_BINDS'], 'container_env': {'A': 'EASYSIF_CONTAINER_ENV'},
-        'provides': {'nvidia-gpu': nothing, 'amd-gpu': nothing, 'interconnect': dict(
+        'provides': {**site.profile(DEFAULT).origins['provides'], 'interconnect': dict(
             nothing, binds=[lumi, lumi, user], container_env={'NCCL_SOCKET_IFNAME': lumi, 'NCCL_DEBUG': user})},
         'registry_mirrors': {'nvcr.io': [lumi, lumi, user]}, 'base_images': {'docker://debian:12': lumi},
         'ca_certificates': 'EASYSIF_CA_CERTIFICATES', 'overlays': lumi}
@@ -229,7 +230,7 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('squashfs:\n  levl: 3', ":2: unknown key 'levl' in squashfs\nhint: did you mean 'level'?"),
     ('squashfs:\n  x: 3', ":2: unknown key 'x' in squashfs\n  allowed  compressor, level, block, keep"),
     ('match:\n  host: x', ":1: match.hostname is missing\nhint: write match: {hostname: uan0*|nid*}\n"
-     "error: FILE:2: unknown key 'host' in match\n  allowed  hostname"),
+     "error: FILE:2: unknown key 'host' in match\n  allowed  hostname, path"),
     ('match: x', ":1: match must be a mapping with hostname, not the text 'x'\n"
      "hint: write match: {hostname: uan0*|nid*}"),
     ('runtime: docker', ":1: runtime must be auto, apptainer, singularity or an absolute path, not the text 'docker'\n"

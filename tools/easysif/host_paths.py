@@ -31,6 +31,15 @@ def matches(bind):
     return found
 
 
+def directories(patterns):
+    """Return directories with each pattern replaced by what fits it here (tuple of str), which may be nothing.
+
+    The inside of a container may have what is not here, so directories without a pattern stay.
+    """
+    return tuple(dict.fromkeys(path for pattern in patterns
+                               for path in (sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern])))
+
+
 def target(bind):
     """Return where a bind is seen inside (str)."""
     source, _, rest = bind.partition(':')

@@ -220,7 +220,7 @@ def _chosen(environ):
     if wanted:
         return wanted, known[wanted], 'EASYSIF_SITE'
     host = socket.gethostname()
-    fitting = [name for name in known if _matches(read(known[name]).get('match', {}).get('hostname', ''), host)]
+    fitting = [name for name in known if _matches(read(known[name]).get('match', {}), host)]
     if len(fitting) > 1:
         raise EasySIFError('sites', 'several match this host: %s' % ', '.join(fitting), facts=[('host', host)],
                            hint='export EASYSIF_SITE=%s' % fitting[0])
@@ -228,9 +228,10 @@ def _chosen(environ):
     return name, known[name], 'match of host %s' % host if fitting else 'default'
 
 
-def _matches(patterns, host):
-    names = {host, host.partition('.')[0]}
-    return any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split('|') for name in names)
+def _matches(match, host):
+    names, patterns = {host, host.partition('.')[0]}, match.get('hostname', '').split('|')
+    return any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns for name in names) and (
+        os.path.exists(match.get('path', '/')))
 
 
 def _name(path):

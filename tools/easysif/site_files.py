@@ -64,7 +64,7 @@ def _sites(site):
 
 def _whole(parts):
     """Return parts as one, the first before the others, with what this host has for the patterns in it (Need)."""
-    searched = {key: tuple(dict.fromkeys(one for part in parts for one in getattr(part, key)))
+    searched = {key: host_paths.directories(one for part in parts for one in getattr(part, key))
                 for key in ('path', 'library_path')}
     return Need(host_paths.expanded(bind for part in parts for bind in part.binds),
                 {name: value for part in reversed(parts) for name, value in part.container_env.items()}, **searched)
