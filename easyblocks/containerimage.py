@@ -273,9 +273,9 @@ class ContainerImage(EasyBlock):
 
     def _places(self):
         return Places(self._find_file, self._verify, source_paths() + ['beside the recipe'],
-                      *directories(self.easysif.site, source_paths()[0], self.builddir),
-                      log=os.path.join(self.builddir, 'build.log'), prefix=self.easysif.prefix,
-                      find_module=self._find_module, lock={'wait': None, 'tell': self._tell})
+                      *directories(self.easysif.site, source_paths()[0], self.builddir), prefix=self.easysif.prefix,
+                      log=os.path.join(self.builddir, 'build.log'), lock={'wait': None, 'tell': self._tell},
+                      find_module=self._find_module, checksums=() if self.cfg['sources'] else self.cfg['checksums'])
 
     def _find_module(self, name):
         known = {dep['full_mod_name']: dep for dep in self.cfg.builddependencies()}

@@ -19,7 +19,7 @@ DIGEST = 'sha256:%064d' % 0
 #: directory of it and the toy image
 CASES = {
     'other-key': (dict(xyzzy=1), [
-        "{eb}:9: unknown key 'xyzzy'\n  ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, "]),
+        "{eb}:9: unknown key 'xyzzy'\n  ours  image, digest, image_mode, verify, build_args, needs, python_env, "]),
     'wrong-type': (dict(needs='nvidia-gpu'), [
         "{eb}:9: needs must be a list of words, not the text 'nvidia-gpu'\nhint: write needs = ['nvidia-gpu']"]),
     'two-problems': (dict(container_env=['A=1'], binds=['relative']), [

@@ -34,8 +34,8 @@ PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
 PROVIDED = ('amd-gpu, ca-certificates, host-modules, interconnect, mpi, nvidia-gpu, scratch, slurm, x11')
 
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
-         'digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, '
-         'provides, sanity_check_commands, moduleclass')
+         'digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, '
+         'container_env, binds, provides, sanity_check_commands, moduleclass')
 
 
 @pytest.fixture

@@ -133,14 +133,14 @@ def test_check_prints_all_problems_of_all_recipes(easysif, tmp_path):
     assert (code, out.count('note: ')) == (1, 2)
     assert err == """\
 error: jax-24.10.eb:16: unknown key 'x'
-  ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, \
-binds, provides
+  ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, \
+container_env, binds, provides
 error: jax-24.9.eb:16: needs must be a list of words, not the text 'nvidia-gpu'
 hint: write needs = ['nvidia-gpu']
 error: jax-24.9.eb:16: needs stands after moduleclass, but belongs before it
-hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, digest, verify, \
-build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, provides, \
-sanity_check_commands, moduleclass
+hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, digest, \
+image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, \
+provides, sanity_check_commands, moduleclass
 error: jax-24.9.eb: file name does not match its content (jax-24.10)
 hint: git mv ./jax-24.9.eb ./jax-24.10.eb
 """

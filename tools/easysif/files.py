@@ -131,9 +131,13 @@ def beside(path):
 def identity(path):
     """Return what tells a file from any other one, and from itself when it was changed (tuple), None without one."""
     try:
-        info = os.stat(path)
+        return identity_of(os.stat(path))
     except OSError:
         return None
+
+
+def identity_of(info):
+    """Return the same by what stat says of a file (tuple)."""
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 

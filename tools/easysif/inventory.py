@@ -105,6 +105,11 @@ def rebuild(name, root, record=None):
     return 'eb --rebuild%s %s' % (option, shlex.quote(recipe))
 
 
+def restore(name, root):
+    """Return what to type to bring the image of a module back (str)."""
+    return 'easysif image restore %s%s' % (name, installed.option(_prefix(name, root)))
+
+
 def _prefix(name, root):
     return root[:-len(os.path.join('software', name)) - 1]
 
@@ -120,11 +125,11 @@ def find_image(name, root, record, may_ask=True):
     path = own if os.path.exists(own) else _stored(root, record) if may_ask else None
     if path is None:
         facts = [('file', own)] + ([('leads to', os.readlink(own))] if os.path.islink(own) else [])
-        raise EasySIFError(name, 'the image is gone', facts=facts, hint=rebuild(name, root, record))
+        raise EasySIFError(name, 'the image is gone', facts=facts, hint=restore(name, root))
     size = os.stat(path).st_size
     if size != record['image']['size']:
         raise EasySIFError(name, 'the image has %d bytes, not %d' % (size, record['image']['size']),
-                           facts=[('file', path)], hint=rebuild(name, root, record))
+                           facts=[('file', path)], hint=restore(name, root))
     return path
 
 

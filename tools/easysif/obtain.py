@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Optional
@@ -31,8 +32,7 @@ class Places:
     :param prefix: EasyBuild's install path, whose other modules may have the same image (str), None for none
     :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process fetches the same image (dict)
     :param find_module: finds a module of the recipe's ``builddependencies`` (callable: str -> its directory or None)
-    :param checksum: the sha256 that the recipe's ``checksums`` give to the file (str), None where they do not;
-        ``verify`` is not asked then
+    :param checksums: those of the recipe, of which a sha256 of the file is known without asking ``verify`` (list)
     """
 
     find_file: object
@@ -45,7 +45,14 @@ class Places:
     prefix: Optional[str] = None
     lock: dict = field(default_factory=dict)
     find_module: object = lambda name: None
-    checksum: Optional[str] = None
+    checksums: list = ()
+
+    @property
+    def checksum(self):
+        """The sha256 that the file must have by the recipe's checksums (str), None where they give another kind."""
+        first = next(iter(self.checksums or ()), None)
+        first = first[1] if isinstance(first, (list, tuple)) and len(first) == 2 and first[0] == 'sha256' else first
+        return first if isinstance(first, str) and re.fullmatch('[0-9a-f]{64}', first) else None
 
     @property
     def tell(self):

@@ -168,6 +168,12 @@ def _image(report, record, deep):
         report.problems.append(err)
         return
     own = os.path.join(report.root, record['image']['file'])
+    link = record['image'].get('link')
+    if link and os.path.islink(own) and os.readlink(own) != link:
+        report.wrong(own, 'the link to the image leads elsewhere', [('recorded', link), ('found', os.readlink(own))],
+                     inventory.restore(report.module, report.root))
+    elif link and path == own:
+        report.notes.append('runs the file of the image store: %s' % link)
     if path != own:
         report.notes.append("its own image is gone, the site's store has it: %s" % path)
     try:
@@ -185,7 +191,8 @@ def _image(report, record, deep):
         return
     if found != record['image']['sha256']:
         report.wrong(path, 'the image was changed', [('recorded', 'sha256:' + record['image']['sha256']),
-                                                     ('found', 'sha256:' + found)], report.rebuild)
+                                                     ('found', 'sha256:' + found)],
+                     inventory.restore(report.module, report.root))
         return
     try:
         sif.read(path, report.module)

@@ -105,7 +105,11 @@ class Store:
 
     def lock(self, name, where, wait=None, tell=None):
         """Return the lock under which the file of a name is put in or taken out (Lock)."""
-        return Lock(os.path.join(self.hidden, 'lock-%s' % key(name)), where, wait=wait, tell=tell)
+        return self.lock_of(key(name), where, wait, tell)
+
+    def lock_of(self, one, where, wait=None, tell=None):
+        """Return the same lock by the `key` of the name (Lock)."""
+        return Lock(os.path.join(self.hidden, 'lock-%s' % one), where, wait=wait, tell=tell)
 
     def write_record(self, name, values):
         """Write the record of a file that gets its name right after.

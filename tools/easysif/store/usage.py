@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which installed modules need which files of an image store."""
+
+import os
+from dataclasses import dataclass
+
+from easysif import installed, manifest
+from easysif.errors import EasySIFError
+
+RUNS, COPIED = 'runs', 'copied'
+
+
+@dataclass(frozen=True)
+class Use:
+    """A module that has to do with a file of a store.
+
+    :param module: its name (str)
+    :param prefix: where it is installed (str)
+    :param how: ``runs``, as it is linked or its own image is gone; ``copied``, as it has an image of its own (str)
+    :param sha256: what it recorded of the image (str)
+    """
+
+    module: str
+    prefix: str
+    how: str
+    sha256: str
+
+
+@dataclass
+class Usage:
+    """What modules need of a store.
+
+    :param uses: name of a file in the store -> who has to do with it (dict of list of Use)
+    :param missing: path of a file of the store that is gone -> who would run it (dict of list of Use)
+    :param unknown: why it is not known what a module needs (list of EasySIFError)
+    """
+
+    uses: dict
+    missing: dict
+    unknown: list
+
+    def runners(self, name):
+        """Return the modules that run a file (list of str)."""
+        return [use.module for use in self.uses.get(name, ()) if use.how == RUNS]
+
+    def of(self, name):
+        """Return all modules that have to do with a file (list of str)."""
+        return [use.module for use in self.uses.get(name, ())]
+
+
+def usage(store, prefixes):
+    """Return what the modules of some prefixes need of a store (Usage).
+
+    :param store: the store (Store)
+    :param prefixes: EasyBuild's install paths (list of str)
+    :raises EasySIFError: the store cannot be read
+    """
+    entries, found = store.entries(), Usage({}, {}, [])
+    for prefix in prefixes:
+        for module, root in installed.modules(prefix).items():
+            _module(store, entries, module, prefix, root, found)
+        _unfinished(entries, prefix, found)
+    return found
+
+
+def _module(store, entries, module, prefix, root, found):
+    try:
+        image = manifest.read(root)['image']
+    except EasySIFError as err:
+        found.unknown.append(EasySIFError(module, 'what it needs of the image store is not known: %s' % err.what,
+                                          facts=[('file', err.where), *err.facts],
+                                          hint='easysif verify %s%s' % (module, installed.option(prefix))))
+        return
+    own = os.path.join(root, image['file'])
+    linked, identity = os.path.islink(own), _identity(own)
+    for entry in entries:
+        fits = entry.info.st_size == image['size'] and (
+            entry.name == image['file'] if entry.sha256 is None else entry.sha256 == image['sha256'])
+        falls_back = not identity and entry.name == image['file'] and entry.info.st_size == image['size']
+        if linked and identity == entry.identity or falls_back or not identity and fits:
+            how = RUNS
+        elif fits:
+            how = COPIED
+        else:
+            continue
+        found.uses.setdefault(entry.name, []).append(Use(module, prefix, how, image['sha256']))
+    if linked and not identity and os.path.dirname(os.readlink(own)) == store.directory:
+        found.missing.setdefault(os.readlink(own), []).append(Use(module, prefix, RUNS, image['sha256']))
+
+
+def _unfinished(entries, prefix, found):
+    """Note what installations that are being made link to: they are not among the modules yet."""
+    software = os.path.join(prefix, 'software')
+    for parent in _directories(software):
+        for root in _directories(parent):
+            if not os.path.basename(root).startswith('.'):
+                continue
+            for path in (entry.path for entry in os.scandir(root) if entry.is_symlink()):
+                for entry in entries:
+                    if _identity(path) == entry.identity:
+                        name = '%s/%s' % (os.path.basename(parent), os.path.basename(root)[1:].rpartition('.')[0])
+                        found.uses.setdefault(entry.name, []).append(Use(name, prefix, RUNS, ''))
+
+
+def _directories(path):
+    try:
+        return sorted(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _identity(path):
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
