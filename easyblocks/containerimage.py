@@ -7,8 +7,8 @@ The work is done in the library ``easysif``; what stands here is how a step diff
 import os
 import sys
 from contextlib import contextmanager
-from shlex import quote
 
+from easysif import pin
 from easysif.data import check_version
 from easysif.errors import EasySIFError, told
 from easysif.images.kept import directories
@@ -135,28 +135,28 @@ class ContainerImage(EasyBlock):
     def fetch_step(self, *args, **kwargs):
         """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""
         if not self.easysif:  # fetching is all that eb does here
-            raise EasyBuildError('%s', EasySIFError(
-                os.path.basename(self.cfg.path), 'eb --inject-checksums does not write the digest of an image',
-                hint='easysif pin %s' % quote(self.cfg.path)))
+            try:
+                return pin.inject(self.cfg.path, resolve().site, source_paths(), self._tell)
+            except EasySIFError as err:
+                raise EasyBuildError('%s', err) from err
         if self.dry_run:
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():
             self._tell('fetching %s' % self.cfg['image'])
             super().make_builddir()
             self._warn(self.easysif.fetch(self._places()))
+            self.log.info('what the making of the image printed: %s', self.easysif.output)
         super().fetch_step(*args, **kwargs)
 
     def make_builddir(self):
         """It is there since the image was fetched into it."""
         return None if os.path.isdir(self.builddir) else super().make_builddir()
 
-    def remove_module_file(self):
-        """The old module file stays until the new one takes its place."""
-
     def extract_step(self):
         """There is nothing to extract, and nothing to configure."""
 
     configure_step = extract_step
+    remove_module_file = extract_step  # the old one stays until the new one takes its place
 
     def build_step(self):
         """Look into the image; all that can fail without touching the old installation is done here."""

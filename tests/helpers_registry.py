@@ -167,6 +167,39 @@ class Stub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def answers_of(layout, name):
+    """Return what a stub answers that has an image of an OCI layout (``DIR:TAG``) as ``name``, ``repository:tag``."""
+    directory, _, tag = layout.rpartition(':')
+    repository, name = name.split(':')
+
+    def content(digest):
+        with open(os.path.join(directory, 'blobs', *digest.split(':')), 'rb') as handle:
+            return handle.read()
+
+    with open(os.path.join(directory, 'index.json')) as handle:
+        digest = next(entry['digest'] for entry in json.load(handle)['manifests']
+                      if entry['annotations']['org.opencontainers.image.ref.name'] == tag)
+    manifest = json.loads(content(digest))
+    answers = {'/v2/%s/manifests/%s' % (repository, one): (200, {'Content-Type': MANIFEST}, content(digest))
+               for one in (name, digest)}
+    answers.update(('/v2/%s/blobs/%s' % (repository, blob['digest']), (200, {}, content(blob['digest'])))
+                   for blob in (manifest['config'], *manifest['layers']))
+    return answers
+
+
+def answers_of_sif(data, name):
+    """Return what a stub answers that has a SIF file (bytes) as the artifact ``name``, ``repository:tag``."""
+    repository, name = name.split(':')
+    manifest = json.dumps({
+        'schemaVersion': 2, 'mediaType': MANIFEST,
+        'config': {'mediaType': 'application/vnd.oci.empty.v1+json', 'digest': digest_of(b'{}'), 'size': 2},
+        'layers': [{'mediaType': 'application/vnd.sylabs.sif.layer.v1.sif', 'digest': digest_of(data),
+                    'size': len(data)}]}).encode()
+    answers = {'/v2/%s/manifests/%s' % (repository, one): (200, {'Content-Type': MANIFEST}, manifest)
+               for one in (name, digest_of(manifest))}
+    return dict(answers, **{'/v2/%s/blobs/%s' % (repository, digest_of(data)): (200, {}, data)})
+
+
 @contextmanager
 def stub(answers, tls=None):
     """A registry that says what a test wants; gives its server, with ``host`` and ``seen`` (requests)."""

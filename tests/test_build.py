@@ -20,7 +20,7 @@ import pytest
 from easysif import holder, resources, run, runtime
 from easysif.data import helper
 from easysif.errors import INPUT, TOOL, EasySIFError
-from easysif.images import build, registry, sif, workspace
+from easysif.images import build, define as definitions, registry, sif, workspace
 from easysif.images.reference import parse
 from helpers_registry import PASSWORD, USER, LoopbackRegistry, call, tiny_layout, tiny_rootfs
 
@@ -87,7 +87,8 @@ def define(tmp_path, site, apptainer, place):
         path = tmp_path / 'defs' / 'x.def'
         path.parent.mkdir(exist_ok=True)
         path.write_text(header + textwrap.dedent(sections))
-        return build.from_definition(str(path), place.target, VALUES, runtime, site, place.work, place.log, 'x.eb')
+        return definitions.from_definition(str(path), place.target, VALUES, runtime, site, place.work, place.log,
+                                           'x.eb')
     return call
 
 
@@ -328,24 +329,28 @@ def test_the_certificates_survive_a_definition_that_empties_tmp_for_its_cache(de
     define('%post\n  for one in /tmp/*; do case $one in *easysif*) exit 1; esac; done\n  cat "$PIP_CERT" > /copy\n')
 
 
-def test_a_failing_definition_shows_reason_last_line_and_log(define, place):
+def test_a_failing_definition_shows_reason_last_lines_and_log(define, place):
     with open(place.log, 'w') as handle:
         handle.write('FATAL:   of an earlier build\n')
     with pytest.raises(EasySIFError) as caught:
         define('''
             %post
+              for number in 1 2 3 4 5 6 7; do fine=$number; done
               echo "ERROR: No matching distribution found for torchmetrics==99" >&2
               echo "[notice] A new release of pip is available" >&2
               exit 3
             ''')
     lines = str(caught.value).splitlines()
     assert lines[0] == "x.eb: definition 'x.def' could not be made into a SIF file"
-    assert lines[1].startswith('  command    %s build --disable-cache ' % shutil.which('apptainer'))
+    assert lines[1].startswith('  command     %s build --disable-cache ' % shutil.which('apptainer'))
     assert lines[2:] == [
-        '  exit code  255',
-        '  reason     While performing build: while running engine: while running %post section: exit status 3',
-        '  last line  ERROR: No matching distribution found for torchmetrics==99',
-        '  log        %s' % place.log, 'hint: less %s' % place.log]
+        '  exit code   255',
+        '  reason      While performing build: while running engine: while running %post section: exit status 3',
+        '  last lines  + fine=4', *('              ' + line for line in (
+            '+ fine=5', '+ fine=6', '+ fine=7', '+ echo ERROR: No matching distribution found for torchmetrics==99',
+            'ERROR: No matching distribution found for torchmetrics==99',
+            '+ echo [notice] A new release of pip is available', '+ exit 3')),
+        '  log         %s' % place.log, 'hint: less %s' % place.log]
     assert caught.value.exit_code == TOOL
     assert place.left() == [] and not os.path.exists(place.target)
 
@@ -372,11 +377,11 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(tmp_path, loopback, plac
     script.write_text(textwrap.dedent('''
         from types import SimpleNamespace
         from easysif import runtime
-        from easysif.images import build
+        from easysif.images import define
         site = SimpleNamespace(runtime='apptainer', squashfs={'compressor': 'zstd', 'level': 3, 'block': '256K'},
                                registry_mirrors={'up.invalid': [%r]}, base_images={}, ca_certificates=None,
                                registries=None)
-        build.from_definition(%r, %r, {}, runtime.find(site), site, %r, %r, 'x.eb')
+        define.from_definition(%r, %r, {}, runtime.find(site), site, %r, %r, 'x.eb')
         ''' % (loopback.url, str(definition), place.target, place.work, place.log)))
     library = os.path.dirname(os.path.dirname(resources.__file__))
     process = subprocess.Popen([sys.executable, str(script)], env=dict(os.environ, PYTHONPATH=library),
@@ -463,17 +468,12 @@ def test_what_can_be_resolved_can_be_fetched(tmp_path, layout, site, fetch, defi
     assert PASSWORD not in written and auth not in written
 
 
-@pytest.mark.parametrize('hosts, given', [
-    ({('up.invalid', False)}, True), ({('up.invalid', True)}, False), (set(), False),
-    ({('up.invalid', False), ('other.invalid', False)}, False),
-])
-def test_a_login_in_variables_is_given_to_the_one_registry_and_to_no_mirror(apptainer, tmp_path, monkeypatch, hosts,
-                                                                            given):
+def test_a_login_in_variables_is_not_given_to_the_runtime(apptainer, tmp_path, monkeypatch):
     for prefix in ('APPTAINER', 'SINGULARITY'):
         monkeypatch.setenv(prefix + '_DOCKER_USERNAME', 'user')
         monkeypatch.setenv(prefix + '_DOCKER_PASSWORD', SECRET)
-    assert (SECRET in build._environment(apptainer, str(tmp_path), hosts).values()) is given
-    assert build._environment(apptainer, str(tmp_path), hosts, ca_certificates='/x.pem')['SSL_CERT_FILE'] == '/x.pem'
+    assert SECRET not in build.environment(apptainer, str(tmp_path)).values()
+    assert build.environment(apptainer, str(tmp_path), ca_certificates='/x.pem')['SSL_CERT_FILE'] == '/x.pem'
 
 
 # A runtime without --mksquashfs-args: SingularityCE, and Apptainer before 1.2

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from easysif.errors import INPUT, EasySIFError
-from easysif.images import registry
 from easysif.images.definition import Base, derive
 from helpers_registry import LoopbackRegistry, tiny_layout, tiny_rootfs
+from test_images_fetch import push
 
 VALUES = {'name': 'jax', 'version': '0.10.2', 'versionsuffix': '-cpu'}
 POST = "\n%post\n  # Bootstrap is no header here, nor is From: x\n  echo '%d' 100% %(version)s\n"
@@ -54,8 +54,11 @@ def test_a_docker_base_becomes_its_digest_at_the_mirror(definition, site, loopba
     digest = loopback.digest('library/debian:12')
     source = '%s/library/debian@%s' % (loopback.host, digest)
     assert found.text == ('Bootstrap: docker\nFrom: %s\n' % source + POST).replace('%(version)s', '0.10.2')
-    assert found.bases == (Base('docker://debian:12', 'docker://' + source, digest, True, True),)
-    assert (found.base, found.plain_http) == (found.bases[0], True)
+    assert found.bases == (Base('docker://debian:12', 'docker://' + source, digest),)
+    assert found.base.resolved.uri == 'docker://' + source
+    assert found.with_bases({'docker://' + source: '/work/base-0'}, 'x.eb') == (
+        '# docker://debian:12 is docker://%s\nBootstrap: oci\nFrom: /work/base-0\n' % source + POST
+    ).replace('%(version)s', '0.10.2')
 
 
 def test_templates_are_resolved_everywhere_and_nothing_else_is(definition, site):
@@ -80,7 +83,6 @@ def test_a_base_that_the_site_has_is_used_instead_of_pulling(definition, site, t
     assert found.text.startswith('BootStrap : no\nBootstrap: localimage\n# a comment\nFrom: %s\nIncludeCmd: yes\n'
                                  % tmp_path)
     assert found.base == Base('docker://python:3.11-slim-bookworm', str(tmp_path))
-    assert not found.plain_http
 
 
 def test_registry_and_namespace_of_the_header_belong_to_the_reference(definition, site, loopback):
@@ -98,11 +100,42 @@ def test_a_pinned_base_stays_pinned(definition, site, loopback):
     assert (found.base.digest, found.base.source.rpartition('@')[2]) == (digest, digest)
 
 
-@pytest.mark.parametrize('bootstrap, reference', [('localimage', '/x/y.sif'), ('library', 'library:///x/y.sif')])
-def test_other_bases_are_left_to_the_runtime(definition, site, bootstrap, reference):
-    text = 'Bootstrap: %s\nFrom: /x/y.sif\n%%post\n' % bootstrap
+def test_an_artifact_of_a_registry_is_a_base_too(definition, site, loopback):
+    digest = push(loopback, 'team/sif:1', b'a SIF file')
+    found = derive(definition('Bootstrap: oras\nFrom: up.invalid/team/sif:1\n'), VALUES, site, 'x.eb')
+    source = '%s/team/sif@%s' % (loopback.host, digest)
+    assert found.text == 'Bootstrap: oras\nFrom: %s\n' % source
+    assert (found.base, found.base.is_sif) == (Base('oras://up.invalid/team/sif:1', 'oras://' + source, digest), True)
+    assert found.with_bases({'oras://' + source: '/work/base-0'}, 'x.eb') == (
+        '# oras://up.invalid/team/sif:1 is oras://%s\nBootstrap: localimage\nFrom: /work/base-0\n' % source)
+
+
+def test_a_place_to_build_in_that_no_definition_can_hold_is_refused(definition, site):
+    found = derive(definition('Bootstrap: docker\nFrom: debian:12\n'), VALUES, site, 'x.eb')
+    with pytest.raises(EasySIFError) as caught:
+        found.with_bases({found.base.source: '/wo#rk/base-0'}, 'x.eb')
+    assert str(caught.value).startswith("x.eb: the base image for 'docker://debian:12' has a path that no definition")
+
+
+def test_other_bases_are_left_to_the_runtime(definition, site):
+    text = 'Bootstrap: library\nFrom: a/b/c\n%post\n'
     found = derive(definition(text), VALUES, site, 'x.eb')
-    assert (found.text, found.base) == (text, Base(reference, reference))
+    assert (found.text, found.with_bases({}, 'x.eb'), found.base) == (text, text, Base(*['library://a/b/c'] * 2))
+
+
+@pytest.mark.parametrize('name', ['/no/such.sif', 'such.sif', 'base/1.0'])
+def test_a_base_that_is_no_file_here_is_named(definition, site, name):
+    assert refusal(definition('Bootstrap: localimage\nFrom: %s\n' % name), site) == (
+        "x.eb: the base of definition 'x.def' is not there: %s\n"
+        "hint: add its directory with --sourcepath; for the image of a module ('NAME/VERSION'): "
+        "builddependencies = [('NAME', 'VERSION')]" % name)
+
+
+def test_a_directory_is_a_base_too(definition, site, tmp_path):
+    (tmp_path / 'root').mkdir()
+    found = derive(definition('Bootstrap: localimage\nFrom: root\n'), VALUES, site, 'x.eb')
+    assert (found.base, found.text) == (Base('root', str(tmp_path / 'root')),
+                                        'Bootstrap: localimage\nFrom: %s/root\n' % tmp_path)
 
 
 def test_every_stage_has_its_base_and_the_last_one_is_the_images(definition, site, loopback, tmp_path):
@@ -116,19 +149,6 @@ def test_every_stage_has_its_base_and_the_last_one_is_the_images(definition, sit
                               'Bootstrap: docker', 'bootstrap: docker')
     assert [base.reference for base in found.bases] == ['docker://golang:1', 'docker://debian:12']
     assert found.base.digest == loopback.digest('library/debian:12')
-
-
-def test_stages_that_need_both_http_and_https_are_refused(definition, site, monkeypatch):
-    def resolve(reference, *_, **__):
-        plain = reference.repository.endswith('a')
-        return SimpleNamespace(uri='docker://h/x@sha256:1', digest='sha256:1', plain_http=plain, mirror=plain)
-
-    monkeypatch.setattr(registry, 'resolve', resolve)
-    path = definition('Bootstrap: docker\nFrom: a\n%post\nBootstrap: docker\nFrom: b\n')
-    assert refusal(path, site) == (
-        "x.eb: the stages of definition '%s' need both http and https\n"
-        '  docker://a  docker://h/x@sha256:1\n  docker://b  docker://h/x@sha256:1\n'
-        'hint: name an https mirror for all of them in registry_mirrors of the site file' % path)
 
 
 def test_bytes_that_are_no_text_pass_through(definition, site):
@@ -229,4 +249,4 @@ def test_a_base_that_is_a_sif_file_is_found_and_its_digest_known(definition, sit
     assert (asked, found.text) == (['base/1.0'], 'Bootstrap: localimage\nFrom: %s/base.sif\n' % tmp_path)
     assert found.base == Base('base/1.0', '%s/base.sif' % tmp_path,
                               'sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2')
-    assert not found.base.is_pulled
+    assert not found.base.resolved

@@ -81,7 +81,9 @@ def test_a_definition_that_fails_says_why_and_keeps_the_log(small):
     printed, prefix, _, _, _ = small
     log = prefix / 'build' / 'bad' / '1.0' / 'system-system' / 'build.log'
     assert "bad-1.0.eb: definition 'bad.def' could not be made into a SIF file\n  command    " in printed['bad']
-    assert '\n  last line  this is why\n  log        %s\nhint: less %s' % (log, log) in printed['bad']
+    assert '\n  last lines  + echo bad\n' in printed['bad']
+    assert '\n              this is why\n              + false\n  log         %s\nhint: less %s' % (
+        log, log) in printed['bad']
     assert 'this is why' in log.read_text()
     assert not (prefix / 'software' / 'bad').exists()
 

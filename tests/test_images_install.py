@@ -115,6 +115,8 @@ def test_a_definition_starts_from_a_sif_file_or_the_image_of_another_module(worl
     assert (image['base'], image['base_digest']) == (base, 'sha256:' + toys.sha256(world.toy))
     word = {'file': 'it is', 'module': 'so'}[name]
     assert shell('module load %s; cat /what' % name, prefix=world.prefix).stdout == '%s %s\n' % (name, word)
+    log, = (world.prefix / 'software' / name / '1.0' / 'easybuild').glob('*.log')
+    assert 'Build complete' in log.read_text()
 
 
 @pytest.mark.parametrize('name, told', [

@@ -174,14 +174,25 @@ def test_easybuilds_own_parameters_keep_working(eb, shell, prefix, tmp_path, toy
     assert "below\nit's red yes %s/bin\n" % root in printed and 'Play with it.' in printed
 
 
-def test_a_digest_is_not_injected_yet_and_that_is_said(eb, tmp_path, toy):
-    recipe = toys.recipe(tmp_path, commands=['fine'])
-    before = recipe.read_text()
-    result = eb(recipe, '--inject-checksums', '--sourcepath=%s' % toy.parent, check=False)
-    assert result.status != 0 and 'Traceback' not in result.output
-    assert ('toy-1.0.eb: eb --inject-checksums does not write the digest of an image\n'
-            'hint: easysif pin %s' % recipe) in result.output
-    assert recipe.read_text() == before
+def test_inject_checksums_writes_the_digest_of_an_image(eb, tmp_path, toy, images):
+    (tmp_path / 'x.def').write_text('Bootstrap: scratch\n')
+    recipes = {'file': toys.recipe(tmp_path, 'file', commands=['fine']),
+               'registry': toys.recipe(tmp_path, 'registry', image=images.upstream('busybox')),
+               'definition': toys.recipe(tmp_path, 'definition', image='x.def'),
+               'checked': toys.recipe(tmp_path, 'checked', checksums=['0' * 64])}
+    before = {name: path.read_text() for name, path in recipes.items()}
+    digests = {'file': 'sha256:' + toys.sha256(toy), 'registry': images.digest('busybox')}
+    result = eb(recipes['file'], recipes['registry'], '--inject-checksums', '--sourcepath=%s' % toy.parent)
+    for name, digest in digests.items():
+        assert '== %s-1.0.eb: digest = %s\n' % (name, digest) in result.output
+        assert recipes[name].read_text() == before[name].replace('moduleclass', "digest = '%s'\nmoduleclass" % digest)
+    for name, hint in (('definition', "sha256sum NAME.def, and write checksums = ['…']"),
+                       ('checked', 'easysif pin %s' % recipes['checked'])):
+        result = eb(recipes[name], '--inject-checksums', '--force', '--sourcepath=%s' % toy.parent, check=False)
+        assert result.status != 0 and 'Traceback' not in result.output
+        assert ('%s-1.0.eb: eb --inject-checksums writes no checksums of definition files and images\nhint: %s'
+                % (name, hint)) in result.output
+        assert recipes[name].read_text() == before[name]
 
 
 def test_a_module_alone_needs_an_installation(eb, prefix, tmp_path, toy):

@@ -58,7 +58,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(module_kept, 'time', SimpleNamespace(time=lambda: began))
     monkeypatch.setattr(module.registry, 'resolve', resolve)
     monkeypatch.setattr(module.build, 'from_registry', make)
-    monkeypatch.setattr(module.build, 'from_definition', make)
+    monkeypatch.setattr(module.define, 'from_definition', make)
     monkeypatch.setattr(module.sif, 'read', lambda *_: None)
     monkeypatch.setattr(module.sif, 'check_architecture', lambda *_: None)
     world.places = Places(find_file=lambda name: str(tmp_path / name), verify=world.verified.append, searched=[],

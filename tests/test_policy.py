@@ -130,6 +130,6 @@ def test_a_base_of_a_definition_from_elsewhere_is_refused(tmp_path, header, what
     with pytest.raises(EasySIFError) as raised:
         definition.derive(str(tmp_path / 'x.def'), {}, ALLOWED, 'x.eb')
     assert str(raised.value).startswith('x.eb: ' + what.replace('FILE', str(tmp_path / 'x.def')))
-    for header in ('Bootstrap: scratch', 'Bootstrap: yum\nFrom: centos', 'Bootstrap: localimage\nFrom: /x.sif'):
+    for header in ('Bootstrap: scratch', 'Bootstrap: yum\nFrom: centos', 'Bootstrap: localimage\nFrom: /'):
         (tmp_path / 'x.def').write_text(header + '\n')
         assert definition.derive(str(tmp_path / 'x.def'), {}, ALLOWED, 'x.eb')

@@ -34,8 +34,8 @@ def recipe(directory, name='toy', version='1.0', **values):
     return path
 
 
-def make_image(directory):
-    """Make a SIF file of busybox and SCRIPTS in a directory, and return it (Path)."""
+def make_root(directory):
+    """Make a root file system of busybox and SCRIPTS in a directory, and return it (Path)."""
     root = Path(directory) / 'root'
     for name in ('bin', 'etc', 'tmp', 'proc', 'dev', 'sys'):
         (root / name).mkdir(parents=True)
@@ -47,6 +47,12 @@ def make_image(directory):
     for name, text in SCRIPTS.items():
         (root / 'bin' / name).write_text(text)
         (root / 'bin' / name).chmod(0o755)
+    return root
+
+
+def make_image(directory):
+    """Make a SIF file of it in a directory, and return it (Path)."""
+    root = make_root(directory)
     sif = Path(directory) / 'toy.sif'
     harness.run(['apptainer', 'build', '--disable-cache', sif, root],
                 env=harness.user_environment(Path(directory) / 'home'))

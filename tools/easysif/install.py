@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 from easysif import compressors, files, layer, manifest, relocate, render, runtime, site_files, wrappers
@@ -52,6 +53,7 @@ class Install:
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = self.containerroot = None
         self.work = self.linked = None
+        self.output = ''  # what the making of the image printed
 
     def check(self, module=None):
         """Find out what would fail later, before anything is made, and return what the user has to know (str or None).
@@ -99,6 +101,8 @@ class Install:
             pass
         self.work = places.work
         self.obtained = obtain(self.recipe, self.site, self.runtime, places)
+        with suppress(FileNotFoundError), open(places.log, encoding='utf-8', errors='replace') as handle:
+            self.output = handle.read()
         return self.obtained.note
 
     def inspect(self):

@@ -11,7 +11,7 @@ from typing import Optional
 
 from easysif import known, manifest
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import build, pull, registry, sif, signature, web
+from easysif.images import build, define, pull, registry, sif, signature, web
 from easysif.images.kept import Kept, Obtained, file_digest
 from easysif.images.place import CHECKSUMS, check, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
@@ -215,8 +215,8 @@ def _from_definition(reference, recipe, site, runtime, places):
         return beside if os.path.isfile(beside) else _find(Reference(kind=FILE, text=name, path=name), site, places)
 
     def make(part):
-        facts = build.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
-                                      recipe.build_args, find_base)
+        facts = define.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
+                                       recipe.build_args, find_base, places.tell)
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
     # not the installed one: to rebuild from a definition is to get what its packages are now

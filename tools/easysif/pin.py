@@ -2,8 +2,10 @@
 """Digests for recipes: what an image is now, and the recipe with that written in, otherwise as it was."""
 
 import ast
+import atexit
 import os
 import re
+import shlex
 import stat
 import tempfile
 from dataclasses import dataclass, replace
@@ -70,6 +72,27 @@ def write(pin):
     new = pinned(old, pin.now)
     if new != old:
         files.write(path, new.decode('utf-8'), stat.S_IMODE(os.stat(path).st_mode))
+
+
+def inject(path, site, searched, tell):
+    """Write the digest of an image into its recipe when this process ends, for ``eb --inject-checksums``.
+
+    EasyBuild has read the recipe by now, and writes it back at the end.
+
+    :param path: the recipe (str)
+    :param site: the resolved site (Site)
+    :param searched: directories where image files may be (list of str)
+    :param tell: takes a line for people (callable: str)
+    :raises EasySIFError: as `look` does; it has no digest, or has checksums, which EasyBuild would take out of it
+    """
+    found, (values, _) = look(path, site, searched), recipe.read(path)
+    if found.now is None or values.get('checksums') and not values.get('sources'):
+        raise EasySIFError(os.path.basename(path),
+                           'eb --inject-checksums writes no checksums of definition files and images',
+                           hint="sha256sum NAME.def, and write checksums = ['…']" if found.now is None
+                           else 'easysif pin %s' % shlex.quote(path))
+    tell('%s: digest = %s' % (os.path.basename(path), found.now))
+    atexit.register(write, found)
 
 
 def pinned(data, digest):

@@ -19,13 +19,6 @@ class Login:
     user: str = field(repr=False)
     password: str = field(repr=False)
 
-    def variables(self, prefix):
-        """Return what tells a runtime this login (dict).
-
-        :param prefix: ``APPTAINER_`` or ``SINGULARITY_`` (str)
-        """
-        return {prefix + 'DOCKER_USERNAME': self.user, prefix + 'DOCKER_PASSWORD': self.password}
-
     def header(self):
         """Return the value of an Authorization header (str)."""
         return 'Basic %s' % base64.b64encode(('%s:%s' % (self.user, self.password)).encode()).decode()

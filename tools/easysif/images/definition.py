@@ -6,12 +6,12 @@ The header is read as Apptainer and SingularityCE read it; all else of the file 
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from easysif.errors import EasySIFError
 from easysif.images import reference, registry
-from easysif.images.sources import check_allowed
 from easysif.images.place import sha256_of
+from easysif.images.sources import check_allowed
 
 TEMPLATE = re.compile(r'%\((name|version|versionsuffix)\)s')
 ARGUMENT = re.compile(r'\{\{\s*(\w+)\s*\}\}')
@@ -24,30 +24,59 @@ EXAMPLE = "let it begin with two lines: 'Bootstrap: docker' and 'From: debian:12
 class Base:
     """What one stage starts from.
 
-    ``reference`` is what the definition names, ``source`` what is used for it (a path, or a ``docker://`` reference
-    with digest); ``digest`` is that of the manifest or the file, '' where it is not known. ``plain_http`` and
-    ``mirror`` are as in registry.Resolved.
+    ``reference`` is what the definition names, ``source`` what is used for it (a path, or a reference with digest);
+    ``digest`` is that of the manifest or the file, '' where it is not known. ``resolved`` (registry.Resolved) is what
+    we fetch for it, None for what the runtime finds or fetches itself.
     """
 
     reference: str
     source: str
     digest: str = ''
-    plain_http: bool = False
-    mirror: bool = False
+    resolved: object = field(default=None, compare=False, repr=False)
 
     @property
-    def is_pulled(self):
-        """Whether the runtime fetches it from a registry (bool)."""
-        return bool(self.digest) and self.source.startswith('docker://')
+    def is_sif(self):
+        """Whether it is the SIF file of an artifact (bool)."""
+        return self.source.startswith('oras://')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a definition: its lines (tuple of str), where in them the keys of its header are (dict of int), what
+    it starts from (Base), and what its header says then: ``bootstrap``, ``from`` (dict of str)."""
+
+    lines: tuple
+    header: dict
+    base: Base
+    replaced: dict
+
+    def text(self, replaced=None, comment=''):
+        """Return its text (str).
+
+        :param replaced: what the header is to say instead (dict of str), ``replaced`` where None
+        :param comment: to stand before it (str)
+        """
+        replaced, lines = self.replaced if replaced is None else replaced, list(self.lines)
+        for key, number in self.header.items():
+            if key in replaced:
+                lines[number] = '%s: %s\n' % (key.capitalize(), replaced[key])
+            elif replaced and key in ('registry', 'namespace'):
+                lines[number] = ''
+        return comment + ''.join(lines)
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A definition ready to be built: its text, and the base of each of its stages (tuple of Base, the last one's
-    file system is the image's)."""
+    """A definition ready to be built: what stands before its stages (str), and these (tuple of Stage). The file system
+    of the last one is the image's."""
 
-    text: str
-    bases: tuple
+    head: str
+    stages: tuple
+
+    @property
+    def bases(self):
+        """What the stages start from (tuple of Base)."""
+        return tuple(stage.base for stage in self.stages)
 
     @property
     def base(self):
@@ -55,9 +84,24 @@ class Derived:
         return self.bases[-1]
 
     @property
-    def plain_http(self):
-        """Whether a registry is spoken to by http (bool)."""
-        return any(base.plain_http for base in self.bases)
+    def text(self):
+        """The definition with its bases as they were found, each by digest (str)."""
+        return self.head + ''.join(stage.text() for stage in self.stages)
+
+    def with_bases(self, paths, where):
+        """Return the definition with the bases that have been fetched, for the runtime (str).
+
+        :param paths: where they are, by their ``source``: an OCI layout, or a SIF file (dict of str)
+        :param where: the recipe, for messages (str)
+        :raises EasySIFError: a path that no definition can hold
+        """
+        parts = [self.head]
+        for stage in self.stages:
+            base, path = stage.base, paths.get(stage.base.source)
+            parts.append(stage.text() if path is None else stage.text(
+                {'bootstrap': 'localimage' if base.is_sif else 'oci', 'from': _usable(path, base.reference, where)},
+                '# %s is %s\n' % (base.reference, base.source)))
+        return ''.join(parts)
 
 
 def derive(path, values, site, where, build_args=None, find_base=lambda name: None):
@@ -84,69 +128,66 @@ def derive(path, values, site, where, build_args=None, find_base=lambda name: No
         raise _malformed(path, where, 'it has no line that starts with Bootstrap:')
     text = _with_arguments(text, path, where, dict(build_args or {}))
     starts = [match.start() for match in STAGE.finditer(text)]
-    parts, bases = [text[:starts[0]]], []
-    for start, end in zip(starts, starts[1:] + [len(text)]):
-        part, base = _stage(text[start:end], path, site, where, find_base)
-        parts.append(part)
-        bases.append(base)
-    derived = Derived(''.join(parts), tuple(bases))
-    pulled = [base for base in bases if base.is_pulled]
-    if derived.plain_http and not all(base.plain_http for base in pulled):
-        raise EasySIFError(where, "the stages of definition '%s' need both http and https" % path,
-                           facts=[(base.reference, base.source) for base in pulled],
-                           hint='name an https mirror for all of them in registry_mirrors of the site file')
-    return derived
+    return Derived(text[:starts[0]], tuple(_stage(text[start:end], path, site, where, find_base)
+                                           for start, end in zip(starts, starts[1:] + [len(text)])))
 
 
 def _stage(text, path, site, where, find_base):
-    """Return the text of one stage with its base replaced, and the base (str, Base)."""
+    """Return one stage with its base as it is found here (Stage)."""
     lines = text.splitlines(keepends=True)
     length = next((i for i, line in enumerate(lines) if line.lstrip().startswith('%')), len(lines))
-    header = {}
+    header, at = {}, {}
     for number, line in enumerate(lines[:length]):
         key, colon, value = line.partition('#')[0].partition(':')
         if colon:
-            header[key.strip().lower()] = (value.strip(), number)
-    bootstrap, origin = (header.get(key, ('', 0))[0] for key in ('bootstrap', 'from'))
-    if not origin:
-        if bootstrap in ('docker', 'localimage', ''):
-            raise _malformed(path, where, "its header names no base after 'Bootstrap: %s'" % bootstrap)
-        _check_bootstrap(bootstrap, bootstrap, path, site, where)
-        return text, Base(bootstrap, bootstrap)
-    named = origin if bootstrap == 'localimage' else '%s://%s' % (bootstrap, origin)
+            header[key.strip().lower()], at[key.strip().lower()] = value.strip(), number
+    bootstrap, origin = (header.get(key, '') for key in ('bootstrap', 'from'))
+    if not origin and bootstrap in ('docker', 'oras', 'localimage', ''):
+        raise _malformed(path, where, "its header names no base after 'Bootstrap: %s'" % bootstrap)
+    named = '%s://%s' % (bootstrap, origin)
+    if bootstrap == 'localimage' or not origin:
+        named = origin or bootstrap
+    base, replaced = Base(named, named), {}
     if named in site.base_images:
         base = Base(named, _local(named, site.base_images[named], where))
         replaced = {'bootstrap': 'localimage', 'from': base.source}
     elif bootstrap == 'localimage':
-        path = find_base(origin)
-        if not path:
-            return text, Base(named, named)
-        base = Base(named, _usable(os.path.abspath(path), named, where), 'sha256:' + sha256_of(path))
+        base = _sif(named, path, where, find_base)
         replaced = {'from': base.source}
-    elif bootstrap == 'docker':
-        full = '/'.join(filter(None, [header[key][0] for key in ('registry', 'namespace') if key in header] + [origin]))
-        asked = reference.parse('docker://' + full, where)
-        check_allowed(asked, site, where)
-        found = registry.resolve(asked, site.registry_mirrors,
-                                 '%s: %s' % (where, os.path.basename(path)), ca_certificates=site.ca_certificates)
-        base = Base('docker://' + full, found.uri, found.digest, found.plain_http, found.mirror)
-        replaced = {'from': found.uri[len('docker://'):]}
+    elif bootstrap in ('docker', 'oras'):
+        full = '/'.join([*(header[key] for key in ('registry', 'namespace') if header.get(key)), origin])
+        base = _pulled('%s://%s' % (bootstrap, full), path, site, where)
+        replaced = {'from': base.source.partition('://')[2]}
     else:
         _check_bootstrap(bootstrap, named, path, site, where)
-        return text, Base(named, named)
-    for key, (_, number) in header.items():
-        if key in replaced:
-            lines[number] = '%s: %s\n' % (key.capitalize(), replaced[key])
-        elif key in ('registry', 'namespace'):
-            lines[number] = ''
-    return ''.join(lines), base
+    return Stage(tuple(lines), at, base, replaced)
+
+
+def _pulled(named, path, site, where):
+    """Return a base that a registry has (Base)."""
+    wanted = reference.parse(named, where)
+    check_allowed(wanted, site, where)
+    found = registry.resolve(wanted, site.registry_mirrors, '%s: %s' % (where, os.path.basename(path)),
+                             ca_certificates=site.ca_certificates)
+    return Base(named, '%s://%s' % (wanted.kind, found.uri.partition('://')[2]), found.digest, found)
+
+
+def _sif(named, path, where, find_base):
+    """Return a base that is a file of this machine (Base)."""
+    found = find_base(named) or os.path.join(os.path.dirname(os.path.abspath(path)), named)
+    if not os.path.exists(found):
+        raise EasySIFError(where, "the base of definition '%s' is not there: %s" % (os.path.basename(path), named),
+                           hint="add its directory with --sourcepath; for the image of a module ('NAME/VERSION'): "
+                           "builddependencies = [('NAME', 'VERSION')]")
+    return Base(named, _usable(os.path.abspath(found), named, where),
+                'sha256:' + sha256_of(found) if os.path.isfile(found) else '')
 
 
 def _check_bootstrap(bootstrap, named, path, site, where):
     """Hold a base that the runtime itself fetches against the registries that the site allows."""
     if site.registries is None or bootstrap == 'scratch':
         return
-    if bootstrap in ('oras', 'library') and named != bootstrap:
+    if bootstrap == 'library' and named != bootstrap:
         check_allowed(reference.parse(named, where), site, where)
     else:
         raise EasySIFError(where, "definition '%s' has a base of which it is not known where it comes from, and this "

@@ -29,7 +29,7 @@ def workspace(tmp_dir, target, log, where):
         raise EasySIFError(where, 'the SIF file to be built is there already', facts=[('file', target)],
                            hint='rm -- %s' % shlex.quote(target))
     try:
-        work = tempfile.mkdtemp(prefix=PREFIX, dir=tmp_dir)
+        work = tempfile.mkdtemp(prefix=PREFIX, dir=os.path.abspath(tmp_dir))
     except OSError as err:
         raise EasySIFError(where, "no directory to build in can be made in '%s' (%s)" % (tmp_dir, err.strerror),
                            hint='set tmp_dir in the site file, or EASYSIF_TMP_DIR') from err
