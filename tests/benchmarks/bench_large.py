@@ -3,6 +3,8 @@
 
 import os
 import shutil
+import subprocess
+import time
 
 import pytest
 
@@ -28,7 +30,7 @@ aliases: {sh: /bin/sh}
 
 @pytest.fixture(scope='module')
 def huge(tmp_path_factory, images):
-    """A directory in memory with ``huge.sif``, 8 GB in a hole or random, and ``small.sif`` of 1 MB, with recipes (Path)."""
+    """A directory with recipes, and in memory ``huge.sif`` of 8 GB, most of it holes, and a small one (Path)."""
     directory = tmp_path_factory.mktemp('huge')
     other = directory / 'other'
     place = '%s/easysif-%d-%s' % (OTHER, os.getpid(), directory.name)
@@ -55,12 +57,13 @@ def huge(tmp_path_factory, images):
 
 
 def test_install_from_another_file_system(huge, tmp_path, measure, claim):
-    """8 GB, its sha256 checked: beyond eb itself at most 1.1 times the slower of copying and hashing, 1.3 times SHPC."""
+    """8 GB, with sha256: beyond eb itself at most 1.1 times the slower of copying and hashing, 1.3 times SHPC."""
     prefix, copy = tmp_path / 'prefix', tmp_path / 'copy'
     image = huge / 'other' / 'huge.sif'
     digest = harness.run(['openssl', 'dgst', '-sha256', '-r', image]).stdout.split()[0]
     recipe = tmp_path / 'huge-1.eb'
-    recipe.write_text((huge / 'huge-1.eb').read_text().replace("commands", "digest = 'sha256:%s'\ncommands" % digest))
+    recipe.write_text((huge / 'huge-1.eb').read_text().replace(
+        '\ncommands', "\ndigest = 'sha256:%s'\ncommands" % digest))
     env = dict(harness.eb_environment(prefix, tmp_path / 'home'), EASYBUILD_SOURCEPATH=str(huge / 'other'))
     shpc, shpc_env = installed_shpc(tmp_path / 'shpc')
 
@@ -86,9 +89,9 @@ def test_install_from_another_file_system(huge, tmp_path, measure, claim):
           beyond / theirs, 1.3)
     claim('its memory', '%.0f MiB' % times['huge'].memory, '200 MB', times['huge'].memory / MEMORY, 1)
     fresh()
-    harness.run(['eb', recipe], env=env)
-    used = sum(path.lstat().st_blocks * 512 for path in prefix.rglob('*'))
-    claim('disk that it takes', '%.2f GB' % (used / 1e9), 'the image', used / (image.stat().st_blocks * 512), 1.01)
+    prefix.mkdir()
+    most = most_space(['eb', recipe], env, prefix)
+    claim('most disk that it takes', '%.2f GB' % (most / 1e9), 'the image', most / (image.stat().st_blocks * 512), 1.01)
 
 
 def test_install_again_on_the_same_file_system(huge, tmp_path, measure, claim):
@@ -101,6 +104,18 @@ def test_install_again_on_the_same_file_system(huge, tmp_path, measure, claim):
     claim('install an 8 GB SIF anew, on the same file system', '%.1f s' % times['huge'].seconds,
           'a 1 MB one and a second, %.1f s' % (times['small'].seconds + 1),
           times['huge'].seconds / (times['small'].seconds + 1), 1)
+
+
+def most_space(argv, env, directory):
+    """Run a command and return the most space that a directory took meanwhile, in bytes (int)."""
+    most = 0
+    with subprocess.Popen([str(arg) for arg in argv], env=env, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            used = harness.run(['du', '-s', '--block-size=1', directory], check=False).stdout.split()
+            most = max(most, int(used[0]))
+            time.sleep(0.05)
+    assert process.returncode == 0, argv
+    return most
 
 
 def installed_shpc(directory):
@@ -116,6 +131,6 @@ def installed_shpc(directory):
         harness.run([shpc, 'config', 'set', name, value], env=env)
     settings = directory / 'home' / '.singularity-hpc' / 'settings.yml'
     lines = settings.read_text().splitlines()
-    settings.write_text('\n'.join('%s: [%s]' % (line.split(':')[0], directory / 'registry')
-                                  if line.startswith(('registry:', 'sync_registry:')) else line for line in lines) + '\n')
+    lines = ['registry: [%s]' % (directory / 'registry') if line.startswith('registry:') else line for line in lines]
+    settings.write_text('\n'.join(lines) + '\n')
     return shpc, env
