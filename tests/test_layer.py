@@ -83,8 +83,24 @@ def test_pip_reaches_the_index_as_the_installer_does_and_nothing_else_of_theirs_
     assert inside['PIP_CERT'] == inside['REQUESTS_CA_BUNDLE'] == str(tmp_path / 'bundle')
     assert inside['PIP_NO_CACHE_DIR'] == '1' and not {'PIP_TARGET', 'PYTHONPATH', 'SSL_CERT_FILE'} & set(inside)
     binds = [value for name, value in zip(done.argv, done.argv[1:]) if name == '--bind']
-    assert {'%s:%s' % (path, path) for path in (more, config, tmp_path / 'bundle', tmp_path / 'netrc')} <= set(binds)
-    assert '/not/there:/not/there' not in binds and '--no-home' in done.argv
+    assert {'%s:%s:ro' % (path, path) for path in (more, config, tmp_path / 'bundle', tmp_path / 'netrc')} <= set(binds)
+    assert not [bind for bind in binds if bind.startswith('/not/there')] and '--no-home' in done.argv
+
+
+def test_an_index_that_is_a_directory_is_seen_with_the_files_beside_it_and_a_cache_can_be_written(
+        add, tmp_path, monkeypatch):
+    for name in ('a mirror/simple', 'more/simple', 'wheels/below', 'cache'):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / 'pip.conf').write_text('[install]\nextra_index_url = https://e/simple\n    file://%s/more/simple/\n'
+                                       '[nonsense\n' % tmp_path)
+    monkeypatch.setenv('PIP_INDEX_URL', 'file://%s/a%%20mirror/simple' % tmp_path)
+    monkeypatch.setenv('PIP_FIND_LINKS', '%s/wheels/below' % tmp_path)
+    monkeypatch.setenv('PIP_CACHE_DIR', '%s/cache' % tmp_path)
+    monkeypatch.setenv('PIP_CONFIG_FILE', '%s/pip.conf' % tmp_path)
+    argv = add('small').argv
+    binds = [value for name, value in zip(argv, argv[1:]) if name == '--bind' and str(tmp_path) in value]
+    assert binds == ['%s/%s:%s/%s%s' % (tmp_path, path, tmp_path, path, '' if path == 'cache' else ':ro') for path in (
+        'a mirror', 'a mirror/simple', 'cache', 'more', 'more/simple', 'pip.conf', 'wheels/below')]
 
 
 def test_commands_of_the_layer_are_found_and_come_before_those_of_the_image(add):
@@ -114,13 +130,18 @@ def test_what_pip_says_is_told(add):
 
 
 def test_an_index_that_cannot_be_reached_is_told(add):
-    lines = ("WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError': /simple/small/\n"
-             'ERROR: No matching distribution found for small\n')
+    lines = ("WARNING: Location '/w' is ignored: it is a bad one.\nERROR: No matching distribution found for small\n"
+             'error: pip: the package index cannot be reached\n  address  http://i/small/\n  reason   refused\n')
     err = failure(add, 'small', status=1, stdout='', stderr=lines)
-    assert str(err) == ('jax-1.eb: pip could not install small (exit code 1)\n  pip  %s       %s'
-                        'hint: look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours'
-                        % tuple(lines.splitlines(True)))
+    assert str(err) == (
+        'jax-1.eb: pip could not install small (exit code 1)\n'
+        '  pip      ERROR: No matching distribution found for small\n  address  http://i/small/\n  reason   refused\n'
+        "  pip      Location '/w' is ignored: it is a bad one.\n"
+        'hint: look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours')
     assert err.exit_code == TOOL
+    lines = 'ERROR: Could not install packages due to an OSError: HTTPConnectionPool: Max retries exceeded with url\n'
+    err = failure(add, 'small @ http://i/s.whl', status=1, stdout='', stderr=lines)
+    assert err.exit_code == TOOL and str(err).endswith('pip inside the image uses yours')
 
 
 def test_an_image_without_pip_is_an_error(add):
@@ -162,9 +183,18 @@ def wheels(tmp_path, monkeypatch):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize('image', ['conda', 'venv'])
-def test_packages_come_from_overlay_layer_and_image_in_this_order(images, tmp_path, wheels, image):
+def test_packages_come_from_overlay_layer_and_image_in_this_order(images, tmp_path, wheels, image, monkeypatch):
     """Also where the image's Python is itself a virtual environment, and with conda; the layer hides its tqdm."""
     library.package(wheels, 'tqdm', '9.8', 'tqdm')
+    if image == 'conda':  # a directory of pages that lead to files beside it
+        for path in wheels.glob('*.whl'):
+            page = wheels / 'simple' / path.name.split('-')[0] / 'index.html'
+            page.parent.mkdir(parents=True, exist_ok=True)
+            with page.open('a') as handle:
+                handle.write('<a href="../../%s">%s</a>\n' % (path.name, path.name))
+        monkeypatch.delenv('PIP_FIND_LINKS')
+        monkeypatch.delenv('PIP_NO_INDEX')
+        monkeypatch.setenv('PIP_INDEX_URL', 'file://%s/simple' % wheels)
     module = library.install(images.sif(image), image, tmp_path / 'prefix', python_packages=['small==1', 'tqdm==9.8'],
                              **dict(library.RECIPES[image], commands=['python', 'pip', 'tqdm', 'small']))
     record = json.loads((module.root / 'easysif.json').read_text())

@@ -96,9 +96,9 @@ def module(installed, index, tmp_path):
     mine = installed.installed_for(tmp_path)
     variables = {name: None for name in harness.INDEX if name.startswith('PIP_')}
     known = installed.env
-    mine.env = lambda **changes: type(mine).env(mine, **dict(
-        variables, PIP_INDEX_URL=index.url, PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_NO_CACHE_DIR='1',
-        UV_PYTHON_DOWNLOADS='never', PYTHONPATH=os.pathsep.join(sys.path), **changes))
+    mine.env = lambda **changes: type(mine).env(mine, **{
+        **variables, 'PIP_INDEX_URL': index.url, 'PIP_DISABLE_PIP_VERSION_CHECK': '1', 'PIP_NO_CACHE_DIR': '1',
+        'UV_PYTHON_DOWNLOADS': 'never', 'PYTHONPATH': os.pathsep.join(sys.path), **changes})
     assert known
     return mine
 
@@ -151,6 +151,12 @@ def test_what_is_installed_is_recorded_written_down_and_made_anew_elsewhere(modu
     assert (packed.status, packed.stderr) == (
         1, 'error: tools/1: the overlay is packed, packages cannot be added\n  directory  %s\n'
         'hint: easysif overlay unpack tools/1 --prefix %s\n' % (module.overlay, quoted))
+
+    inside = module.run('start-shell', '-c', 'python -m pip install gamma; pip install gamma', env=module.env(),
+                        check=False)
+    assert inside.stderr == 2 * (
+        'error: pip: the overlay is packed, packages cannot be installed\nhint: unmake-squashfs && module reload, then '
+        'the same again (on the host: exit first if you are inside)\n')
 
     away = module.overlay.rename(tmp_path / 'away')  # another machine
     module.run('pip', 'install', '--no-deps', '-r', lock, env=module.env())  # plain pip reads it
@@ -239,6 +245,13 @@ def test_what_the_image_brings_is_protected(module, easysif):
     told = module.run('pip', 'install', 'tqdm==9.0', env=module.env(), check=False)
     assert told.status == 1 and 'error: pip: tqdm is of the image, and protected' in told.stderr
     assert told.stderr.endswith(HINT + 'pip install tqdm==9.0\n')
+    hook, = module.overlay.glob('user-software/venv/tools/lib/*/site-packages/easysif.pth')
+    hook.unlink()  # as in an environment that was made earlier
+    module.run('pip', 'uninstall', '--yes', 'gamma', env=module.env())
+    assert hook.exists()
+    told = module.run('start-shell', '-c', 'python3 -Im pip install tqdm==9.0', env=module.env(), check=False)
+    assert told.status == 1 and told.stderr.endswith(HINT + 'pip install tqdm==9.0\n')
+    assert not list((module.root / 'runscripts').rglob('*.pyc'))
     told = easysif('install', 'tqdm>5', check=False)
     assert told.status == 1 and '\n  the image has  tqdm==4.66.1\n' in told.stderr
     assert told.stderr.endswith(HINT + "easysif overlay install tools/1 'tqdm>5' --prefix %s\n" % quoted)
@@ -255,29 +268,75 @@ def test_what_the_image_brings_is_protected(module, easysif):
     assert versions(module) == {'wants': '1', 'tqdm': '9.0'}  # it was asked for
 
 
+def test_an_index_that_cannot_be_reached_is_no_index_without_a_package(module, easysif, index, tmp_path):
+    index.add('delta', '1')
+    module.run('pip', 'install', 'delta', env=module.env())
+    index.remove('delta', '1')
+    away = 'http://me:secret@127.0.0.1:9/simple'
+    told = easysif('export', '--extra-index-url', away, '--output', tmp_path / 'lock', check=False, PIP_RETRIES='0')
+    assert told.status == 3 and not (tmp_path / 'lock').exists()
+    first, address, why, hint = told.stderr.splitlines()
+    assert first == 'error: tools/1: the package index cannot be reached to ask for hashes, nothing was written'
+    assert address == '  address  http://127.0.0.1:9/simple/delta/' and why.startswith('  reason   connection error: ')
+    assert hint == 'hint: look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours'
+    for command, before in (('install', ''), ('rebuild', 'nothing was changed; ')):
+        told = easysif(command, *['gamma'] * (command == 'install'), check=False, PIP_INDEX_URL=away, PIP_RETRIES='0')
+        assert told.status == 3 and 'error: tools/1: pip cannot reach the package index\n  address  ' in told.stderr
+        assert told.stderr.endswith('\nhint: %s%s\n' % (before, hint[len('hint: '):]))
+        assert 'secret' not in told.stderr
+    plain = module.run('start-shell', '-c', 'python -m pip install gamma', check=False,
+                       env=module.env(PIP_INDEX_URL=away, PIP_RETRIES='0'))
+    assert ('error: pip: the package index cannot be reached\n  address  http://127.0.0.1:9/simple/gamma/'
+            in plain.stderr)
+
+
+def test_an_index_that_is_a_directory_is_seen_inside(module, easysif, index, tmp_path):
+    """Of the host's files nothing is seen there otherwise."""
+    apart = {'APPTAINER_CONTAIN': '1', 'PIP_INDEX_URL': 'file://%s/simple' % index.directory}
+    assert easysif('install', 'gamma', **apart).stdout == 'installed  gamma 1\n'
+    index.add('delta', '1')
+    wheels = {'APPTAINER_CONTAIN': '1', 'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': str(index.directory)}
+    assert easysif('install', 'delta', **wheels).stdout == 'installed  delta 1\n'
+    wheel = index.directory / 'alpha-1.0-py3-none-any.whl'
+    (tmp_path / 'pip.conf').write_text('[global]\nfind-links = %s\n' % index.directory)
+    assert easysif('install', 'alpha @ file://%s' % wheel, APPTAINER_CONTAIN='1', PIP_NO_INDEX='1',
+                   PIP_CONFIG_FILE=tmp_path / 'pip.conf').stdout == 'installed  alpha 1.0\ninstalled  beta 1.5\n'
+    project = tmp_path / 'project'
+    (project / 'mine').mkdir(parents=True)
+    (project / 'mine' / '__init__.py').touch()
+    (project / 'setup.py').write_text('from setuptools import setup\n'
+                                      'setup(name="mine", version="3", packages=["mine"])\n')
+    assert easysif('install', str(project), APPTAINER_CONTAIN='1', PIP_NO_BUILD_ISOLATION='0').stdout == (
+        'installed  mine 3\nnot known  the hashes of mine\n')
+    nothing = easysif('install', 'x', '--find-links', tmp_path / 'nothing', check=False)
+    assert nothing.stderr == ('error: easysif overlay install: --find-links names nothing that is there\n  value  %s\n'
+                              'hint: ls -ld %s\n' % ((tmp_path / 'nothing',) * 2))
+    ignored = easysif('install', 'x', check=False, PIP_FIND_LINKS='/no/such')
+    assert "\n  pip  Location '/no/such' is ignored: " in ignored.stderr
+
+
 @pytest.fixture(scope='session')
 def uv(tmp_path_factory):
     """A static uv, from the package index (Path)."""
     directory = tmp_path_factory.mktemp('uv')
-    subprocess.run([sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:',
-                    '--platform=musllinux_1_1_x86_64', '--dest', directory, 'uv'], check=True)
-    wheel, = directory.glob('uv-*.whl')
-    shutil.unpack_archive(wheel, directory / 'content', 'zip')
-    program, = (directory / 'content').glob('uv-*.data/scripts/uv')
-    program.chmod(0o755)
-    return program
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--target', directory, '--platform',
+                    'musllinux_1_1_%s' % os.uname().machine, '--only-binary', ':all:', 'uv'], check=True)
+    return directory / 'bin' / 'uv'
 
 
 def test_uv_of_the_host_installs_what_pip_chose(module, easysif, index, uv):
     without = easysif('install', '--with', 'uv', 'alpha', check=False)
     assert without.status == 1 and without.stderr.startswith(
-        'error: tools/1: there is no uv in the image, nor one on this host that could run in it\nhint: ')
+        'error: tools/1: there is no uv in the image, nor one on this host that could run in it\n'
+        'hint: easysif overlay install tools/1 uv --prefix ')
+    assert without.stderr.endswith(
+        'then the same again; or one for this host: pip install --target DIR --platform musllinux_1_1_%s --only-binary '
+        ':all: uv; export PATH=DIR/bin:$PATH\n' % os.uname().machine)
     path = '%s:%s' % (uv.parent, module.env()['PATH'])
     done = easysif('install', '--with', 'uv', 'alpha<2', 'wants', PATH=path)
     assert done.stdout == 'installed  alpha 1.0\ninstalled  beta 1.5\ninstalled  wants 1\n'
     assert record(module)[1]['alpha'] == ('1.0', index.hashes['alpha'])
-    cache = module.overlay / 'user-software' / '.cache' / 'uv'
-    assert (cache / 'CACHEDIR.TAG').exists() and list(cache.glob('archive-v*'))
+    assert not list(module.overlay.rglob('*cache'))
     installer, = (module.overlay / 'user-software' / 'venv').glob('tools/lib/*/site-packages/alpha-*/INSTALLER')
     assert installer.read_text() == 'uv'
     inside = 'uv pip install %s --index-url ' + index.url
@@ -287,3 +346,32 @@ def test_uv_of_the_host_installs_what_pip_chose(module, easysif, index, uv):
     module.run('start-shell', '-c', 'PATH=%s:$PATH; %s' % (uv.parent, inside % 'gamma'),
                env=module.env(SINGULARITY_BINDPATH=uv.parent))
     assert versions(module) == {'alpha': '1.0', 'beta': '1.5', 'wants': '1', 'gamma': '1'}
+    cache = module.overlay / 'user-software' / '.cache' / 'uv'
+    assert (cache / 'CACHEDIR.TAG').exists() and list(cache.glob('archive-v*'))
+    gamma, = (module.overlay / 'user-software' / 'venv').glob('tools/lib/*/site-packages/gamma/__init__.py')
+    assert gamma.stat().st_nlink == 2  # one of them in the cache
+
+
+def test_uv_of_the_image_takes_what_pip_chose_from_whatever_index(module, easysif, index, tmp_path):
+    """It is in the overlay here, which is as good. Of two indexes uv itself looks into the first that knows it."""
+    real = {name: harness.INDEX.get(name) for name in ('PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL')}
+    module.run('pip', 'install', '--quiet', 'uv', env=module.env(**real))
+    older = Index(tmp_path / 'older')
+    older.add('alpha', '0.9')
+    done = easysif('install', '--with', 'uv', 'alpha', PIP_EXTRA_INDEX_URL=older.url)
+    assert done.stdout == 'installed  alpha 2.0\ninstalled  beta 1.5\n'
+    older.server.shutdown()
+
+
+def test_an_old_pip_installs_and_what_it_cannot_tell_is_told(module, easysif, index):
+    """22.2 is the first that reports what it resolved."""
+    real = {name: harness.INDEX.get(name) for name in ('PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL')}
+    module.run('pip', 'install', '--quiet', 'pip==21.3.1', env=module.env(**real))
+    assert easysif('install', 'alpha<2').stdout == (
+        'installed  alpha 1.0\ninstalled  beta 1.5\nnot known  the hashes of alpha, beta\n')
+    told = easysif('export')
+    assert told.stderr == ('warning: without hash, as pip 21.3.1 does not tell, which 22.2 and newer do (pip install '
+                           '--upgrade pip): alpha==1.0, beta==1.5\n')
+    assert '# without hash: alpha==1.0\n' in told.stdout
+    easysif('rebuild')
+    assert versions(module) == {'alpha': '1.0', 'beta': '1.5'}

@@ -10,7 +10,7 @@ from easysif.overlay.recorded import update_record
 from easysif.overlay.state import made_for
 from easysif.packages.asked import merged, requirements
 from easysif.packages.copied import Copy
-from easysif.packages.installers import NO_CONSTRAINT, UV_CACHE, Pip, Uv, failed
+from easysif.packages.installers import EXACTLY, UV_CACHE, Pip, Uv, failed
 from easysif.packages.target import known, to_record
 
 
@@ -90,7 +90,7 @@ def _by_uv(target, before, lines, options, more):
         wanted = reported or []
         if not wanted:
             return []
-        result = uv.install([pin.line for pin in wanted], '--no-deps', *more, **pip.index(), **NO_CONSTRAINT)
+        result = uv.install([pin.line for pin in wanted], '--no-deps', *more, **pip.index(), **EXACTLY)
     if result.status:
         raise failed(target, result, 'uv', requirements(lines))
     return reported
@@ -106,8 +106,9 @@ def _found(target, asked, before, reported):
     former, resolved = target.recorded()
     now = known(look(target)['packages'], reported or [], resolved)
     had = {(pin.key, pin.version) for pin in before}
-    return (to_record(merged(former, asked), now),
-            [pin.recorded() for pin in now if (pin.key, pin.version) not in had])
+    new = [pin for pin in now if (pin.key, pin.version) not in had]
+    new += [pin for pin in reported or () if pin.key == 'pip']  # of which nothing is recorded
+    return to_record(merged(former, asked), now), [pin.recorded() for pin in new]
 
 
 def refuse_other_python(target):

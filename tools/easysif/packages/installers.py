@@ -27,12 +27,14 @@ SECTIONS = ('global', 'install', ':env:')  #: of pip's configuration, the last w
 #: lets packages be chosen that the user already has or had, whatever the image brings
 NO_CONSTRAINT = {'PIP_CONSTRAINT': os.devnull, 'UV_CONSTRAINT': os.devnull}
 
-
 #: what pip says where it cannot reach anything else than an index
 NO_NETWORK = re.compile(r'^ERROR: .*(Max retries exceeded|Temporary failure in name resolution|ProxyError|SSLError|'
                         r'CERTIFICATE_VERIFY_FAILED|Network is unreachable|Connection refused|timed out)', re.MULTILINE)
 #: and what pip_main.py says of an index
 NO_INDEX = re.compile(r'^error: pip: the package index cannot be reached\n  address  (.*)\n  reason   (.*)$', re.M)
+
+#: lets uv take what pip chose, from whatever index; by itself it looks into the first only that has the package
+EXACTLY = dict(NO_CONSTRAINT, UV_INDEX_STRATEGY='unsafe-best-match')
 
 
 class Pip:
@@ -141,7 +143,7 @@ def reason(result):
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r'(ERROR|error):', line) and not line.startswith('error: pip: ')]
     because = [line for line in lines if line.startswith('cause: ')]
-    return ' '.join([(errors or lines or ['exit code %d' % result.status])[0], *because[:1]])
+    return ' '.join([(errors or lines[-1:] or ['exit code %d' % result.status])[0], *because[:1]])
 
 
 def unreachable(result):

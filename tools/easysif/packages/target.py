@@ -38,8 +38,8 @@ class Target:
             raise EasySIFError(name, 'has no overlay', hint='its recipe gives no python_env: easysif show %s' % name)
         self.overlay = Overlay(containerroot, name, where, root)
         self.binds, self.prefix = [], root[:-len('/software/' + name)]
-        self.show_places([pair for pair in index.settings(index.variables(), index.users_configuration())
-                          if pair[0] in index.PLACES])
+        told = index.settings(index.variables(), [*index.users_configuration(), os.environ.get('PIP_CONFIG_FILE', '')])
+        self.show_places([pair for pair in told if pair[0] in index.PLACES])
         self.venv = '%s/venv/%s' % (PLACE, self.venv_name)
         self.host_venv = os.path.join(self.overlay.directory, 'venv', self.venv_name)
         self.instead = []

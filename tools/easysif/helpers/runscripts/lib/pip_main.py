@@ -11,6 +11,7 @@ old syntax only.
 import logging
 import os
 import re
+import runpy
 import shutil
 import stat
 import sys
@@ -143,13 +144,12 @@ def run(args, venv):
     known = constraints()
     if known and any(word in ANEW for word in args):
         os.environ['PIP_CONSTRAINT'] = os.environ['PIP_CONSTRAINT'].replace(CONSTRAINTS, NEVER)
-    main = pips_main()
     watch = Watch()
     own = scripts(venv) if changes else {}
     if own:
         add_hook(venv)
     try:
-        status = main(args)
+        status = pip_itself(args)
     finally:
         restore(own)
     if status:
@@ -157,14 +157,14 @@ def run(args, venv):
     return status
 
 
-def pips_main():
-    """Return what pip runs, whatever its version."""
-    for place in ('pip._internal.cli.main', 'pip._internal', 'pip'):
-        try:
-            return __import__(place, fromlist=['main']).main
-        except (ImportError, AttributeError):
-            if place == 'pip':
-                raise
+def pip_itself(args):
+    """Run what `python -m pip` is in whatever version of pip, and return its exit status (int)."""
+    sys.argv[:] = [os.path.join(sys.prefix, 'bin', 'pip')] + args  # the first is how pip says that it is called
+    try:
+        runpy.run_module('pip', run_name='__main__')
+    except SystemExit as err:
+        return err.code if isinstance(err.code, int) else int(err.code is not None)
+    return 0
 
 
 def scripts(venv):
@@ -199,7 +199,6 @@ def restore(own):
 
 
 if __name__ == '__main__':
-    if sys.path and sys.path[0] in ('', os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
-        del sys.path[0]  # as pip itself does
-    sys.argv[0] = os.path.join(sys.prefix, 'bin', 'pip')  # by which pip tells how it is called
+    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        del sys.path[0]
     sys.exit(run(sys.argv[1:], sys.prefix))

@@ -49,13 +49,14 @@ def main():
             """Keep nothing."""
 
     class Finder(object):
-        """Finds one module."""
+        """Finds one module, once: pip_main.py then runs that of pip itself."""
 
         @staticmethod
         def find_spec(name, path=None, target=None):
             """Return where the module is that Python runs for ``-m pip``."""
             if name != 'pip.__main__':
                 return None
+            sys.meta_path.remove(Finder)
             place = '/runscripts/lib/pip_main.py'
             spec = ModuleSpec(name, Loader(name, place), origin=place)
             spec.has_location = True
