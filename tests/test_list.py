@@ -81,7 +81,7 @@ def test_hints_are_for_the_prefix_that_was_named(easysif, tmp_path):
     toy = MadeUp(tmp_path / 'another one')
     toy.sif.unlink()
     assert easysif('verify', '--prefix', str(toy.prefix))[2].endswith(
-        "hint: eb --rebuild '--installpath=%s' toy-1.eb\n" % toy.prefix)
+        "hint: easysif image restore toy/1 --prefix '%s'\n" % toy.prefix)
 
 
 def test_what_is_half_made_or_on_its_way_out_is_not_listed(listed, prefix):

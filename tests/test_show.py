@@ -119,7 +119,7 @@ def test_a_damaged_module_is_shown_as_far_as_it_goes(easysif, prefix):
     toy.sif.unlink()
     code, out, err = easysif('show', 'toy')
     assert (code, err) == (0, '')
-    assert rows(out)['DAMAGED'] == ['the image is gone', 'file  %s' % toy.sif, 'hint: eb --rebuild toy-1.eb']
+    assert rows(out)['DAMAGED'] == ['the image is gone', 'file  %s' % toy.sif, 'hint: easysif image restore toy/1']
     assert rows(out)['digest'] == ['sha256:' + 'd' * 64]
     shutil.rmtree(toy.root)
     found = rows(easysif('show', 'toy')[1])

@@ -4,6 +4,7 @@
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -85,7 +86,7 @@ def test_what_was_put_there_by_hand_is_listed_recorded_when_it_is_added_and_not_
     by_hand.write_bytes(source.read_bytes())
     (store / 'NOTES').write_text('not an image')
     easysif('store', 'add', str(source))
-    MadeUp(store.parent / 'prefix', 'tool/2').sif.write_bytes(b'another')
+    MadeUp(store.parent / 'prefix', 'tool/2')
     assert [one['state'] for one in listed(easysif).values()] == ['by hand', 'recorded', 'by hand']
     code, out, _ = easysif('store', 'gc', '--yes')
     assert code == 0 and 'keeps  %s, put there by hand\n' % by_hand in out
@@ -185,7 +186,7 @@ def test_gc_removes_what_was_added_and_no_module_runs(easysif, store, source, pr
     toy.record()
     code, out, _ = easysif('store', 'gc')
     assert code == 0 and out == (
-        'would remove  %s/waste.sif, 761 bytes\nkeeps  %s/linked.sif, run by gone/1, linked/1\n'
+        'would remove  %s/waste.sif, 761 bytes\nkeeps  %s/linked.sif, run by linked/1\n'
         'keeps  %s/toy.sif, run by gone/1\nwould free 4.0 KiB\nto remove it: the same with --yes\n'
         % (store, store, store)), out
     assert (store / 'waste.sif').exists()
@@ -247,8 +248,8 @@ def test_verify_finds_every_flipped_bit_and_names_the_modules(easysif, store, so
         code, out, err = easysif('store', 'verify')
         assert (code, out) == (1, '') and err == (
             'error: {0}: is not what was put there\n  recorded  sha256:{1}\n  found     sha256:{2}\n  modules   toy/1\n'
-            "hint: mv -- '{0}' '{0}.damaged' && easysif store add '{3}'\n".format(
-                store / 'toy.sif', digest, toys.sha256(store / 'toy.sif'), ODD)), err
+            "hint: mv -- '{0}' '{0}.damaged' && easysif store add {3}\n".format(
+                store / 'toy.sif', digest, toys.sha256(store / 'toy.sif'), shlex.quote(ODD))), err
         flip(store / 'toy.sif', position)
     found = json.loads(easysif('store', 'verify', '--json')[1])
     assert found == {'store': str(store), 'images': [{'file': str(store / 'toy.sif'), 'problem': None, 'known': True,
@@ -272,6 +273,7 @@ def test_verify_holds_what_was_put_there_by_hand_against_what_modules_recorded(e
         store, store) in err
     assert "x.sif: can be written by everybody\n" in err
     store.chmod(0o755)
+    (store / 'toy.sif').unlink()
     (store / 'toy.sif').write_bytes(b'nothing' * 200)
     (store / 'x.sif').chmod(0)
     toy.sif.symlink_to(store / 'away.sif')
@@ -286,7 +288,7 @@ def test_verify_holds_what_was_put_there_by_hand_against_what_modules_recorded(e
 def test_the_image_of_a_recipe_is_fetched_once_and_called_as_its_module_will_look_for_it(
         easysif, store, tmp_path, monkeypatch):
     data = sif_file(tmp_path / 'upstream.sif').read_bytes()
-    with stub({'/x.sif': served(data)}) as server:
+    with stub({'/x.sif': served(data, ETag='"one"')}) as server:
         reference = 'http://%s/x.sif' % server.host
         for version in '12':
             toys.recipe(tmp_path, version=version, image=reference, checksums=[toys.sha256(tmp_path / 'upstream.sif')])

@@ -67,7 +67,7 @@ def flip(path):
     path.chmod(0o444)
 
 
-REFRESH, REBUILD = 'easysif refresh toy/1', 'eb --rebuild toy-1.eb'
+REFRESH, REBUILD, RESTORE = 'easysif refresh toy/1', 'eb --rebuild toy-1.eb', 'easysif image restore toy/1'
 
 DAMAGES = {
     # what was done, what is told of it (facts that say a sum are left out), the file, the hint
@@ -104,10 +104,10 @@ DAMAGES = {
     'the installation may be written by all': (lambda toy: toy.root.chmod(0o777),
                                                'the installation can be written by everybody', '',
                                                'chmod o-w %(file)s'),
-    'the image is gone': (lambda toy: toy.sif.unlink(), 'the image is gone', 'toy.sif', REBUILD),
+    'the image is gone': (lambda toy: toy.sif.unlink(), 'the image is gone', 'toy.sif', RESTORE),
     'the image was cut': (lambda toy: toy.sif.chmod(0o644) or os.truncate(toy.sif, 700) or toy.sif.chmod(0o444),
-                          'the image has 700 bytes, not 761', 'toy.sif', REBUILD),
-    'a bit of the image flipped': (lambda toy: flip(toy.sif), 'the image was changed', 'toy.sif', REBUILD),
+                          'the image has 700 bytes, not 761', 'toy.sif', RESTORE),
+    'a bit of the image flipped': (lambda toy: flip(toy.sif), 'the image was changed', 'toy.sif', RESTORE),
     'the image may be written by the group': (lambda toy: toy.sif.chmod(0o464), 'the image can be written by others',
                                               'toy.sif', 'chmod a-w %(file)s'),
     'the image cannot be read': (lambda toy: toy.sif.chmod(0), 'the image cannot be read (Permission denied)',
@@ -170,7 +170,7 @@ def test_both_sides_of_a_difference_are_told(toy):
         'toy/1: bin/fine leads elsewhere\n  file      %s/bin/fine\n  recorded  ../easysif/wrapper\n'
         '  found     /bin/true\nhint: easysif refresh toy/1' % toy.root,
         'toy/1: the image was changed\n  file      %s/toy.sif\n  recorded  sha256:%s\n  found     sha256:%s\n'
-        'hint: eb --rebuild toy-1.eb' % (toy.root, recorded, toys.sha256(toy.sif))]
+        'hint: easysif image restore toy/1' % (toy.root, recorded, toys.sha256(toy.sif))]
 
 
 def test_every_problem_of_every_module_is_named(easysif, toy, prefix):
@@ -269,7 +269,7 @@ def test_an_image_that_is_a_link_into_the_store_is_read_through_it(toy, tmp_path
     assert problems(toy)[0].startswith('toy/1: the image was changed\n')
     (tmp_path / 'stored.sif').unlink()
     assert problems(toy) == ['toy/1: the image is gone\n  file      %s\n  leads to  %s\nhint: %s'
-                             % (toy.sif, tmp_path / 'stored.sif', REBUILD)]
+                             % (toy.sif, tmp_path / 'stored.sif', RESTORE)]
 
 
 @pytest.mark.parametrize('record', [None, '', '[]', '{"schema": 1}', '{"squashfs": 3}'])

@@ -73,17 +73,14 @@ def _module(store, entries, module, prefix, root, found):
         return
     own = os.path.join(root, image['file'])
     linked, identity = os.path.islink(own), _identity(own)
+    named = [entry for entry in entries if (entry.name, entry.info.st_size) == (image['file'], image['size'])]
+    same = [entry for entry in entries if entry.sha256 == image['sha256']]
+    # without its own image a module loads the one of that name and size; any of these bytes can bring it back
+    runs = [entry for entry in entries if linked and entry.identity == identity] if identity else named or same
     for entry in entries:
-        fits = entry.info.st_size == image['size'] and (
-            entry.name == image['file'] if entry.sha256 is None else entry.sha256 == image['sha256'])
-        falls_back = not identity and entry.name == image['file'] and entry.info.st_size == image['size']
-        if linked and identity == entry.identity or falls_back or not identity and fits:
-            how = RUNS
-        elif fits:
-            how = COPIED
-        else:
-            continue
-        found.uses.setdefault(entry.name, []).append(Use(module, prefix, how, image['sha256']))
+        if entry in runs or entry in same or entry in named and entry.sha256 is None:
+            found.uses.setdefault(entry.name, []).append(
+                Use(module, prefix, RUNS if entry in runs else COPIED, image['sha256']))
     if linked and not identity and os.path.dirname(os.readlink(own)) == store.directory:
         found.missing.setdefault(os.readlink(own), []).append(Use(module, prefix, RUNS, image['sha256']))
 
