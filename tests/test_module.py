@@ -242,7 +242,7 @@ def test_a_layer_that_is_gone_or_damaged_is_an_error(by, prefix):
 @pytest.fixture
 def theirs(fake, tmp_path):
     """An installation of others, whose overlay in the prefix has a directory; ours is at ``mine``."""
-    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.give_away()
     (fake.overlay / 'user-software').mkdir(parents=True)
     fake.mine = tmp_path / 'mine' / 'jax' / '24.10'
     return fake
@@ -273,7 +273,6 @@ def test_what_cannot_be_read_or_is_for_another_python_does_not_lie_beneath(by, t
     (theirs.overlay / 'user-software').chmod(0o755)
     assert said == '' and (os.geteuid() == 0 or beneath(env, theirs) == [])
     other = Fake(theirs.prefix, module='other/1', variable='OTHER', python_version='3.12')
-    (theirs.prefix / 'easysif' / 'prefix.json').chmod(0o444)
     (other.overlay / 'user-software').mkdir(parents=True)
     for python, found in (('3.11', 0), ('3.12', 1)):
         (other.overlay / 'made-for').write_text('python %s\n' % python)
@@ -303,7 +302,6 @@ def test_an_overlay_below_the_home_is_told_of_when_it_is_made_and_never_again(by
 
 def test_what_there_is_to_say_is_said_once_by_a_module_that_takes_the_place_of_another_one(theirs, tmp_path):
     Fake(theirs.prefix, module='other/1', variable='OTHER')
-    (theirs.prefix / 'easysif' / 'prefix.json').chmod(0o444)
     script = 'module load other 2>/dev/null; module load jax'
     assert theirs.by_module(tmp_path / 'home', {}, script)[1].count('note: jax/24.10: ') == 1
     squashfs(tmp_path / 'mine' / 'jax' / '24.10' / 'user-software.squashfs', size=199)
@@ -322,8 +320,56 @@ def test_neither_directory_nor_squashfs_makes_an_empty_directory(by, fake):
     assert list((fake.overlay / 'user-software').iterdir()) == []
 
 
-def test_a_read_only_prefix_of_others_gives_an_overlay_of_ones_own(by, fake, tmp_path):
+def test_in_a_read_only_prefix_of_ones_own_the_overlay_stays_where_it_is(by, fake, tmp_path):
+    """Whether its file system or its permissions say so: packages would be missed, and others fill the home."""
+    (fake.overlay / 'user-software').mkdir(parents=True)
     (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.site(overlays='%s/of the site' % tmp_path)
+    env, said = by(fake)
+    assert (env['CONTAINERROOT'], said) == (str(fake.overlay), '') and both(env, '_BINDPATH') == fake.binds()
+    assert by(fake, EASYSIF_OVERLAYS=tmp_path / 'mine')[0]['CONTAINERROOT'] == '%s/mine/jax/24.10' % tmp_path
+
+
+@pytest.fixture
+def umask():
+    """Give the umask back that a test changes."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def modes(directory):
+    """Return the permissions of a user's directory for a module and of what is made in it (list of str)."""
+    return [oct(path.stat().st_mode & 0o7777) for path in (directory, directory / 'user-software')]
+
+
+@pytest.mark.parametrize('mask', [0o000, 0o022, 0o077])
+def test_a_new_directory_is_as_open_as_that_in_which_it_is_made_whatever_the_umask(by, fake, tmp_path, umask, mask):
+    """In the prefix as that, in CONTAINERROOT as that, in a directory of a group for that, else for its user alone."""
+    for granted in (0o755, 0o750, 0o700, 0o711, 0o777):
+        fake.prefix.chmod(granted)
+        os.umask(mask)
+        by(fake)
+        expected = oct(granted & 0o755)
+        assert modes(fake.overlay) == [expected] * 2
+        (fake.overlay / 'user-software').rmdir()
+        fake.overlay.chmod(0o750)
+        by(fake)
+        assert modes(fake.overlay) == [oct(0o750)] * 2
+        shutil.rmtree(fake.overlay.parent.parent)
+    fake.give_away()
+    for name, granted, expected in (('plain', 0o755, 0o700), ('group', 0o2770, 0o2770), ('all', 0o1777, 0o700)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(granted)
+        by(fake, EASYSIF_OVERLAYS=tmp_path / name)
+        assert modes(tmp_path / name / 'jax' / '24.10') == [oct(expected)] * 2
+    by(fake)
+    own = tmp_path / 'home' / '.local' / 'share' / 'easysif' / 'overlays' / 'jax' / '24.10'
+    assert modes(own) == [oct(0o700)] * 2 and oct(own.parent.stat().st_mode & 0o777) == oct(0o700)
+
+
+def test_a_prefix_of_others_gives_an_overlay_of_ones_own(by, fake, tmp_path):
+    fake.give_away()
     env, _ = by(fake)
     assert env['CONTAINERROOT'] == '%s/home/.local/share/easysif/overlays/jax/24.10' % tmp_path
     fake.site(overlays='%s/$USER/${PROJECT}/x' % tmp_path)
@@ -335,7 +381,7 @@ def test_a_read_only_prefix_of_others_gives_an_overlay_of_ones_own(by, fake, tmp
 
 @pytest.mark.parametrize('place', ['%s/a:b', '%s/a,b', '%s/a^b', 'relative%.0s', './%.0s'])
 def test_an_overlay_that_binds_cannot_carry_is_left_out_and_said(by, fake, tmp_path, monkeypatch, place):
-    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.give_away()
     before = sorted(os.listdir(tmp_path))
     env, said = by(fake, EASYSIF_OVERLAYS=place % tmp_path)
     assert both(env, '_BINDPATH') == '%s/runscripts:/runscripts' % fake.root
@@ -615,7 +661,7 @@ def test_a_variable_may_be_called_like_one_of_ours(prefix, tmp_path, name):
 
 
 def test_a_brace_that_belongs_to_no_variable_stays(by, fake, tmp_path):
-    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.give_away()
     fake.site(overlays='%s/{$USER}/${USER}}/$USER}x' % tmp_path)
     assert by(fake)[0]['CONTAINERROOT'] == '%s/{u}/u}/u}x/jax/24.10' % tmp_path
 

@@ -16,6 +16,8 @@ import pytest
 import harness
 import standins as library
 from easysif import squashfs
+from easysif.errors import EasySIFError
+from easysif.overlay.place import Overlay
 from easysif.resources import processors
 from easysif.text import human
 from packing import Commands, everything, tree
@@ -202,13 +204,18 @@ def test_a_directory_that_differs_is_not_touched(overlay, change):
                   'squashfs; what is not used is kept as a squashfs file')
 
 
-def test_an_overlay_of_somebody_else_is_said(overlay):
+def test_an_overlay_that_may_not_be_written_is_said(overlay, monkeypatch):
     overlay.root.chmod(0o555)
     try:
-        overlay.fails('make-squashfs', 1, 'make-squashfs: the overlay belongs to somebody else',
-                      'hint: export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
+        overlay.fails('make-squashfs', 1, 'make-squashfs: the overlay may not be written\n  directory  %s\n'
+                      'hint: chmod u+w -- %s\n' % (overlay.root, shlex.quote(str(overlay.root))))
+        monkeypatch.setattr(os, 'geteuid', lambda: 4294967000)
+        with pytest.raises(EasySIFError) as caught, Overlay(str(overlay.root), 'jax/24.10', 'make-squashfs').alone():
+            pass
     finally:
         overlay.root.chmod(0o755)
+    assert str(caught.value) == ('make-squashfs: the overlay belongs to somebody else\n  directory  %s\nhint: export '
+                                 'EASYSIF_OVERLAYS=<a directory of yours> && module reload' % overlay.root)
 
 
 # --- mksquashfs that fails --------------------------------------------------------------------------------------------

@@ -296,6 +296,63 @@ def test_what_the_installer_adds_lies_beneath_everybodys_own(machine, central):
     machine.admin('rm -r shared/own')
 
 
+def test_what_the_installer_makes_anew_is_as_open_as_the_prefix_whatever_the_umask(machine, central):
+    """By loading the module, by pip, by make-squashfs and by easysif, all of it is for all to read."""
+    overlay = central / 'overlays' / 'snake' / '1.0'
+    machine.admin('mv "$1" "$1.aside"', overlay)
+    see = 'module load snake; python -c "import small; print(small.__version__)"'
+    own = {'EASYSIF_OVERLAYS': users.home('member') / 'own'}
+
+    def assert_open():
+        modes = {mode for mode, *_ in machine.modes(overlay).values()}
+        assert modes <= {'drwxr-xr-x', '-rw-r--r--', '-rwxr-xr-x'}, machine.modes(overlay)
+        assert machine.admin('stat -c %A "$1"', overlay) == 'drwxr-xr-x\n'
+        assert machine.shell('member', central, see, env=own).stdout == '1\n'
+    machine.shell('installer', central, 'module load snake; pip install --quiet --no-index %s' % wheel(1), umask='077')
+    assert_open()
+    machine.shell('installer', central, 'module load snake; make-squashfs --remove', umask='077')
+    assert_open()
+    machine.shell('installer', central, 'module load snake; unmake-squashfs', umask='077')
+    assert_open()
+    machine.run('installer', ['rm', '-r', overlay])
+    machine.easysif('installer', 'overlay', 'install', 'snake/1.0', wheel(1), '--prefix', central, umask='077')
+    assert_open()
+    machine.run('member', ['rm', '-r', own['EASYSIF_OVERLAYS']])
+    machine.easysif('member', 'overlay', 'install', 'snake/1.0', wheel(2), '--prefix', central, env=own, umask='000')
+    assert machine.admin('stat -c %A "$1/snake/1.0"', own['EASYSIF_OVERLAYS']) == 'drwx------\n'
+    machine.admin('rm -r "$1" "$2"; mv "$1.aside" "$1"', overlay, own['EASYSIF_OVERLAYS'])
+
+
+def test_the_overlay_of_the_installer_stays_where_it_is_while_the_prefix_is_read_only(machine, central):
+    """Module, wrappers, make-squashfs and easysif agree on it, and each says what is in the way."""
+    overlay = central / 'overlays' / 'snake' / '1.0'
+    machine.shell('installer', central, 'module load snake; pip install --quiet --no-index %s' % wheel(1))
+    machine.admin('mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"', central)
+    try:
+        before = state(machine, central)
+        see = 'python -c "import small; print(small.__version__)"; '
+        result = machine.shell('installer', central, 'module load snake; %s printf %%s "$CONTAINERROOT"' % see)
+        assert (result.stdout, result.stderr) == ('1\n%s' % overlay, '')
+        assert machine.easysif('installer', 'overlay', 'status', 'snake', '--prefix', central).stdout.startswith(
+            'snake/1.0: a directory, packages can be added\n  directory  %s/user-software, ' % overlay)
+        for command, said in (
+                ('pip install x', 'snake/1.0: the overlay cannot be written, packages cannot be changed\n  directory  '
+                                  '%s/user-software\nhint: export EASYSIF_OVERLAYS=' % overlay),
+                ('start-shell -c "pip install x"', 'pip: the overlay is on a read-only file system, packages cannot'),
+                ('make-squashfs', 'make-squashfs: the overlay cannot be changed (Read-only file system)\n')):
+            result = machine.shell('installer', central, 'module load snake; ' + command, check=False)
+            assert result.status and 'error: ' + said in result.stderr, result.stderr
+        own = users.home('installer') / 'own'
+        script = 'module load snake; pip install --quiet --no-index --upgrade %s; %s printf %%s "$CONTAINERROOT"' % (
+            wheel(2), see)
+        result = machine.shell('installer', central, script, env={'EASYSIF_OVERLAYS': own})
+        assert result.stdout == '2\n%s/snake/1.0' % own
+        assert state(machine, central) == before
+    finally:
+        machine.admin('umount "$1"', central)
+    machine.shell('installer', central, 'module load snake; pip uninstall --quiet --yes small')
+
+
 def test_what_easybuild_is_told_to_make_for_one_group_stays_closed_to_others(machine, central):
     machine.admin('cd shared; sed "s/^name =.*/name = \'club\'/" toy-1.0.eb >club-1.0.eb; '
                   'echo "group = \'team\'" >>club-1.0.eb')

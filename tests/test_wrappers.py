@@ -138,6 +138,34 @@ def test_what_would_change_a_packed_overlay_is_refused(installers, runtime, tmp_
                                             env=environment(tmp_path, runtime)).stdout
 
 
+@pytest.mark.parametrize('state, hint', [
+    ({'size': 199}, 'mv -- "{0}" "{0}.damaged" && module reload, then the same again'),
+    ({'compressor': 4}, 'unmake-squashfs && module reload, then the same again')])
+def test_packages_are_not_changed_where_a_squashfs_cannot_be_used(installers, runtime, tmp_path, state, hint):
+    """Instead of what pip says of the image, into which it would install otherwise."""
+    packed, env = installers.overlay / 'user-software.squashfs', environment(tmp_path, runtime)
+    squashfs(packed, **state)
+    installers.site(refused=('xz',))
+    (installers.overlay / 'user-software').rename(installers.overlay / 'aside')
+    result = harness.run([installers.root / 'bin' / 'pip', 'install', 'x'], env=env, check=False)
+    assert result.status == 1 and result.stderr.endswith(
+        'error: jax/24.10: the packed overlay is not used and there is no directory, packages cannot be changed\n'
+        '  file  %s\nhint: %s\n' % (packed, hint.format(packed)))
+    (installers.overlay / 'aside').rename(installers.overlay / 'user-software')
+    assert 'install' in harness.run([installers.root / 'bin' / 'pip', 'install', 'x'], env=env).stdout
+
+
+def test_what_would_change_an_overlay_that_cannot_be_written_is_refused(installers, runtime, tmp_path):
+    directory = installers.overlay / 'user-software'
+    directory.chmod(0o555)
+    result = harness.run([installers.root / 'bin' / 'pip', 'install', 'x'], env=environment(tmp_path, runtime),
+                         check=False)
+    directory.chmod(0o755)
+    assert (result.status, result.output) == (1, (
+        'error: jax/24.10: the overlay cannot be written, packages cannot be changed\n  directory  %s\n'
+        'hint: export EASYSIF_OVERLAYS=<a directory of yours> && module reload\n' % directory))
+
+
 @pytest.mark.parametrize('words', CHANGES_NOTHING)
 def test_what_changes_nothing_runs_in_a_packed_overlay(installers, runtime, tmp_path, words):
     squashfs(installers.overlay / 'user-software.squashfs')
@@ -241,7 +269,7 @@ def test_the_sites_runtime_serves_where_path_has_none(fake, runtime, tmp_path):
 def test_an_empty_environment_is_enough(fake, runtime, tmp_path):
     """Defect 6 and 7 of the peers: the guard fell over, and the failure was a success."""
     fake.site(runtime=str(runtime / 'apptainer'), overlays='/nowhere/$USER')
-    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.give_away()
     result = harness.run(['/usr/bin/env', '-i', fake.root / 'bin' / 'python', 'x'], env={})
     assert arguments(result)[3:] == ['python', 'x']
     assert 'warning: jax/24.10: there is no place for an overlay' in result.stderr
@@ -316,7 +344,7 @@ TEMPLATES = [('$X/o', {'X': '/x'}, '/x/o'), ('/a/${X}b/$X', {'X': 'x'}, '/a/xb/x
 @pytest.mark.parametrize('template, env, place', TEMPLATES)
 def test_the_sites_place_of_overlays_is_whole_or_none(fake, tmp_path, template, env, place):
     """For the module and for the wrapper."""
-    (fake.prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    fake.give_away()
     fake.site(overlays=template)
     place = place or '%s/home/.local/share/easysif/overlays' % tmp_path
     for found, _ in (fake.by_module(tmp_path / 'home', env), fake.by_wrapper(tmp_path / 'home', env)):

@@ -21,10 +21,12 @@ if mode() ~= "spider" then
 
     -- the user's directory for this module: the prefix's own, or one's own where others installed
     local chosen = ""
-    if mine(prefix .. "/easysif/prefix.json") then
+    if (mine(prefix .. "/easysif/prefix.json") and writable(prefix .. "/easysif/prefix.json")) then
         chosen = prefix .. "/overlays"
     elseif filled(env("EASYSIF_OVERLAYS")) then
         chosen = env("EASYSIF_OVERLAYS")
+    elseif mine(prefix .. "/easysif/prefix.json") then
+        chosen = prefix .. "/overlays"
     elseif filled(setting("overlays")) then
         chosen = setting("overlays")
     end
@@ -60,8 +62,14 @@ if mode() ~= "spider" then
     if (filled(in_home) and filled(containerroot) and not exists(containerroot)) then
         first_use = "yes"
     end
+    local like = ""
+    if is_directory(containerroot) then
+        like = containerroot
+    elseif is_same(overlays, prefix .. "/overlays") then
+        like = prefix
+    end
     if (filled(containerroot) and not exists(containerroot .. "/user-software.squashfs")) then
-        make_directory(containerroot .. "/user-software")
+        make_directory(containerroot .. "/user-software", like)
     end
     if (filled(first_use) and is_directory(containerroot)) then
         tell("PyTorch/2.7: the packages that you add go into your home directory, and count against its quota", "  directory  " .. containerroot, "hint: to have them elsewhere: export EASYSIF_OVERLAYS=/<a directory> && module reload")

@@ -6,13 +6,14 @@ Everything is decided where and when the module is loaded or its wrapper runs, f
 
 from easysif.plan import (All, Bind, Bindable, Choose, Env, Exists, Filled, IsAbsolute, IsDirectory, IsLoading, IsSame,
                           Local, LookAtSquashfs, MakeDirectory, Mine, Not, Note, Readable, ReadWord, Site, Tell, Warn,
-                          message, text)
+                          Writable, message, text)
 
 OVERLAY = '/user-software'    #: where the user's own is inside
 SHARED = '/shared-software'   #: and that of those who installed the module
 LAYER = '/layer'              #: and the packages of the recipe
 MADE_FOR = '/made-for'        #: a file of CONTAINERROOT: ``python 3.12``, ``at /usr/bin/python3``, ``image sha256:…``
 
+PREFIXS = text(Local('prefix'), '/overlays')
 DIRECTORY = text(Local('containerroot'), OVERLAY)
 SQUASHFS = text(Local('containerroot'), OVERLAY, '.squashfs')
 
@@ -23,10 +24,12 @@ def places(inst):
     :param inst: what is installed (Installation)
     """
     chosen, overlays, home = text(Local('chosen')), text(Local('overlays')), text(Local('in_home'))
+    marker = text(Local('prefix'), '/easysif/prefix.json')
     statements = [
         Note("the user's directory for this module: the prefix's own, or one's own where others installed"),
-        Choose('chosen', ((Mine(text(Local('prefix'), '/easysif/prefix.json')), text(Local('prefix'), '/overlays')),
+        Choose('chosen', ((All((Mine(marker), Writable(marker))), PREFIXS),
                           (Filled(text(Env('EASYSIF_OVERLAYS'))), text(Env('EASYSIF_OVERLAYS'))),
+                          (Mine(marker), PREFIXS),  # read-only now: elsewhere nobody would find what is in it
                           (Filled(text(Site('overlays'))), text(Site('overlays'))))),
         Choose('in_home', ((All((Not(Filled(chosen)), Filled(text(Env('HOME'))))),
                             text(Env('HOME'), '/.local/share/easysif/overlays')),)),
@@ -87,7 +90,8 @@ def _own(inst):
                      text('unmake-squashfs && make-squashfs && module reload')), refused),
         Choose('packed', ((IsSame(state, text('whole')), SQUASHFS),)),
         Choose('first_use', ((All((Filled(text(Local('in_home'))), Filled(root), Not(Exists(root)))), text('yes')),)),
-        MakeDirectory(DIRECTORY, All((Filled(root), Not(Exists(SQUASHFS))))),
+        Choose('like', ((IsDirectory(root), root), (IsSame(text(Local('overlays')), PREFIXS), text(Local('prefix'))))),
+        MakeDirectory(DIRECTORY, text(Local('like')), All((Filled(root), Not(Exists(SQUASHFS))))),
         Tell(message(inst.module, 'the packages that you add go into your home directory, and count against its quota',
                      (('directory', root),), text('to have them elsewhere: export EASYSIF_OVERLAYS=/<a directory> && '
                                                   'module reload')),
@@ -134,8 +138,7 @@ def _shared(inst):
     fits = All((Filled(root), Not(All((Filled(python), Not(IsSame(python, text(inst.python_version))))))))
     return [
         Note('beneath it, for reading: the overlay of those who installed the module, where it is another one'),
-        Choose('shared', ((Not(IsSame(text(Local('overlays')), text(Local('prefix'), '/overlays'))),
-                           text(Local('prefix'), '/overlays/', inst.module)),)),
+        Choose('shared', ((Not(IsSame(text(Local('overlays')), PREFIXS)), text(PREFIXS, '/', inst.module)),)),
         LookAtSquashfs('shared_state', squashfs),
         ReadWord('shared_for', text(root, MADE_FOR), 'python'),
         Choose('shared_packed', ((All((fits, IsSame(text(Local('shared_state')), text('whole')), Readable(squashfs))),

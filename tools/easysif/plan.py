@@ -70,39 +70,42 @@ def function_name(node):
 # Guards: what is asked of the node and of the environment, at load and at each call of a wrapper.
 
 @dataclass(frozen=True)
-class Exists:
+class PathGuard:
+    """Something is asked of a path."""
+
+    path: tuple
+
+
+@dataclass(frozen=True)
+class Exists(PathGuard):
     """There is a file, directory or device of that path."""
 
-    path: tuple
-
 
 @dataclass(frozen=True)
-class IsDirectory:
+class IsDirectory(PathGuard):
     """There is a directory of that path."""
 
-    path: tuple
-
 
 @dataclass(frozen=True)
-class Readable:
+class Readable(PathGuard):
     """There is a file, or a directory and what is in it, that the user may read."""
 
-    path: tuple
-
 
 @dataclass(frozen=True)
-class HasSize:
+class HasSize(PathGuard):
     """There is a file of that path and of exactly that many bytes."""
 
-    path: tuple
     size: int
 
 
 @dataclass(frozen=True)
-class Mine:
-    """The user may write the file as its owner or, unless that is root, as one of its group; by no other means."""
+class Mine(PathGuard):
+    """The user owns the file or, but for root, is of its group, which may write it; be it read-only at this moment."""
 
-    path: tuple
+
+@dataclass(frozen=True)
+class Writable(PathGuard):
+    """The user may write the file now: neither its permissions nor its file system are against it."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,13 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class Bindable:
+class Bindable(PathGuard):
     """The path is not empty and holds nothing that a bind list cannot carry: as ``formats.bind_path`` says."""
-
-    path: tuple
 
 
 @dataclass(frozen=True)
-class IsAbsolute:
+class IsAbsolute(PathGuard):
     """The path begins at the root directory, so it means the same wherever one is."""
-
-    path: tuple
 
 
 @dataclass(frozen=True)
@@ -228,6 +227,7 @@ class MakeDirectory:
     """Make a directory with its parents; never fails."""
 
     path: tuple
+    like: tuple  # a directory as open as they are to be where they begin in none of a group's; else for the user alone
     guard: object
 
 

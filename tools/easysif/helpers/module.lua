@@ -44,17 +44,20 @@ end
 local function shared(path) return (lfs.attributes(path, "permissions") or ""):match("^....w..[^w]") end
 
 local function mine(path)
-    local file = io.open(path, "r+")
-    if not file then return false end
-    file:close()
-    local status = io.open("/proc/self/status")
+    local owner, group, status = lfs.attributes(path, "uid"), lfs.attributes(path, "gid"), io.open("/proc/self/status")
     if not status then return false end
     local text = status:read("*a")
     status:close()
     local user = tonumber(text:match("Uid:%s*%d+%s+(%d+)"))
-    if user == lfs.attributes(path, "uid") then return true end
+    if not owner or user == owner then return owner ~= nil end
     local groups = text:match("Gid:%s*%d+%s+(%d+)") .. " " .. text:match("Groups:([^\n]*)") .. " "
-    return user ~= 0 and shared(path) ~= nil and (" " .. groups):find("%s" .. lfs.attributes(path, "gid") .. "%s") ~= nil
+    return user ~= 0 and shared(path) ~= nil and (" " .. groups):find("%s" .. group .. "%s") ~= nil
+end
+
+local function writable(path)
+    local file = io.open(path, "r+")
+    if file then file:close() end
+    return file ~= nil
 end
 
 -- The site file is data that `easysif site apply` wrote; the installation's own copy serves where it cannot be read,
@@ -123,15 +126,20 @@ end
 
 local function tell(first, ...) warn("note: " .. first, ...) end
 
--- For the user alone, or for all for whom that directory is in which a group makes it, whatever the umask.
-local function make_directory(path)
+-- What a directory grants to its group and to others, as in its mode; of one that all may write, nobody may.
+local function granted(path)
+    local permissions, bits = lfs.attributes(path, "permissions") or "---------", 0
+    if permissions:sub(8, 8) == "w" then permissions = permissions:gsub("w", "-") end
+    for letter in permissions:sub(4):gmatch(".") do bits = 2 * bits + (letter:match("[-ST]") and 0 or 1) end
+    return bits
+end
+
+local function make_directory(path, like)
     if mode() ~= "load" or comes_again or is_directory(path) then return end
     local above = path
     repeat above = above:match("^(.*)/") until above == "" or is_directory(above)
     local fine, posix = pcall(require, "posix.sys.stat")
-    local users = fine and posix.umask(63)
-    local others = users and shared(above .. "/")
-    if others then posix.umask(others:sub(7, 7) == "r" and 2 or 7) end
+    local users = fine and posix.umask(63 - granted(shared(above .. "/") and above .. "/" or like))
     local position = 1
     while position do
         position = path:find("/", position + 1, true)

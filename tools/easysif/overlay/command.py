@@ -3,8 +3,6 @@
 
 import argparse
 import json
-import os
-import stat
 import sys
 
 from easysif import files
@@ -60,15 +58,13 @@ def run_unpack(overlay, args):
 
 
 def execute(overlay, action, *args):
-    """Do something with an overlay: in the way of the group that shares it, and in order to the end.
+    """Do something with an overlay, in order to the end. What is made is as open as CONTAINERROOT, as by the wrappers.
 
     :param overlay: the overlay (Overlay)
     :param action: a function that takes it and further arguments
     :raises EasySIFError: it failed
     """
-    mode = os.stat(overlay.root).st_mode if os.path.isdir(overlay.root) else 0
-    if mode & stat.S_IWGRP:
-        os.umask(0o077 & ~mode | stat.S_IWOTH)
+    overlay.set_umask()
     try:
         with files.ended_in_order():
             return action(overlay, *args)

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import shlex
+import stat
 import sys
 
 from easysif import files
@@ -12,6 +13,7 @@ from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
 from easysif.overlay import environment, recorded
 from easysif.overlay.progress import Progress
+from easysif.run import run
 from easysif.text import human
 
 #: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
@@ -57,6 +59,24 @@ class Overlay:
     def _hidden(self, word):
         return os.path.join(self.root, '.user-software%s%d' % (word, os.getpid()))
 
+    def make(self):
+        """Make the directory where it is missing, as loading the module does, so that it is open to the same users.
+
+        :raises OSError: it cannot be made
+        """
+        if not os.path.isdir(self.root):
+            run([os.path.join(self.installation, 'easysif', 'wrapper'), 'print-environment'], check=False)
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            self.set_umask()
+
+    def set_umask(self):
+        """Have what is made from now on be as open as the directory, unless that is its owner's alone."""
+        mode = stat.S_IMODE(os.stat(self.root).st_mode) if os.path.isdir(self.root) else 0
+        if mode & stat.S_IWOTH:  # as directories for temporary files are, which are no group's
+            mode &= ~(stat.S_IWGRP | stat.S_IWOTH)
+        if mode & 0o077:
+            os.umask(0o077 & ~mode)
+
     def kept(self):
         """Return the squashfs files that were kept, the newest last: number and path (list of (int, str)).
 
@@ -95,8 +115,11 @@ class Overlay:
             raise EasySIFError(self.where, 'the overlay cannot be changed (Read-only file system)', exit_code=TOOL,
                                facts=[('directory', self.root)], hint='df -h %s' % shlex.quote(self.root))
         if not os.access(self.root, os.W_OK):
-            raise EasySIFError(self.where, 'the overlay belongs to somebody else', facts=[('directory', self.root)],
-                               hint='export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
+            is_own = os.stat(self.root).st_uid == os.geteuid()
+            what = 'the overlay may not be written' if is_own else 'the overlay belongs to somebody else'
+            raise EasySIFError(self.where, what, facts=[('directory', self.root)],
+                               hint='chmod u+w -- %s' % shlex.quote(self.root) if is_own else
+                               'export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
         with Lock(os.path.join(self.root, '.pack.lock'), self.where, tell=self._tell) as lock:
             self._sweep()
             yield lock

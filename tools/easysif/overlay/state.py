@@ -3,12 +3,13 @@
 
 import os
 import re
+import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 
-from easysif import squashfs
+from easysif import files, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import generations, pack, recorded
 from easysif.overlay.content import Content
@@ -139,5 +140,8 @@ def _next(overlay, found):
                  'packed': [('unpack', '', 'makes it writable again')]}.get(state, [])
     if state in ('damaged', 'none') and found['kept']:
         lines.append(('rollback', '', 'uses the squashfs file that was kept last'))
+    elif state == 'damaged' and not found['directory']:
+        aside = shlex.join([overlay.squashfs, files.free_name(overlay.squashfs + '.damaged')])
+        return ['mv -- %s  # puts the damaged file aside' % aside]
     typed = ['%s  # %s' % (overlay.command(action, *options.split()), what) for action, options, what in lines]
     return typed or ['module load %s; pip install PACKAGE' % overlay.module]

@@ -68,7 +68,6 @@ def _would_keep(overlay, replaced):
 
 
 def _check(overlay):
-    squashfs.check(overlay.squashfs, overlay.where)
     wrong = generations.damage(overlay, overlay.squashfs)
     if wrong:
         aside = 'mv -- %s' % shlex.join([overlay.squashfs, files.free_name(overlay.squashfs + '.damaged')])

@@ -55,7 +55,7 @@ class Target:
         :raises EasySIFError: it is packed, somebody else's, or another process is at work on it
         """
         self.refuse_packed()
-        os.makedirs(self.overlay.root, exist_ok=True)
+        self.overlay.make()
         with self.overlay.alone() as lock:
             self.refuse_packed()
             yield lock

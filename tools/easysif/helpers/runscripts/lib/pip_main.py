@@ -139,8 +139,10 @@ def run(args, venv):
         sys.stderr.write('error: pip: %s\nhint: %s\n' % (what % (command + 'ed'), hint))
         return 1
     mode = os.stat(venv).st_mode if changes and os.path.isdir(venv) else 0
-    if mode & stat.S_IWGRP:  # a group shares the overlay
-        os.umask(0o077 & ~mode | stat.S_IWOTH)
+    if mode & stat.S_IWOTH:  # as directories for temporary files are, which are no group's
+        mode &= ~(stat.S_IWGRP | stat.S_IWOTH)
+    if mode & 0o077:  # what is made is as open as the overlay, which others may read, or a group may share
+        os.umask(0o077 & ~mode)
     known = constraints()
     if known and any(word in ANEW for word in args):
         os.environ['PIP_CONSTRAINT'] = os.environ['PIP_CONSTRAINT'].replace(CONSTRAINTS, NEVER)
