@@ -48,7 +48,7 @@ def image_of(toy):
 def reference(toy, name, **more):
     """Let the record of a module name another image."""
     image = dict(image_of(toy), reference=name, digest='sha256:' + toys.sha256(toy.sif), **more)
-    del image['manifest_digest']
+    image.pop('manifest_digest', None)
     toy.record(image=image)
 
 
@@ -123,7 +123,8 @@ def test_what_was_tried_is_told_where_it_is_not_to_be_had(easysif, toy, store, t
     assert (code, out) == (1, '') and err == (
         'error: toy/1: the image cannot be brought back\n  wanted  sha256:%s\n'
         '  tried   %s/toy.sif: 5 bytes, not 761\n          %s/sources/toy.sif: No such file or directory\n'
-        '          toy.sif: is in none of these places\nhint: eb --rebuild toy-1.eb\n' % (digest, store, toy.prefix)), err
+        '          toy.sif: is in none of these places\nhint: eb --rebuild toy-1.eb\n'
+        % (digest, store, toy.prefix)), err
     reference_of = dict(image_of(toy), reference='toy.def', digest=None)
     (toy.sif).write_bytes(b'')
     toy.record(image=reference_of)
@@ -187,8 +188,8 @@ def test_a_file_of_the_store_that_is_gone_or_another_is_not_run_and_the_image_co
         (store / 'toy.sif').write_bytes(good + b'more')
     said = runs(linked)
     assert said == (
-        'error: toy/1: the image is gone\n  looked for  {0}/toy.sif (761 bytes)\n  and for     {0}/toy.sif (761 bytes)\n'
-        'hint: easysif image restore toy/1 --prefix {1}\n'.format(store, linked.prefix)), said
+        'error: toy/1: the image is gone\n  looked for  {0}/toy.sif (761 bytes)\n'
+        '  and for     {0}/toy.sif (761 bytes)\nhint: easysif image restore toy/1 --prefix {1}\n'.format(store, linked.prefix)), said
     assert easysif('verify', 'toy')[0] == 1
     (store / 'again.sif').write_bytes(good)
     easysif('store', 'add', str(store / 'again.sif'))

@@ -78,6 +78,8 @@ def obtain(recipe, site, runtime, places):
             obtained = _checked(obtained, recipe, places)
     else:
         obtained = way(reference, recipe, site, runtime, places)
+        if reference.kind == URL:  # also what was here already
+            check(obtained.expected, places.checksum, obtained.path, recipe.where, CHECKSUMS)
     try:
         sif.check_architecture(sif.read(obtained.path, recipe.where), recipe.where)
     except EasySIFError:
@@ -101,14 +103,15 @@ def _verified(obtained, reference, recipe, site, runtime):
 
 def _from_file(reference, recipe, site, runtime, places):
     origin = {'reference': reference.text, 'digest': recipe.digest}
-    found = _find(reference, site, places)
+    wanted = recipe.digest or (places.checksum and 'sha256:' + places.checksum)
+    there = wanted and known.find(places, site, lambda image: file_digest(image) == wanted)
+    found = None if there else _find(reference, site, places)
     if found:
         return _checked(Obtained(found, expected=recipe.digest, origin=origin), recipe, places)
-    previous = known.of_previous(places, lambda image: image['reference'] == reference.text
-                                 and recipe.digest in (None, 'sha256:' + image['sha256']))
-    if previous:
-        _verify(previous.path, previous.expected, recipe, places)
-        return previous
+    there = there or known.of_previous(places, lambda image: image['reference'] == reference.text and not wanted)
+    if there:
+        _verify(there.path, there.expected, recipe, places)
+        return _named(there, origin)
     raise _not_found('image file not found', reference, recipe, site, places,
                      'add its directory with --sourcepath, or download it first')
 
