@@ -172,8 +172,10 @@ def test_a_module_that_runs_from_the_store_is_well_and_says_so(easysif, linked, 
     before = toys.snapshot(store), (store / 'toy.sif').stat().st_mtime_ns
     assert easysif('list')[0] == easysif('refresh', 'toy')[0] == 0
     linked.sif.unlink()
-    linked.sif.symlink_to('/bin/sh')
+    (linked.prefix / 'other.sif').write_bytes((store / 'toy.sif').read_bytes())
+    linked.sif.symlink_to(linked.prefix / 'other.sif')
     assert 'the link to the image leads elsewhere\n' in easysif('verify', 'toy')[2]
+    linked.sif.unlink()
     assert restored(easysif, linked) == '%s/toy.sif' % store and os.readlink(linked.sif) == '%s/toy.sif' % store
     assert easysif('remove', 'toy')[0] == 0
     assert (toys.snapshot(store), (store / 'toy.sif').stat().st_mtime_ns) == before
@@ -189,7 +191,8 @@ def test_a_file_of_the_store_that_is_gone_or_another_is_not_run_and_the_image_co
     said = runs(linked)
     assert said == (
         'error: toy/1: the image is gone\n  looked for  {0}/toy.sif (761 bytes)\n'
-        '  and for     {0}/toy.sif (761 bytes)\nhint: easysif image restore toy/1 --prefix {1}\n'.format(store, linked.prefix)), said
+        '  and for     {0}/toy.sif (761 bytes)\n'
+        'hint: easysif image restore toy/1 --prefix {1}\n'.format(store, linked.prefix)), said
     assert easysif('verify', 'toy')[0] == 1
     (store / 'again.sif').write_bytes(good)
     easysif('store', 'add', str(store / 'again.sif'))

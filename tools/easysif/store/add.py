@@ -110,17 +110,17 @@ class Adding:
             verify=lambda path: None, searched=[*self.sourcepath, *beside], log=log, work=self.site.tmp_dir or work,
             downloads=self.site.cache_dir or os.path.join(self.store.hidden, 'fetched'), prefix=self.prefix,
             lock={'wait': None, 'tell': self.tell}, checksums=checksums)
-        obtained = obtain(known, replace(self.site, image_store=self.store.directory),
-                          runtime.find(self.site, known.where), places)
         try:
+            obtained = obtain(known, replace(self.site, image_store=self.store.directory),
+                              runtime.find(self.site, known.where), places)
             added = self._publish(obtained.path, name, known.where, dict(obtained.origin, **origin), obtained)
-        finally:
-            with suppress(OSError):
+            obtained.forget()
+            with suppress(OSError):  # one that failed is named in a message
                 os.unlink(log)
-        obtained.forget()
-        for directory in (work, os.path.join(self.store.hidden, 'fetched')):
-            with suppress(OSError):  # others are at work there
-                os.rmdir(directory)
+        finally:
+            for directory in (work, os.path.join(self.store.hidden, 'fetched')):
+                with suppress(OSError):  # others are at work there
+                    os.rmdir(directory)
         return replace(added, note=obtained.note)
 
     def _publish(self, source, name, where, origin, obtained=None):
@@ -206,8 +206,7 @@ def sweep(store, ours=None):
 
     :param ours: the name whose lock we have (str), None for none
     """
-    left = {match.group(2) for match in map(LEFT.fullmatch, os.listdir(store.hidden)) if match}
-    for one in left:
+    for one in set(filter(None, map(_left, os.listdir(store.hidden)))):
         lock = store.lock_of(one, 'easysif store', wait=0)
         if ours is not None and one == key(ours):
             _clear(store, one)
@@ -216,9 +215,15 @@ def sweep(store, ours=None):
                 _clear(store, one)
 
 
+def _left(name):
+    """Return of which image a file in the hidden directory is what is left, by its `key` (str), None for others."""
+    found, record = LEFT.fullmatch(name), files.LITTER.match(name)
+    return found.group(2) if found else key(record.group(1)[:-len('.json')]) if record else None
+
+
 def _clear(store, one):
     for name in os.listdir(store.hidden):
-        if name == 'new-' + one or name.startswith('new-%s.part-' % one):
+        if _left(name) == one and not name.startswith('lock-'):
             with suppress(OSError):
                 os.unlink(os.path.join(store.hidden, name))
 
