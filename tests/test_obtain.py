@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 import toys
-from easysif import holder
+from easysif import holder, known
 from easysif import obtain as module
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import kept as module_kept
 from easysif.images import sources
+from easysif.images.place import sha256_of
 from easysif.lock import Lock
 from easysif.obtain import Places, obtain
 from easysif.recipe import validate
@@ -283,19 +284,44 @@ def test_files_are_verified_wherever_they_are_found(world, tmp_path):
 
 
 @pytest.mark.parametrize('image', ['toy.sif', REFERENCE])
-def test_the_installed_image_is_taken_only_if_it_is_whole(world, tmp_path, image):
+def test_the_installed_image_is_taken_only_if_it_is_whole(world, tmp_path, image, monkeypatch):
+    read = []
+    monkeypatch.setattr(known, 'sha256_of', lambda path: read.append(path) or sha256_of(path))
     world.gone = True
-    record = {'reference': image, 'digest': FIRST, 'file': 'toy.sif', 'sha256': hashlib.sha256(b'image').hexdigest()}
-    world.places = replace(world.places, find_file=lambda name: None, previous=(str(tmp_path), {'image': record}))
-    for content in (None, 'other'):
+    record = {'reference': image, 'digest': FIRST, 'file': 'toy.sif', 'sha256': hashlib.sha256(b'image').hexdigest(),
+              'size': 5}
+    world.places = replace(world.places, find_file=lambda name: None,
+                           previous=(str(tmp_path), {'image': record, 'files': {'bin/toy': {}}}))
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin' / 'toy').touch()
+    for content in (None, 'another', 'other'):
         if content:
             (tmp_path / 'toy.sif').write_text(content)
         with pytest.raises(EasySIFError) as caught:
             world.obtain(image=image)
         assert ('image file not found: toy.sif' if image == 'toy.sif' else 'is not to be had') in str(caught.value)
     (tmp_path / 'toy.sif').write_text('image')
-    assert world.obtain(image=image).path == str(tmp_path / 'toy.sif')
-    assert world.verified == ([str(tmp_path / 'toy.sif')] if image == 'toy.sif' else [])
+    del read[:]
+    for is_older in (False, True):  # than what was made after it: then nobody has written to it
+        if is_older:
+            os.utime(tmp_path / 'toy.sif', (0, 0))
+        found = world.obtain(image=image)
+        assert (found.path, found.verified) == (str(tmp_path / 'toy.sif'), True)
+        assert read == [found.path]
+    assert world.verified == ([str(tmp_path / 'toy.sif')] * 2 if image == 'toy.sif' else [])
+
+
+def test_a_file_whose_sha256_the_recipe_names_is_not_read_where_it_is_installed_already(world, tmp_path):
+    (tmp_path / 'module').mkdir()
+    (tmp_path / 'module' / 'toy.sif').write_bytes(b'image')
+    sha256 = hashlib.sha256(b'image').hexdigest()
+    record = {'reference': 'other.sif', 'digest': 'sha256:' + sha256, 'file': 'toy.sif', 'sha256': sha256, 'size': 5}
+    world.places = replace(world.places, previous=(str(tmp_path / 'module'), {'image': record, 'files': {}}))
+    for values, path in (({'digest': 'sha256:' + sha256}, 'module/toy.sif'), ({'digest': FIRST}, 'found.sif'),
+                         ({}, 'found.sif')):
+        found = world.obtain(image='found.sif', **values)
+        assert found.path == str(tmp_path / path), values
+        assert found.origin['reference'] == 'found.sif'
 
 
 # Files of web servers, and several installations at once

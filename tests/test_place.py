@@ -224,6 +224,15 @@ def test_a_directory_that_may_not_be_written(source, target):
     assert os.listdir(target.parent) == [] and source.exists()
 
 
+def test_a_link_to_what_is_known_is_not_read(source, target, monkeypatch):
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    monkeypatch.setattr(onepass, 'sha256', None)
+    assert place.place(str(source), str(target), link=True, expected='sha256:' + sha256, verified=True) == \
+        place.Placed(sha256, 'link')
+    assert target.stat().st_ino == source.stat().st_ino
+    assert stat.S_IMODE(target.stat().st_mode) == 0o444
+
+
 def test_too_little_space_is_known_before_the_first_byte(source, target, monkeypatch):
     class Disk:
         f_bavail, f_frsize = 5, 1000 * 1000

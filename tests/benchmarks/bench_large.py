@@ -50,7 +50,9 @@ def huge(tmp_path_factory, images):
         content.unlink()
         harness.run(['fallocate', '--dig-holes', other / 'huge.sif'])
         for name in ('huge', 'small'):
-            (directory / ('%s-1.eb' % name)).write_text(RECIPE % {'name': name})
+            digest = harness.run(['openssl', 'dgst', '-sha256', '-r', other / ('%s.sif' % name)]).stdout.split()[0]
+            (directory / ('%s-1.eb' % name)).write_text((RECIPE % {'name': name}).replace(
+                '\ncommands', "\ndigest = 'sha256:%s'\ncommands" % digest))
         yield directory
     finally:
         shutil.rmtree(place)
@@ -60,10 +62,7 @@ def test_install_from_another_file_system(huge, tmp_path, measure, claim):
     """8 GB, with sha256: beyond eb itself at most 1.1 times the slower of copying and hashing, 1.3 times SHPC."""
     prefix, copy = tmp_path / 'prefix', tmp_path / 'copy'
     image = huge / 'other' / 'huge.sif'
-    digest = harness.run(['openssl', 'dgst', '-sha256', '-r', image]).stdout.split()[0]
-    recipe = tmp_path / 'huge-1.eb'
-    recipe.write_text((huge / 'huge-1.eb').read_text().replace(
-        '\ncommands', "\ndigest = 'sha256:%s'\ncommands" % digest))
+    recipe = huge / 'huge-1.eb'
     env = dict(harness.eb_environment(prefix, tmp_path / 'home'), EASYBUILD_SOURCEPATH=str(huge / 'other'))
     shpc, shpc_env = installed_shpc(tmp_path / 'shpc')
 
@@ -95,7 +94,7 @@ def test_install_from_another_file_system(huge, tmp_path, measure, claim):
 
 
 def test_install_again_on_the_same_file_system(huge, tmp_path, measure, claim):
-    """Where a move serves, as at a rebuild of what EasySIF has put there, 8 GB take a second more than eb itself."""
+    """Where a move serves, as at a rebuild of what the recipe's digest names, 8 GB take a second more than eb itself."""
     prefix = tmp_path / 'prefix'
     env = dict(harness.eb_environment(prefix, tmp_path / 'home'), EASYBUILD_SOURCEPATH=str(huge / 'other'))
     recipes = {name: huge / ('%s-1.eb' % name) for name in ('small', 'huge')}

@@ -131,7 +131,7 @@ class Install:
             placed = refer(self.obtained.path, target, **known)
             origin['link'] = self.obtained.path
         else:
-            placed = place(self.obtained.path, target, link=self.obtained.own, **known)
+            placed = place(self.obtained.path, target, link=self.obtained.own, verified=self.obtained.verified, **known)
         sif = read_sif(target, self.recipe.where)
         if reference.kind == FILE:
             origin['digest'] = 'sha256:' + placed.sha256

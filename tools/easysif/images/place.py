@@ -33,7 +33,7 @@ class Placed:
     how: str
 
 
-def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST):
+def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST, verified=False):
     """Put an image file in its place, replacing what is there, and return its sha256 and how it was done (Placed).
 
     :param source: the image (str)
@@ -42,6 +42,7 @@ def place(source, target, link=False, expected=None, where='easysif', told_by=DI
     :param expected: sha256 that it must have, with or without ``sha256:`` (str)
     :param where: what needs it, for messages (str)
     :param told_by: where that sha256 stands: DIGEST or CHECKSUMS of the recipe, or STORE (str)
+    :param verified: it is known to have that sha256, so a link need not be read (bool)
     :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
                           the target and the source are then as they were
     """
@@ -51,7 +52,10 @@ def place(source, target, link=False, expected=None, where='easysif', told_by=DI
         if os.path.exists(target) and not os.path.islink(target) and os.path.samefile(source, target):
             raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
         _remove(part)
-        sha256, how = _bring(source, source_fd, part, link, where)
+        if link and _link(source, source_fd, part):
+            sha256, how = _hexadecimal(expected) if verified else onepass.sha256(source_fd), 'link'
+        else:
+            sha256, how = _bring(source, source_fd, part, where)
         check(sha256, expected, source, where, told_by)
         os.rename(part, target)
         _sync_directory(target)
@@ -109,7 +113,7 @@ def check(sha256, expected, source, where, told_by=DIGEST):
 
     :raises EasySIFError: it has another one
     """
-    wanted = (expected or '').rpartition(':')[2].lower()
+    wanted = _hexadecimal(expected)
     if not wanted or sha256 == wanted:
         return
     if told_by == STORE:
@@ -124,6 +128,10 @@ def check(sha256, expected, source, where, told_by=DIGEST):
                        hint="fetch the file again; if it is the right one, write digest = 'sha256:%s'" % sha256)
 
 
+def _hexadecimal(digest):
+    return (digest or '').rpartition(':')[2].lower()
+
+
 def _open(source, where):
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -135,13 +143,8 @@ def _open(source, where):
     raise EasySIFError(where, 'image is not a file: %s' % source)
 
 
-def _bring(source, source_fd, part, link, where):
-    """Make ``part`` the whole image, on disk and with its final mode; return its sha256 (str) and how (str)."""
-    if link and _link(source, part):
-        if stat.S_IMODE(os.fstat(source_fd).st_mode) != MODE:
-            os.fchmod(source_fd, MODE)
-        os.fsync(source_fd)
-        return onepass.sha256(source_fd), 'link'
+def _bring(source, source_fd, part, where):
+    """Make ``part`` a copy of the image, on disk and with its final mode; return its sha256 (str) and how (str)."""
     part_fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if _reflink(source_fd, part_fd):
@@ -156,11 +159,15 @@ def _bring(source, source_fd, part, link, where):
     return sha256, how
 
 
-def _link(source, part):
+def _link(source, source_fd, part):
+    """Make ``part`` a hard link to the image, on disk and with its final mode; tell whether that was possible."""
     try:
         os.link(os.path.realpath(source), part)
     except OSError:
         return False  # another file system, or one without links: a copy does
+    if stat.S_IMODE(os.fstat(source_fd).st_mode) != MODE:
+        os.fchmod(source_fd, MODE)
+    os.fsync(source_fd)
     return True
 
 
