@@ -300,7 +300,8 @@ def test_an_index_that_is_a_directory_is_seen_inside(module, easysif, index, tmp
     wheel = index.directory / 'alpha-1.0-py3-none-any.whl'
     (tmp_path / 'pip.conf').write_text('[global]\nfind-links = %s\n' % index.directory)
     assert easysif('install', 'alpha @ file://%s' % wheel, APPTAINER_CONTAIN='1', PIP_NO_INDEX='1',
-                   PIP_CONFIG_FILE=tmp_path / 'pip.conf').stdout == 'installed  alpha 1.0\ninstalled  beta 1.5\n'
+                   PIP_CONFIG_FILE=tmp_path / 'pip.conf').stdout == (
+                       'installed  alpha 1.0\ninstalled  beta 1.5\nnot known  the hashes of alpha\n')
     project = tmp_path / 'project'
     (project / 'mine').mkdir(parents=True)
     (project / 'mine' / '__init__.py').touch()

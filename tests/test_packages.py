@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import toys
+from easysif import index
 from easysif.errors import EasySIFError
 from easysif.overlay.recorded import record
 from easysif.packages import asked, installers, pins, target
@@ -174,6 +175,23 @@ def test_why_pip_failed_is_told_in_its_own_words():
         'error: No solution cause: Because x')
 
 
+def test_an_index_that_cannot_be_reached_is_told_by_either_installer():
+    text = ('ERROR: No matching distribution found for a\nerror: pip: the package index cannot be reached\n'
+            '  address  http://i/a/\n  reason   refused\nhint: x\n')
+    assert failed(text, 'a') == (
+        'toy/1: pip cannot reach the package index\n  address  http://i/a/\n  reason   refused\n'
+        'hint: look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours')
+    text = 'x\nERROR: Could not install packages due to an OSError: HTTPConnectionPool: Max retries exceeded with u\ny\n'
+    assert installers.unreachable(Result((), 1, '', text)) == [('reason', text.splitlines()[1])]
+    assert installers.unreachable(Result((), 1, '', 'WARNING: Retrying: Max retries exceeded\nERROR: no such\n')) == []
+
+
+def test_a_place_that_pip_did_not_look_into_is_told():
+    text = "WARNING: Location '/w' is ignored: it is none.\n" * 2 + "WARNING: Url '/v' is ignored. It is none\n"
+    assert failed(text + 'ERROR: a\n', 'b').splitlines()[1:4] == [
+        '  pip  ERROR: a', "  pip  Location '/w' is ignored: it is none.", "  pip  Url '/v' is ignored. It is none"]
+
+
 def test_what_the_image_brings_is_told_with_what_to_type():
     assert failed('ERROR: Cannot install jax==0.5 because\n'
                   'error: pip: jax is of the image, and protected: x\n  the image brings  jax==0.4\n  more  y\n'
@@ -187,6 +205,37 @@ def test_a_module_without_pip_is_told():
     assert message(installers.Pip, Toy, None) == (
         'toy/1: has no pip\n'
         'hint: easysif overlay install toy/1 --with uv PACKAGE, where there is a uv; or add pip to the image')
+
+
+# --- what lies on this host ---------------------------------------------------------------------------------------
+
+
+def test_what_pip_is_told_of_this_host_is_found(tmp_path, monkeypatch):
+    for name in ('a b/simple', 'c', 'x:y'):
+        (tmp_path / name).mkdir(parents=True)
+    path = tmp_path / 'pip.conf'
+    path.write_text('[global]\nfind_links =\n  %s/c\n  /no/such\ntimeout = 3\n' % tmp_path)
+    told = index.settings({'PIP_INDEX_URL': 'file://localhost%s/a%%20b/simple/' % tmp_path, 'NETRC': 'n'}, [str(path)])
+    assert ('find-links', '\n%s/c\n/no/such' % tmp_path) in told and ('netrc', 'n') in told
+    assert index.here(told) == ['%s/%s' % (tmp_path, name) for name in ('a b', 'a b/simple', 'c')]
+    assert index.here(told, [str(tmp_path / 'a b' / 'mine'), str(tmp_path / 'c')]) == ['%s/a b/simple' % tmp_path]
+    assert index.here([('index-url', 'file:///usr/share')]) == ['/usr/share']  # not what the image has its own of
+    assert index.here([('index-url', 'file:///opt'), ('find-links', '/dev/shm %s/x:y' % tmp_path)]) in ([], ['/opt'])
+    monkeypatch.setenv('XDG_CONFIG_HOME', '/x')
+    assert index.users_configuration()[-1] == '/x/pip/pip.conf'
+
+
+@pytest.mark.parametrize('line, shown, bound', [
+    ('flax>=1', 'flax>=1', []), ('./p[x] ; python_version > "3"', '{0}/p[x] ; python_version > "3"', ['p']),
+    ('-e ./p', '-e {0}/p', ['p']), ('.', '{0}', ['']), ('a @ file://{0}/p/a.whl#sha256=1', None, ['p/a.whl']),
+    ("--constraint '{0}/p/a.whl'", None, ['p/a.whl']), ('--find-links={0}/p', None, ['p']), ('p', 'p', [])])
+def test_what_a_requirement_names_of_this_host_is_seen_inside(tmp_path, line, shown, bound):
+    (tmp_path / 'p').mkdir()
+    (tmp_path / 'p' / 'a.whl').touch()
+    here = target.Target.__new__(target.Target)
+    here.binds, line = [], line.format(tmp_path)
+    assert here.show(line) == (shown or line).format(tmp_path)
+    assert here.binds == ['{0}:{0}'.format(str(tmp_path / path).rstrip('/')) for path in bound]
 
 
 # --- modules without a container ----------------------------------------------------------------------------------

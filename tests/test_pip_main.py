@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """pip in the virtual environment of an overlay: pip as it is, and what it says where we know more than it does."""
 
+import http.server
 import os
+import re
 import subprocess
 import sys
+import threading
+from functools import partial
 
 import pytest
 
+import harness
 import standins
 from easysif.data import helper
 from easysif.packages import protected
+from test_venv import load
 
 PIP_MAIN = helper('runscripts/lib/pip_main.py')
 
@@ -91,11 +97,28 @@ def test_who_asks_for_it_gets_another_one_and_other_failures_are_pips_alone(pip)
     assert pip('uninstall', '--yes', 'bright').returncode == 0
 
 
+def test_an_index_that_cannot_be_reached_is_told_and_one_without_the_package_is_none(pip, place):
+    away = {'PIP_NO_INDEX': '', 'PIP_RETRIES': '0', 'PIP_INDEX_URL': 'http://me:secret@127.0.0.1:9/simple'}
+    found = pip('install', 'nowhere', **away)
+    assert found.returncode == 1 and 'secret' not in found.stderr
+    assert re.search('\nerror: pip: the package index cannot be reached\n'
+                     '  address  http://127.0.0.1:9/simple/nowhere/\n  reason   connection error: .*\n'
+                     'hint: look at PIP_INDEX_URL, https_proxy and pip.conf, as pip uses yours\n$', found.stderr)
+    pages = partial(http.server.SimpleHTTPRequestHandler, directory=place)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = pip('install', 'nowhere', **dict(away, PIP_INDEX_URL='http://127.0.0.1:%d/simple' % server.server_port))
+        server.shutdown()
+    assert found.returncode == 1 and 'No matching distribution' in found.stderr and 'error: pip' not in found.stderr
+
+
 @pytest.mark.parametrize('why, args, told', [
     ('packed', ['install', 'plain'], 'the overlay is packed, packages cannot be installed\n'
      'hint: unmake-squashfs && module reload, then the same again (on the host: exit first if you are inside)\n'),
     ('read-only', ['-v', 'uninstall', 'plain'], 'the overlay is on a read-only file system, packages cannot be '
      'uninstalled\nhint: export EASYSIF_OVERLAYS=<a directory of yours> && module reload\n'),
+    ('of others', ['install', 'plain'], 'this environment is not yours, packages cannot be installed\n'
+     'hint: export EASYSIF_OVERLAYS=<a directory of yours> && module reload\n'),
     ('missing', ['install', 'plain'], 'there is no overlay, packages cannot be installed\n'
      'hint: module load the module of this image first; it binds your overlay at /user-software\n')])
 def test_an_overlay_that_cannot_be_written_is_told_before_pip_starts(pip, why, args, told):
@@ -118,3 +141,23 @@ def test_a_new_pip_does_not_take_our_script_away(pip, place):
     assert pip('install', 'other').returncode == 0
     assert script.read_text() == '#!/bin/sh\n# pip_main.py\n' and script.stat().st_mode & 0o777 == 0o750
     assert pip('uninstall', '--yes', 'other').returncode == 0 and script.exists()
+
+
+@pytest.mark.parametrize('words, expected', [
+    ('-m pip install x', True), ('-mpip', True), ('-Im pip', True), ('-W ignore -m pip', True), ('-Wi -smpip', True),
+    ('--check-hash-based-pycs never -X dev -m pip', True), ('', False), ('-', False), ('-c pip', False),
+    ('-m pipx', False), ('-m venv -m pip', False), ('script.py -m pip', False), ('-Ec -m pip', False)])
+def test_python_m_pip_is_told_from_all_else(words, expected):
+    assert load('python_m_pip').is_for_pip(['/usr/bin/python', *words.split()]) is expected
+    assert load('python_m_pip').command_line() == sys.orig_argv
+
+
+def test_an_environment_of_before_gets_what_makes_python_m_pip_the_same(place, tmp_path):
+    packages = tmp_path / 'lib' / ('python%d.%d' % sys.version_info[:2]) / 'site-packages'
+    packages.mkdir(parents=True)
+    load('pip_main').add_hook(str(tmp_path))
+    (packages / 'easysif.pth').write_text('mine')
+    load('pip_main').add_hook(str(tmp_path))
+    assert (packages / 'easysif.pth').read_text() == 'mine'
+    text = (harness.CLONE / 'tools/easysif/helpers/runscripts/lib/easysif.pth').read_text()
+    assert text.startswith('import ') and text.count('\n') == 1  # or Python would not run it

@@ -160,7 +160,7 @@ def unreachable(result):
 def ignored(result):
     """Return where pip was to look for packages and did not, as facts of an error (list)."""
     return [('pip', line) for line in dict.fromkeys(re.findall(
-        r"^WARNING: ((?:Location|Url) '.*' is ignored:.*)$", result.stderr, re.MULTILINE))]
+        r"^WARNING: ((?:Location|Url) '.*' is ignored[:.].*)$", result.stderr, re.MULTILINE))]
 
 
 def failed(target, result, what, names, before=''):
