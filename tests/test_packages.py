@@ -181,7 +181,7 @@ def test_an_index_that_cannot_be_reached_is_told_by_either_installer():
     assert failed(text, 'a') == (
         'toy/1: pip cannot reach the package index\n  address  http://i/a/\n  reason   refused\n'
         'hint: look at PIP_INDEX_URL, https_proxy and pip.conf: pip inside the image uses yours')
-    text = 'x\nERROR: Could not install packages due to an OSError: HTTPConnectionPool: Max retries exceeded with u\ny\n'
+    text = 'x\nERROR: Could not install packages due to an OSError: HTTPConnectionPool: Max retries exceeded with\ny\n'
     assert installers.unreachable(Result((), 1, '', text)) == [('reason', text.splitlines()[1])]
     assert installers.unreachable(Result((), 1, '', 'WARNING: Retrying: Max retries exceeded\nERROR: no such\n')) == []
 
