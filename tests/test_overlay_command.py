@@ -11,6 +11,7 @@ import pytest
 
 import toys
 from easysif import overlay as library
+from easysif import schema
 from made_up import MadeUp, run_easysif
 from packing import Sleeper
 from standins import on_terminal
@@ -125,6 +126,46 @@ def test_rollback_uses_what_was_used_before_and_twice_is_as_before(easysif, toy,
                 'nothing is packed, and there is no directory, as before\n') in told
     assert (toys.snapshot(directory) if directory.exists() else None) == there
     assert rolled_back(easysif, toy).startswith('using ') and packed(toy)[used.name] == first[used.name]
+
+
+def test_what_a_squashfs_was_made_for_goes_and_comes_with_it(easysif, toy):
+    """So that packages for another Python are never mixed in by going back."""
+    path = toy.overlay / 'made-for'
+    kept = toy.overlay / 'user-software.squashfs'
+
+    def make(text):
+        path.write_text('python %s\n' % text)
+        write(toy, text)
+
+    def says():
+        return path.read_text().split()[1] if path.exists() else None
+    make('3.9')
+    done(easysif, 'pack', 'toy')
+    make('3.10')
+    done(easysif, 'pack', 'toy', '--replace')
+    done(easysif, 'rollback', 'toy')
+    assert says() == '3.9'
+    done(easysif, 'rollback', 'toy')
+    assert says() == '3.10'
+    done(easysif, 'unpack', 'toy')  # the directory is of 3.10 as well
+    make('3.11')
+    for end, left in ((['rollback', 'toy'], '3.11'), (['unpack', 'toy', '--use-directory'], '3.11')):
+        done(easysif, 'rollback', 'toy')
+        assert says() == '3.10'
+        done(easysif, *end)
+        assert says() == left
+    done(easysif, 'rollback', 'toy')
+    done(easysif, 'unpack', 'toy', '--replace')
+    assert says() == '3.10' and (toy.overlay / 'user-software' / 'venv' / 'toy' / 'package').read_text() == '3.10'
+    done(easysif, 'rollback', 'toy')
+    assert says() == '3.11' and not list(toy.overlay.glob('made-for?*')) and kept.exists()
+    assert schema.problems('overlay', library.record(str(toy.overlay))) == []
+    path.unlink()
+    done(easysif, 'pack', 'toy', '--replace')  # the user wants to hear no more of it
+    done(easysif, 'rollback', 'toy')
+    assert says() == '3.11'
+    done(easysif, 'rollback', 'toy')
+    assert says() is None
 
 
 def test_rollback_without_anything_kept_names_what_there_is(easysif, toy):

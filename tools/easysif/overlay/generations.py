@@ -9,6 +9,7 @@ import shutil
 from easysif import files, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import recorded
+from easysif.overlay.environment import MADE_FOR
 
 
 def damage(overlay, path):
@@ -49,7 +50,7 @@ def put(overlay, path, values, first=False):
     :raises OSError: it cannot be done, and all is as before
     """
     kept = next_name(overlay) if os.path.lexists(overlay.squashfs) else None
-    _record(overlay, kept, values, {'sha256': recorded.sha256(path)} if first else None)
+    _record(overlay, kept, values, {'sha256': recorded.sha256(path), 'made_for': made_for(overlay)} if first else None)
     if kept:
         try:
             os.link(overlay.squashfs, kept)
@@ -124,7 +125,8 @@ def rollback(overlay, lock, dry_run=False):
     :raises EasySIFError: none is kept, or it is damaged
     """
     is_packed = os.path.lexists(overlay.squashfs)
-    path = None if is_packed and _was_first(overlay) else find_newest(overlay)
+    before = before_rollback(overlay) if is_packed else None
+    path = find_newest(overlay) if before is None else None
     is_damaged = is_packed and bool(damage(overlay, overlay.squashfs))
     done = {'squashfs': overlay.squashfs, 'was': path, 'kept': None, 'damaged': None,
             'directory': overlay.directory if overlay.has_directory() else None}
@@ -136,10 +138,13 @@ def rollback(overlay, lock, dry_run=False):
         lock.check()
         if not path:
             retire(overlay)
+            set_made_for(overlay, before['made_for'])
         else:
             if is_damaged:
                 os.rename(overlay.squashfs, done['damaged'])
-            put(overlay, path, recorded.squashfs_record(overlay.root, path), first=not done['kept'])
+            values = recorded.squashfs_record(overlay.root, path)
+            put(overlay, path, values, first=not done['kept'])
+            set_made_for(overlay, (values or {}).get('made_for'))
             _set_kept(overlay, {})
     return done
 
@@ -175,10 +180,35 @@ def next_name(overlay, ahead=0):
     return '%s.%d' % (overlay.squashfs, (max(kept[-1][0], 0) if kept else 0) + 1 + ahead)
 
 
-def _was_first(overlay):
-    """Tell whether a rollback put the squashfs file that is used into its place while there was none (bool)."""
+def before_rollback(overlay):
+    """Return what is recorded of how it was before a rollback put the squashfs into its place while there was none.
+
+    :returns: a dict, with ``made_for`` as :func:`made_for` told it of the directory; None where it is not so
+    """
     known = recorded.record(overlay.root).get('rollback')
-    return isinstance(known, dict) and known.get('sha256') == recorded.sha256(overlay.squashfs)
+    is_sound = isinstance(known, dict) and isinstance(known.get('made_for'), str)
+    return known if is_sound and known.get('sha256') == recorded.sha256(overlay.squashfs) else None
+
+
+def made_for(overlay):
+    """Return what an overlay was made for, as the file of that name has it (str), empty where it does not say."""
+    try:
+        with open(os.path.join(overlay.root, MADE_FOR), encoding='utf-8') as handle:
+            return handle.read()
+    except (OSError, ValueError):
+        return ''
+
+
+def set_made_for(overlay, text):
+    """Say what the overlay was made for that is used from now on: directory and each squashfs file may differ in it.
+
+    :param text: as :func:`made_for` returned it (str); anything else says nothing, and what is said stays
+    """
+    path = os.path.join(overlay.root, MADE_FOR)
+    if isinstance(text, str) and text:
+        files.write(path, text)
+    elif text == '' and os.path.lexists(path):
+        os.unlink(path)
 
 
 def _number(path):

@@ -105,7 +105,8 @@ def write(overlay, content, target, full=False):
     with open(target, 'rb') as handle:
         used = squashfs.used(handle.read(squashfs.SUPERBLOCK))
     return {'sha256': digest.result(), 'size': os.path.getsize(target), 'used': used,
-            'content': content.fingerprint(), 'state': content.state, 'files': content.files(), 'bytes': content.data}
+            'content': content.fingerprint(), 'state': content.state, 'files': content.files(), 'bytes': content.data,
+            'made_for': generations.made_for(overlay)}
 
 
 def is_same(overlay, content):

@@ -48,7 +48,10 @@ def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=Fal
         if dry_run:
             return dict(done, **_would_keep(overlay, bool(content and done['extracted'])))
         lock.check()
+        before = generations.before_rollback(overlay)
         done['kept'] = generations.retire(overlay)
+        if before and not done['extracted']:
+            generations.set_made_for(overlay, before['made_for'])
         if done['kept_directory']:  # what is in use now is what is not needed to go back
             done['kept_directory'] = generations.renew(overlay, done['kept_directory'])
         done['pruned'] = generations.prune(overlay)
@@ -98,6 +101,8 @@ def _extract(overlay, lock, content, size):
         if content:
             overlay.check_space('keeping the directory needs at least', content.least_packed())
             values = pack.write(overlay, content, packed)
+            before = generations.before_rollback(overlay)  # what is said is of the squashfs, not of the directory
+            values.update({'made_for': before['made_for']} if before else {})
             lock.check()
             kept = generations.keep(overlay, packed, values)
         lock.check()
