@@ -4,9 +4,18 @@
 import os
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import hostile
 from easysif import schema, site
 from easysif.errors import EasySIFError
+
+#: what has a meaning in YAML
+YAML = [': ', '\n', '\n  ', '\n    ', '- ', '[', ']', '{', '}', ', ', '&a ', '*a', '? ', '|\n', '>\n', '"', "'",
+        '---\n', '...\n', '%YAML 1.1\n', '<<: ', '<<: *a', '!!set ', '!!omap ', '!!pairs ', '!!binary ', '!!timestamp ',
+        '!!float ', '!x ', 'null', '~', '.nan', '.inf', '1e999', '0o7', '1:1:1', '2024-13-45', '2024-01-01', 'yes',
+        '/x', 'mpi', '\t']
 
 DEFAULT = os.path.join(site.SITES, 'default.yaml')
 
@@ -59,7 +68,7 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
     nothing = site.Need((), {})
     assert resolve().site == site.Site(
         provides={'nvidia-gpu': nothing, 'amd-gpu': nothing, 'ca-certificates': nothing,
-                  'x11': site.Need(('/tmp/.X11-unix',), {})},
+                  'x11': nothing},
         name='default', path=DEFAULT, runtime='auto', image_store=None, image_mode='copy',
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
         isolation=(), registries=None, registry_mirrors={}, base_images={}, cache_dir=None, tmp_dir=None,
@@ -331,6 +340,24 @@ def test_a_file_that_nests_without_end_is_an_error(write):
 
 def test_a_file_without_end_is_an_error(resolve):
     assert message(resolve, EASYSIF_SITE='/dev/zero') == '/dev/zero: is larger than 4194304 bytes'
+
+
+def test_a_named_pipe_is_an_error_and_nobody_waits(resolve, tmp_path):
+    os.mkfifo(tmp_path / 'pipe.yaml')
+    assert message(resolve, EASYSIF_SITE=str(tmp_path / 'pipe.yaml')) == (
+        '%s/pipe.yaml: cannot be read (it is a named pipe)' % tmp_path)
+
+
+@settings(max_examples=5 * settings.default.max_examples)
+@given(text=st.lists(st.one_of(st.sampled_from([*YAML, *schema.load('site')['properties'], *site.Need.__annotations__]),
+                               hostile.texts(2)), max_size=16).map(''.join))
+def test_whatever_a_file_holds_is_read_or_refused_in_our_words(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / 'any.yaml'
+    path.write_bytes(text.encode('utf-8', 'surrogatepass'))
+    try:
+        assert isinstance(site.read(str(path)), dict) and site.profile(str(path)).site.name == 'any'
+    except EasySIFError as err:
+        assert str(err).startswith(str(path)) and all(line.isprintable() for line in str(err).splitlines())
 
 
 def test_an_alias_inside_itself_is_an_error(write):

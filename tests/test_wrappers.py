@@ -94,6 +94,16 @@ def test_what_a_wrapper_sets_is_the_same_in_every_shell(fake, tmp_path, shell):
     assert sorted(first) == sorted(second)
 
 
+def test_what_is_for_software_of_the_host_stays_there(fake, tmp_path):
+    names = ('LD_PRELOAD', 'LD_AUDIT', 'PYTHONPATH', 'PYTHONHOME', 'XALT_DIR', 'XALT_EXECUTABLE_TRACKING')
+    env, said = fake.by_wrapper(tmp_path, dict.fromkeys(names, ''))
+    assert said == '' and not set(names) & set(env)
+    env, _ = fake.by_wrapper(tmp_path, {'XALT_DIR': "x y'$(id)", 'PYTHONPATH': '/mine', 'LD_LIBRARY_PATH': '/lib',
+                                        'APPTAINERENV_PYTHONPATH': '/inside', 'MY_XALT_NAME': 'XALT_DIR=1'})
+    assert 'XALT_DIR' not in env and 'PYTHONPATH' not in env and env['MY_XALT_NAME'] == 'XALT_DIR=1'
+    assert env['LD_LIBRARY_PATH'] == '/lib' and env['APPTAINERENV_PYTHONPATH'] == '/inside'
+
+
 def test_a_wrapper_becomes_the_runtime(fake, runtime, tmp_path):
     process = subprocess.Popen([fake.root / 'bin' / 'python'], env=environment(tmp_path, runtime),
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

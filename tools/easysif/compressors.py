@@ -51,6 +51,12 @@ def refused(prefix, site):
     return tuple(name for name in NAMES + NEVER if name in known['refused'])
 
 
+def packable():
+    """Return the compressors that mksquashfs knows (list of str)."""
+    with tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+        return [name for name in NAMES if _pack(name, os.path.join(directory, name + '.squashfs'))]
+
+
 def _read(path):
     try:
         with open(path, encoding='utf-8') as handle:

@@ -208,18 +208,28 @@ def _read(path, label):
     return layer
 
 
+def named(wanted, where='site'):
+    """Return name and path of the profile that a word or a path means (str).
+
+    :param wanted: the name of a profile, or a file (str)
+    :param where: who names it, for messages (str)
+    :raises EasySIFError: no profile has that name
+    """
+    known = shipped()
+    if '/' in wanted or wanted.endswith(('.yaml', '.yml')):
+        return _name(wanted), os.path.abspath(wanted)
+    if wanted not in known:
+        near = schema.closest(wanted, known)
+        raise EasySIFError(where, "there is no site '%s'" % wanted, facts=[('sites', ', '.join(known))],
+                           hint="did you mean '%s'?" % near if near else 'export EASYSIF_SITE=/path/to/site.yaml')
+    return wanted, known[wanted]
+
+
 def _chosen(environ):
     """Return name and path of the site, and why it is this one (str)."""
-    wanted, known = environ.get('EASYSIF_SITE'), shipped()
-    if wanted and ('/' in wanted or wanted.endswith(('.yaml', '.yml'))):
-        return _name(wanted), os.path.abspath(wanted), 'EASYSIF_SITE'
-    if wanted and wanted not in known:
-        near = schema.closest(wanted, known)
-        raise EasySIFError('EASYSIF_SITE', "there is no site '%s'" % wanted, facts=[('sites', ', '.join(known))],
-                           hint="did you mean '%s'?" % near if near else 'export EASYSIF_SITE=/path/to/site.yaml')
-    if wanted:
-        return wanted, known[wanted], 'EASYSIF_SITE'
-    host = socket.gethostname()
+    if environ.get('EASYSIF_SITE'):
+        return (*named(environ['EASYSIF_SITE'], 'EASYSIF_SITE'), 'EASYSIF_SITE')
+    known, host = shipped(), socket.gethostname()
     fitting = [name for name in known if _matches(read(known[name]).get('match', {}), host)]
     if len(fitting) > 1:
         raise EasySIFError('sites', 'several match this host: %s' % ', '.join(fitting), facts=[('host', host)],

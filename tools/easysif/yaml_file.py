@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """YAML with the line of every key, and an error of ours for everything that is wrong with it."""
 
+import os
+import stat
+
 import yaml
 
 from easysif.errors import EasySIFError
@@ -19,6 +22,8 @@ def read(path):
     :raises EasySIFError: it cannot be read, or is not valid
     """
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # which would wait for somebody who writes into it
+            raise EasySIFError(path, 'cannot be read (it is a named pipe)')
         with open(path, 'rb') as handle:
             data = handle.read(LARGEST + 1)
     except OSError as err:

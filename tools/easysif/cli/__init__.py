@@ -11,11 +11,11 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (check, config, image, list, overlay, pin, refresh, remove, show, site, store, test, upgrade,
-                         verify)
+from easysif.cli import (check, config, doctor, image, list, overlay, pin, refresh, remove, show, site, store, test,
+                         upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, check, pin, store, config, site, test)
+GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, check, pin, store, config, site, doctor, test)
 
 
 class Parser(argparse.ArgumentParser):

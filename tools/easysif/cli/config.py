@@ -20,14 +20,15 @@ def register(subparsers):
     parser.set_defaults(run=_run)
 
 
-def show(settings, as_json):
+def show(settings, as_json, own=True):
     """Print settings.
 
     :param settings: the settings (Settings)
     :param as_json: for programs (bool)
+    :param own: what the user has set counts as well (bool)
     """
     values, origins = dataclasses.asdict(settings.site), dict(settings.origins)
-    if os.environ.get('EASYSIF_OVERLAYS'):
+    if own and os.environ.get('EASYSIF_OVERLAYS'):
         # no setting of a site, but what modules and wrappers use instead of one
         values['overlays'], origins['overlays'] = os.environ['EASYSIF_OVERLAYS'], 'EASYSIF_OVERLAYS, read at load'
     rows = {key: list(layers.flat(value, origins[key], key)) for key, value in values.items()}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""easysif site list, show, check and new: what a node has of what a site binds, and what an image sees of it."""
+
+import json
+import socket
+
+import pytest
+
+from easysif import compressors, site
+from easysif.node import draft, host, inside
+from easysif.node.finding import NOTE, OK, PROBLEM, Finding
+
+
+@pytest.fixture
+def my(tmp_path, monkeypatch):
+    """A function that writes a site file of the text given, and has it hold here (path as str)."""
+    def write(text, name='my.yaml'):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setenv('EASYSIF_SITE', str(tmp_path / name))
+        return str(tmp_path / name)
+    return write
+
+
+def test_list_names_the_profiles_and_which_holds(easysif, monkeypatch, my):
+    monkeypatch.setattr(site.socket, 'gethostname', lambda: 'somewhere')
+    code, out, err = easysif('site', 'list')
+    lines = out.splitlines()
+    assert (code, err) == (0, '') and [line[3:13].strip() for line in lines[1:-1]] == list(site.shipped())
+    assert [line[0] for line in lines[1:-1]] == ['*', ' ', ' ', ' ', ' '] and 'uan0*|nid*' in out
+    assert lines[-1] == '* holds here (default)'
+    path = my('runtime: auto')
+    rows = json.loads(easysif('site', 'list', '--json')[1])
+    assert rows[-1] == {'name': 'my', 'here': True, 'hosts': None, 'path': path} and not rows[0]['here']
+    assert rows[0] == {'name': 'default', 'here': False, 'hosts': None, 'path': site.shipped()['default']}
+
+
+def test_show_tells_what_a_profile_says_without_ones_own_settings(easysif, monkeypatch, my):
+    monkeypatch.setenv('EASYSIF_BINDS', '[/mine]')
+    monkeypatch.setenv('EASYSIF_OVERLAYS', '/mine')
+    code, out, err = easysif('site', 'show', 'lumi')
+    assert (code, err) == (0, '') and '/mine' not in out
+    assert 'provides.interconnect.container_env.NCCL_SOCKET_IFNAME  hsn  (site lumi)\n' in out
+    found = json.loads(easysif('site', 'show', my('binds: [/x]'), '--json')[1])
+    assert found['name']['value'] == 'my' and found['binds'] == {'value': ['/x'], 'from': ['site my'], 'forced': False}
+    assert easysif('site', 'show', 'lumu')[2] == (
+        "error: site: there is no site 'lumu'\n  sites  default, jureca, lumi, perlmutter, uva\n"
+        "hint: did you mean 'lumi'?\n")
+
+
+def test_check_says_of_every_bind_whether_it_is_there(easysif, my, tmp_path):
+    (tmp_path / 'lib').mkdir()
+    (tmp_path / 'lib' / 'libcxi.so.1').touch()
+    my('binds: [/usr, /nosuch]\nprovides:\n  net: {binds: ["%s/lib/libcxi.so*"], library_path: ["/no*such"]}\n'
+       '  mpi: {binds: ["/opt/nosuch*", /nosuch2]}\nforce: {binds: [/etc/hosts]}' % tmp_path)
+    code, out, err = easysif('site', 'check', '--json')
+    found = json.loads(out)
+    told = [(one['state'], one['topic'], one['what']) for one in found['findings']]
+    assert (code, err) == (1, '') and found['site'] == 'my' and found['host'] == socket.gethostname()
+    ours = ('binds', 'force', 'provides.net', 'provides.mpi')
+    assert [one for one in told if one[1].startswith(ours)] == [
+        ('problem', 'binds', '/nosuch is not on this node'),
+        ('ok', 'force.binds', '1 of 1 on this node'), ('ok', 'provides.net', '1 of 1 on this node'),
+        ('problem', 'provides.mpi', '/opt/nosuch* is not on this node'),
+        ('problem', 'provides.mpi', '/nosuch2 is not on this node'),
+        ('note', 'provides.net', 'library_path: nothing fits /no*such here')]
+    assert {'runtime', 'fuse', '/dev/shm', 'squashfs', 'modules', 'scheduler', 'gpu'} <= {one[1] for one in told}
+    assert found['problems'] == len([one for one in told if one[0] == 'problem'])
+    code, out, _ = easysif('site', 'check', '--need', 'net')
+    assert '/nosuch2' not in out and '/nosuch is not' in out and 'provides.net  1 of 1' in out and code == 1
+    assert 'hint: correct binds in the site file' in out and out.endswith('\n1 problem\n')
+
+
+def test_check_of_what_is_not_there_is_an_error(easysif, my):
+    my('provides: {net: }')
+    assert easysif('site', 'check', '--need', 'nte')[2] == (
+        "error: nte: is no need that site 'my' provides\n"
+        '  provided  amd-gpu, ca-certificates, net, nvidia-gpu, x11\n')
+    assert easysif('site', 'check', '--image', 'no.sif')[2] == (
+        'error: no.sif: there is no such image\nhint: easysif site check --image FILE.sif\n')
+
+
+@pytest.mark.parametrize('version, state', [('7.8.1', PROBLEM), ('8.7.49', OK)])
+def test_the_module_system_is_told(monkeypatch, version, state):
+    monkeypatch.setenv('LMOD_VERSION', version)
+    monkeypatch.setenv('LMOD_DIR', '/lmod')
+    assert [(one.state, one.what) for one in host.modules()] == [(state, 'Lmod %s  /lmod' % version)]
+    monkeypatch.delenv('LMOD_VERSION')
+    monkeypatch.setenv('MODULESHOME', '/em')
+    assert next(host.modules()) == Finding(NOTE, 'modules', 'Environment Modules, not Lmod  /em')
+    monkeypatch.delenv('MODULESHOME')
+    assert next(host.modules()).what == 'this shell has no command module'
+
+
+@pytest.mark.parametrize('name, script, what', [
+    ('srun', 'echo slurm 22.05.8', 'Slurm  BIN/srun  (slurm 22.05.8)'),
+    ('bsub', 'echo LSF 10 >&2', 'LSF  BIN/bsub  (LSF 10)'),
+    ('qstat', 'exit 1', 'PBS  BIN/qstat  (does not tell its version)'),
+    (None, '', 'none on PATH: no srun, qstat, bsub')])
+def test_the_scheduler_is_told(monkeypatch, tmp_path, name, script, what):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    if name:
+        (tmp_path / name).write_text('#!/bin/sh\n%s\n' % script)
+        (tmp_path / name).chmod(0o755)
+    found, = host.scheduler()
+    assert found.what == what.replace('BIN', str(tmp_path)) and (found.state == NOTE) == (name in ('qstat', None))
+
+
+def test_what_a_machine_lacks_is_a_problem_with_a_hint(monkeypatch, tmp_path):
+    here = site.resolve({'HOME': str(tmp_path)}).site
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert [(one.state, one.what) for one in host.container_runtime(here)] == [
+        (PROBLEM, 'no container runtime: neither apptainer nor singularity is on PATH')]
+    assert [(one.state, one.hint) for one in host.squashfs(here)] == [(PROBLEM, 'ask for the package squashfs-tools')]
+    monkeypatch.undo()
+    monkeypatch.setattr(compressors, 'packable', lambda: ['gzip'])
+    assert [(one.state, one.hint) for one in host.squashfs(here)] == [
+        (PROBLEM, 'squashfs: {compressor: gzip} in the site file')]
+    monkeypatch.setattr(host.files, 'free_space', lambda path: 1 << 20)
+    assert next(host.shared_memory()).what == '1.0 MiB free' and next(host.shared_memory()).state == NOTE
+    monkeypatch.setattr(host.tempfile, 'TemporaryFile', lambda dir: open('/nosuch/x'))
+    assert next(host.shared_memory()).what == 'nothing can be written there (No such file or directory)'
+
+
+def test_devices_of_gpus_that_cannot_be_opened_are_a_problem(monkeypatch, tmp_path):
+    device, driver = tmp_path / 'nvidia0', tmp_path / 'version'
+    monkeypatch.setattr(host, 'GPUS', {'nvidia-gpu': ('NVIDIA', (str(tmp_path / 'nvidia[0-9]'),), str(driver))})
+    driver.write_text('NVRM version: 550.1\nmore')
+    assert next(host.gpus()) == Finding(NOTE, 'gpu', 'no NVIDIA GPU on this node, though its driver is there')
+    device.touch()
+    assert next(host.gpus()) == Finding(OK, 'gpu', 'NVIDIA: %s  NVRM version: 550.1' % device)
+    monkeypatch.setattr(host.os, 'access', lambda path, mode: False)
+    assert (next(host.gpus()).state, next(host.gpus()).hint) == (PROBLEM, 'ask for access to %s' % device)
+
+
+def test_what_the_loader_says_of_a_library_is_named():
+    text = """\
+easysif-check library /host/libmpi.so.12
+\tlinux-vdso.so.1 (0x0)
+\tlibcxi.so.1 => not found
+\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x0)
+/host/libmpi.so.12: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /host/libmpi.so.12)
+easysif-check library /host/libx.so
+undefined symbol: cxil_open_device\t(/host/libx.so)
+symbol lookup error: /host/libx.so: undefined symbol: foo, version V1 (/host/libx.so)
+easysif-check shm yes
+easysif-check done
+"""
+    assert [(one.what, one.hint) for one in inside._of_libraries(text, 2)] == [
+        ('/host/libmpi.so.12 needs libcxi.so.1, which is not inside', 'bind what it needs as well'),
+        ('/host/libmpi.so.12 needs GLIBC_2.38, which the image does not have',
+         'use an image whose C library is not older than that of the host'),
+        ('/host/libx.so has the unresolved symbol cxil_open_device', 'bind what it needs as well'),
+        ('/host/libx.so has the unresolved symbol foo', 'bind what it needs as well')]
+    assert [one.state for one in inside._of_libraries('easysif-check library /x\neasysif-check done', 1)] == [OK]
+
+
+def test_gpus_that_are_not_seen_inside_are_a_problem(monkeypatch):
+    monkeypatch.setattr(inside, 'host_devices', lambda need: ['/dev/nvidia0', '/dev/nvidiactl'])
+    seen = ''.join('easysif-check device %s\n' % path for path in ('/dev/nvidia0', '/dev/nvidiactl'))
+    library = 'easysif-check device /.singularity.d/libs/libcuda.so.1\n'
+
+    def told(text):
+        return [(one.state, one.topic, one.what) for one in inside._of_devices(text, ['nvidia-gpu', 'mpi'])]
+    assert told('') == [(PROBLEM, 'gpu inside', '/dev/nvidia0, /dev/nvidiactl are not seen inside'),
+                        (PROBLEM, '/dev/shm inside', 'cannot be written')]
+    assert told(seen)[0] == (PROBLEM, 'gpu inside', 'NVIDIA: no libcuda.so.1 inside')
+    assert told(seen + library + 'easysif-check shm yes') == [
+        (OK, 'gpu inside', 'NVIDIA: /dev/nvidia0, /dev/nvidiactl, /.singularity.d/libs/libcuda.so.1'),
+        (OK, '/dev/shm inside', 'can be written')]
+    monkeypatch.setattr(inside, 'host_devices', lambda need: [])
+    assert told('')[0] == (NOTE, 'gpu inside', 'no NVIDIA GPU on this node to be seen')
+
+
+def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeypatch):
+    code, out, err = easysif('site', 'new', 'our "$x\n.yaml')
+    path = tmp_path / 'our "$x\n.yaml'
+    assert (code, err) == (0, '') and 'easysif site check' in out and out.count('\n') == 2
+    assert site.profile(str(path)).site.provides['scratch'] == site.Need((), {})
+    assert site.read(str(path))['match']['hostname']
+    assert easysif('site', 'new', str(path))[2].endswith(': is there already\nhint: give another name, or edit it\n')
+    assert 'cannot be written (No such file or directory)' in easysif('site', 'new', 'no/such.yaml')[2]
+    monkeypatch.setattr(draft, '_mounts', lambda: {'/scratch', '/a b"'})
+    monkeypatch.setattr(draft, 'GPUS', {'amd-gpu': ('AMD', ('/dev/null',), '/nosuch')})
+    monkeypatch.setattr(draft, 'NEEDS', {'slurm': ['/usr/bin/env', '/usr/bin/no*such', '/usr/b*']})
+    (tmp_path / 'x.yaml').write_text(draft.profile('x'))
+    found = site.profile(str(tmp_path / 'x.yaml')).site
+    assert found.binds == ('/a b"', '/scratch') and found.provides['slurm'].binds == ('/usr/bin/env', '/usr/b*')
+    assert 'amd-gpu' in site.read(str(tmp_path / 'x.yaml'))['provides']
+
+
+@pytest.mark.e2e
+def test_libraries_of_the_host_are_tried_inside_an_image(easysif, my, images):
+    """Slurm's plugin for munge, without the library of munge and with it; its other symbols only slurmd has."""
+    image, libraries = str(images.sif('venv')), '/usr/lib/x86_64-linux-gnu'
+    plugin = '"%s/slurm-wlm/auth_mun[g]e.so:/host"' % libraries
+
+    def told(*entries):
+        my('provides: {slurm: {binds: [%s], library_path: [/host]}}' % ', '.join(entries))
+        code, out, err = easysif('site', 'check', '--image', image, '--need', 'slurm', '--json')
+        found = json.loads(out)['findings']
+        assert err == '' and {'/dev/shm inside'} <= {one['topic'] for one in found if one['state'] == OK}
+        return [(one['state'], one['what']) for one in found if one['topic'] == 'libraries']
+    alone = told(plugin)
+    assert (PROBLEM, '/host/auth_munge.so needs libmunge.so.2, which is not inside') in alone
+    assert any(what.startswith('/host/auth_munge.so has the unresolved symbol slurm_') for _, what in alone)
+    together = told(plugin, '"%s/libmunge.so.2*:/host"' % libraries)
+    assert not any('libmunge' in what for _, what in together)
+    assert told('"%s/libmunge.so.2*:/host"' % libraries) == [
+        (OK, '2 of the host, all that they need is found inside')]
