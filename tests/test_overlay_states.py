@@ -5,13 +5,14 @@ import json
 import os
 import shlex
 import shutil
+import struct
 import sys
 
 import pytest
 
 import harness
 from easysif import overlay as library
-from easysif import schema, squashfs
+from easysif import modes, schema, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import bytecode, generations, usage
 from easysif.overlay.content import Content
@@ -214,6 +215,24 @@ def test_what_was_done_is_told_as_json(overlay):
     done = json.loads(overlay('unmake-squashfs', '--json').stdout)
     assert done == {'dry_run': False, 'directory': str(overlay.directory), 'squashfs': str(overlay.squashfs),
                     'extracted': False, 'kept': '%s.1' % overlay.squashfs, 'kept_directory': None, 'pruned': []}
+
+
+def test_what_the_list_of_the_place_gives_to_directories_they_get_anew(overlay):
+    """A squashfs file has no access control lists: those of a prefix of a group come back, entries of one's own do not.
+    Nothing is said of either, and nothing fails."""
+    entries = ((modes.OWNER, 7), (modes.GROUP, 7), (modes.OTHERS, 5))
+    value = struct.pack('<I', 2) + b''.join(modes.ENTRY.pack(who, bits, modes.NOBODY) for who, bits in entries)
+    inner_one = overlay.directory / 'venv' / 'jax'
+    for path in (overlay.root, overlay.directory, overlay.directory / 'venv', inner_one):
+        os.setxattr(path, modes.DEFAULT, value)
+    named = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in (
+        (1, 7, modes.NOBODY), (2, 7, 12345), (4, 5, modes.NOBODY), (16, 7, modes.NOBODY), (32, 5, modes.NOBODY)))
+    os.setxattr(inner_one, modes.ACCESS, named)
+    mode = inner_one.stat().st_mode
+    assert overlay('make-squashfs', '--remove', '--verify=full').stderr == ''
+    assert overlay('unmake-squashfs').stderr == ''
+    assert os.getxattr(inner_one, modes.DEFAULT) == value and inner_one.stat().st_mode == mode
+    assert modes.ACCESS not in os.listxattr(inner_one)
 
 
 # --- the directory goes -----------------------------------------------------------------------------------------------
