@@ -3,12 +3,14 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
 
 import pytest
 
+import harness
 import toys
 from easysif import overlay as library
 from easysif import schema
@@ -217,6 +219,25 @@ def test_what_it_was_made_for_who_uses_it_and_what_was_asked_for_is_told(easysif
     record = json.loads((toy.root / 'easysif.json').read_text())
     (toy.overlay / 'made-for').write_text('python 3.11\nimage sha256:%s\n' % record['image']['sha256'])
     assert json.loads(done(easysif, 'status', 'toy', '--json'))['made_for']['differs'] == []
+
+
+def test_what_is_printed_as_json_is_what_the_manual_says(easysif, toy):
+    """Each key that a command prints, and only those that change something take --dry-run."""
+    manual = (harness.CLONE / 'docs' / 'overlays.md').read_text()
+    rows = manual.partition('| `--json` of |')[2].partition('\n\n')[0]
+    table = dict(re.findall(r'^\| `(\w+)` \| (.*) \|$', rows, re.M))
+    assert set(table) >= {'status', 'pack', 'check', 'unpack', 'rollback', 'remove'}
+    for command, options in (('status', []), ('pack', []), ('check', []), ('unpack', []), ('rollback', []),
+                             ('remove', ['--yes'])):
+        printed = json.loads(done(easysif, command, 'toy', '--json', *options))
+        words = set(re.findall('`([a-z_]+)`', re.sub(r'\(.*?\)', '', table[command])))
+        if command == 'check':
+            assert words == {*printed, *printed['files'][0]}
+        else:
+            assert words == set(printed), command
+        assert ('dry_run' in printed) is (command not in ('status', 'check'))
+    for command in ('status', 'check'):
+        assert easysif('overlay', command, 'toy', '--dry-run')[0] == 2
 
 
 def test_the_loaded_module_is_meant_where_none_is_named(easysif, toy, prefix, monkeypatch):

@@ -334,7 +334,7 @@ def test_the_overlay_of_the_installer_stays_where_it_is_while_the_prefix_is_read
         result = machine.shell('installer', central, 'module load snake; %s printf %%s "$CONTAINERROOT"' % see)
         assert (result.stdout, result.stderr) == ('1\n%s' % overlay, '')
         assert machine.easysif('installer', 'overlay', 'status', 'snake', '--prefix', central).stdout.startswith(
-            'snake/1.0: a directory, packages can be added\n  directory  %s/user-software, ' % overlay)
+            'snake/1.0: a directory that cannot be written at this moment\n  directory  %s/user-software, ' % overlay)
         for command, said in (
                 ('pip install x', 'snake/1.0: the overlay cannot be written, packages cannot be changed\n  directory  '
                                   '%s/user-software\nhint: export EASYSIF_OVERLAYS=' % overlay),

@@ -19,6 +19,7 @@ from easysif.text import counted, human
 ACTIONS = ('status', 'pack', 'unpack', 'rollback', 'check', 'remove')
 
 STATES = {'none': 'nothing in it', 'directory': 'a directory, packages can be added',
+          'read-only': 'a directory that cannot be written at this moment',
           'packed': 'packed into one file, read-only', 'both': 'packed, and there is a directory that is not used',
           'damaged': 'the squashfs file is damaged and not used'}
 
@@ -107,7 +108,8 @@ def _differences(made_for, root):
 
 
 def _status_lines(found, _):
-    yield '%s: %s' % (found['module'], STATES[found['state']])
+    is_closed = found['state'] == 'directory' and not found['writable']
+    yield '%s: %s' % (found['module'], STATES['read-only' if is_closed else found['state']])
     for name in ('directory', 'squashfs'):
         one = found[name]
         if one:

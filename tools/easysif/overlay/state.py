@@ -27,7 +27,8 @@ PARTS = ('user-software', 'user-software.squashfs', recorded.NAME, MADE_FOR)
 def status(overlay):
     """Return what an overlay is (dict).
 
-    ``state`` is ``none``, ``directory``, ``packed``, ``both`` or ``damaged``; ``same`` tells whether directory and
+    ``state`` is ``none``, ``directory``, ``packed``, ``both`` or ``damaged``; ``writable`` tells whether the directory
+    can be written at this moment (bool), ``same`` whether directory and
     squashfs hold the same by names, sizes and times (bool), ``before_rebuild`` the environments that rebuilds have
     replaced (list of str), ``next`` what to type (list of str). Sizes are in bytes.
 
@@ -41,6 +42,7 @@ def status(overlay):
         'module': overlay.module, 'root': overlay.root,
         'state': _state(content, packed), 'same': bool(content and packed and not packed['problem']
                                                        and pack.is_same(overlay, content)),
+        'writable': os.access(overlay.directory, os.W_OK),
         'directory': content and {'path': overlay.directory, 'files': content.files(), 'bytes': content.data},
         'squashfs': packed, 'kept': [_file(overlay, path) for _, path in reversed(overlay.kept())],
         'before_rebuild': [path for path in parts(overlay) if BEFORE_REBUILD.fullmatch(os.path.basename(path))],
