@@ -24,6 +24,15 @@ def easybuild_prefix():
                            or os.path.expanduser('~/.local/easybuild'))
 
 
+def source_paths(prefix):
+    """Return where EasyBuild would look for files of recipes, as far as its environment says (list of str).
+
+    :param prefix: EasyBuild's install path (str)
+    """
+    named = os.environ.get('EASYBUILD_SOURCEPATH')
+    return named.split(os.pathsep) if named else [os.path.join(prefix, 'sources')]
+
+
 def option(prefix):
     """Return what a command has to be given for a prefix: `` --prefix DIR``, '' for EasyBuild's own (str)."""
     return '' if prefix == easybuild_prefix() else ' --prefix %s' % shlex.quote(prefix)

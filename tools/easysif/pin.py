@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from easysif import files, recipe, runtime
+from easysif import files, installed, recipe, runtime
 from easysif.errors import EasySIFError
 from easysif.images import build, registry, web
 from easysif.images.place import sha256_of
@@ -49,7 +49,8 @@ def look(path, site, searched=()):
         return Pin(path, before, None)
     if reference.kind not in (URL, LIBRARY):
         return Pin(path, before, 'sha256:' + sha256_of(_find(reference, known, path, site, searched)))
-    with tempfile.TemporaryDirectory(dir=site.tmp_dir or site.cache_dir) as directory:
+    places = [site.tmp_dir or '', site.cache_dir or '', *installed.source_paths(installed.easybuild_prefix())]
+    with tempfile.TemporaryDirectory(dir=next(filter(os.path.isdir, places), None)) as directory:
         target = os.path.join(directory, 'image.sif')
         if reference.kind == URL:
             now = web.fetch(reference, web.look(reference, site, known.where), target, site, known.where)

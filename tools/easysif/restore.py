@@ -22,7 +22,6 @@ from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, parse
 from easysif.modes import Modes, owner
 from easysif.obtain import Places, obtain
 from easysif.refresh import refresh
-from easysif.store.add import sources
 from easysif.store.contents import Store
 
 WHOLE = 'whole'
@@ -184,7 +183,7 @@ class _Restoring:
 
     def _searched(self):
         found = search.find(self.known.record['recipe'])
-        return [*sources(self.known.prefix), *([os.path.dirname(os.path.abspath(found))] if found else [])]
+        return [*installed.source_paths(self.known.prefix), *([os.path.dirname(os.path.abspath(found))] if found else [])]
 
     def _fetch(self, target):
         """Get it from where the recipe has it, by its digest (Placed)."""
@@ -211,8 +210,9 @@ class _Restoring:
     def _places(self):
         downloads, work = self._directories()
         os.makedirs(downloads, exist_ok=True)
+        # without a prefix: its other modules were asked, and the image of this one is the one that is damaged
         return Places(find_file=self._find, verify=lambda path: None, searched=self._searched(), downloads=downloads,
-                      work=work, log=self._log(), prefix=self.known.prefix, lock={'wait': None, 'tell': self.tell})
+                      work=work, log=self._log(), lock={'wait': None, 'tell': self.tell})
 
     def _log(self):
         """Return the file for what is printed while an image is made, which a message may name (str)."""
@@ -223,7 +223,8 @@ class _Restoring:
             lambda record: record.get('sha256') == self.image['sha256'])
 
     def _directories(self):
-        return directories(self.site, sources(self.known.prefix)[0], self.standing.new)
+        sources = installed.source_paths(self.known.prefix)
+        return directories(self.site, sources[0], self.standing.new)
 
     def _find(self, name):
         paths = [os.path.join(directory, name) for directory in self._searched()]

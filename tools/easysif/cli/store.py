@@ -10,7 +10,7 @@ from easysif import installed, site
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import USAGE, EasySIFError, SeveralErrors, escaped
 from easysif.store import upkeep
-from easysif.store.add import ALREADY, RECORD, Adding, sources
+from easysif.store.add import ALREADY, RECORD, Adding
 from easysif.store.contents import of_site
 from easysif.store.usage import usage
 from easysif.terminal import Line
@@ -74,7 +74,7 @@ def _add(args):
         raise EasySIFError('easysif store add', '--name is for one image', exit_code=USAGE,
                            hint='easysif store add --name %s %s' % (args.name, args.images[0]))
     store, prefix, errors, done = _store(args, 'add'), prefix_of(args), [], []
-    searched = args.sourcepath.split(os.pathsep) if args.sourcepath else sources(prefix)
+    searched = args.sourcepath.split(os.pathsep) if args.sourcepath else installed.source_paths(prefix)
     progress = Line(quiet=args.json)
     adding = Adding(store, site.resolve().site, prefix, searched,
                     tell=lambda line: print(escaped(line), file=sys.stderr, flush=True))

@@ -10,7 +10,7 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from easysif import files, installed, recipe, runtime, search
+from easysif import files, recipe, runtime, search
 from easysif.errors import EasySIFError
 from easysif.images import sif
 from easysif.images.place import DIGEST, check, place, sha256_of
@@ -139,7 +139,8 @@ class Adding:
             new = self._new(name)
             try:
                 own = obtained is not None and obtained.kept is not None or self._is_stored(source)
-                placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by)
+                placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by,
+                               verified=obtained is not None and obtained.verified)
                 if placed.how != 'link':
                     self.store.modes().give(new, above=False)
                 info = os.stat(new)
@@ -250,9 +251,3 @@ def _find(name, directories):
         return name if os.path.isfile(name) else None
     paths = [os.path.join(directory, name) for directory in directories]
     return next(filter(os.path.isfile, paths), None)
-
-
-def sources(prefix):
-    """Return where EasyBuild would look for files of recipes, as far as its environment says (list of str)."""
-    named = os.environ.get('EASYBUILD_SOURCEPATH')
-    return named.split(os.pathsep) if named else [os.path.join(prefix or installed.easybuild_prefix(), 'sources')]
