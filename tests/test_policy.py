@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import standins
 from easysif import site
 from easysif.errors import EasySIFError
 from easysif.images import definition
@@ -133,3 +134,24 @@ def test_a_base_of_a_definition_from_elsewhere_is_refused(tmp_path, header, what
     for header in ('Bootstrap: scratch', 'Bootstrap: yum\nFrom: centos', 'Bootstrap: localimage\nFrom: /'):
         (tmp_path / 'x.def').write_text(header + '\n')
         assert definition.derive(str(tmp_path / 'x.def'), {}, ALLOWED, 'x.eb')
+
+
+@pytest.mark.e2e
+def test_a_site_that_isolates_and_forces_does_so_in_real_containers(images, tmp_path):
+    """With cleanenv only what a module sets for the inside goes in."""
+    library = tmp_path / 'libs'
+    library.mkdir()
+    settings = {'isolation': ('cleanenv', 'no-home'), 'container_env': {'SITE': 'user may'},
+                'provides': {'net': site.Need(('%s:/host/net' % library,), {'NET': 'up'}, path=('/host/net/bin',),
+                                              library_path=('/host/net',))},
+                'force': {'container_env': {'FORCED': 'it\'s "$HOME" `id`'}, 'binds': ['%s:/etc/site' % library]}}
+    made = standins.install(images.sif('busybox'), 'busybox', tmp_path / 'p', settings=settings, needs=['net'],
+                            commands=['env', 'ls'])
+    users = {'OUTSIDE': 'x', 'APPTAINERENV_FORCED': 'user', 'APPTAINERENV_SITE': 'user',
+             'APPTAINER_BINDPATH': '/usr:/etc/site', 'LD_PRELOAD': '/nosuch.so', 'XALT_DIR': '/x'}
+    by_wrapper = made.run('env', env=made.env(**users)).stdout
+    for line in ('FORCED=it\'s "$HOME" `id`', 'SITE=user may', 'NET=up', 'LD_LIBRARY_PATH=/host/net:/.singularity.d/libs'):
+        assert line in by_wrapper.splitlines(), line
+    assert 'OUTSIDE' not in by_wrapper and 'XALT' not in by_wrapper and '/nosuch.so' not in by_wrapper
+    assert ':/host/net/bin' in next(line for line in by_wrapper.splitlines() if line.startswith('PATH='))
+    assert made.run('ls', '/etc/site', env=made.env(**users)).stdout == ''
