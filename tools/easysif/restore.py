@@ -183,7 +183,8 @@ class _Restoring:
 
     def _searched(self):
         found = search.find(self.known.record['recipe'])
-        return [*installed.source_paths(self.known.prefix), *([os.path.dirname(os.path.abspath(found))] if found else [])]
+        beside = [os.path.dirname(os.path.abspath(found))] if found else []
+        return installed.source_paths(self.known.prefix) + beside
 
     def _fetch(self, target):
         """Get it from where the recipe has it, by its digest (Placed)."""
