@@ -210,6 +210,26 @@ def test_a_layer_without_overlay_has_the_virtual_environment(by, prefix):
     assert both(env, 'ENV_VIRTUAL_ENV') == '/layer/venv/jax' and env['WITH_VENV'] == '. /runscripts/init-venv'
 
 
+@pytest.mark.parametrize('library, fits', [('python3.12', True), ('pypy3.12', True), ('python3.12t', True),
+                                           ('python3.1', False), ('python3.9', False)])
+def test_a_directory_that_was_copied_here_from_another_python_is_not_used(by, prefix, library, fits):
+    """Whatever `made-for` says, which belongs to what was there before."""
+    fake = Fake(prefix, python_version='3.12', python='/usr/bin/python3')
+    venv = fake.overlay / 'user-software' / 'venv' / 'jax'
+    (venv / 'lib' / library / 'site-packages').mkdir(parents=True)
+    (venv / 'pyvenv.cfg').write_text('home = /usr/bin\n')
+    (fake.overlay / 'made-for').write_text('python 3.12\nat /usr/bin/python3\n')
+    env, said = by(fake)
+    assert (both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax') is fits and (said == '') is fits
+    if not fits:
+        assert 'jax/24.10: your packages are for another Python and are not used\n' in said
+        assert '  made for       Python other than 3.12\n  the image has  Python 3.12 /usr/bin/python3\n' in said
+        assert 'hint: easysif overlay rebuild jax/24.10; or, to begin anew: mv -- "{0}" "{0}.other"\n'.format(
+            fake.overlay / 'user-software') in said
+    squashfs(fake.overlay / 'user-software.squashfs')  # of which `made-for` tells
+    assert both(by(fake)[0], 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax'
+
+
 def test_what_is_no_file_says_nothing_of_an_overlay(by, prefix):
     fake = Fake(prefix)
     (fake.overlay / 'user-software' / 'venv' / 'jax').mkdir(parents=True)

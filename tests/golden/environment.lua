@@ -94,9 +94,15 @@ if mode() ~= "spider" then
         other_python = made_for .. " " .. made_at
     elseif (filled(has_venv) and filled(made_at) and filled("/opt/conda/envs/x/bin/python3") and not is_same(made_at, "/opt/conda/envs/x/bin/python3")) then
         other_python = made_for .. " " .. made_at
+    elseif (not filled(packed) and exists(containerroot .. "/user-software/venv/x/pyvenv.cfg") and not exists(containerroot .. "/user-software/venv/x/lib/python3.12") and not exists(containerroot .. "/user-software/venv/x/lib/python3.12t") and not exists(containerroot .. "/user-software/venv/x/lib/pypy3.12")) then
+        other_python = "other than 3.12"
+    end
+    local ways = "easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\""
+    if is_same(other_python, "other than 3.12") then
+        ways = "easysif overlay rebuild PyTorch/2.7; or, to begin anew: mv -- \"" .. containerroot .. "/user-software\" \"" .. containerroot .. "/user-software.other\""
     end
     if filled(other_python) then
-        warn("PyTorch/2.7: your packages are for another Python and are not used", "  made for       Python " .. other_python, "  the image has  Python 3.12 /opt/conda/envs/x/bin/python3", "  directory      " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")
+        warn("PyTorch/2.7: your packages are for another Python and are not used", "  made for       Python " .. other_python, "  the image has  Python 3.12 /opt/conda/envs/x/bin/python3", "  directory      " .. containerroot, "hint: " .. ways)
     end
     if (is_loading() and not filled(other_python) and (filled(has_venv) and filled(made_with) and filled("sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa") and not is_same(made_with, "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))) then
         warn("PyTorch/2.7: your packages were made with another image", "  made with  " .. made_with, "  this one   sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "  directory  " .. containerroot, "hint: easysif overlay rebuild PyTorch/2.7; or, to keep it as it is: rm -- \"" .. containerroot .. "/made-for\"")

@@ -102,13 +102,19 @@ def _own(inst):
 
 def _made_for(inst):
     """An overlay for another Python, or for one elsewhere, to which its links lead, is not used; for another image of
-    the same Python it may work, and that is said.
+    the same Python it may work, and that is said. A directory that somebody copied here tells by itself for which
+    Python it is, whatever is recorded.
     """
     venv = text(DIRECTORY, '/venv/%s' % inst.python_env)
     python, place, image, other = (text(Local(name)) for name in ('made_for', 'made_at', 'made_with', 'other_python'))
-    ways = text('easysif overlay rebuild %s; or, to keep it as it is: rm -- "' % inst.module, Local('containerroot'),
-                MADE_FOR, '"')
+    rebuild = 'easysif overlay rebuild %s; or, to ' % inst.module
+    ways = text(rebuild + 'keep it as it is: rm -- "', Local('containerroot'), MADE_FOR, '"')
+    anew = text(rebuild + 'begin anew: mv -- "', DIRECTORY, '" "', DIRECTORY, '.other"')
     directory = ('directory', text(Local('containerroot')))
+    libraries = [text(venv, '/lib/', name % inst.python_version) for name in ('python%s', 'python%st', 'pypy%s')]
+    copied = All((Not(Filled(text(Local('packed')))), Exists(text(venv, '/pyvenv.cfg')),
+                  *(Not(Exists(library)) for library in libraries)))
+    unlike = text('other than %s' % inst.python_version)
     return [
         Note('what the overlay was made for'),
         ReadWord('made_for', text(Local('containerroot'), MADE_FOR), 'python'),
@@ -116,11 +122,13 @@ def _made_for(inst):
         ReadWord('made_with', text(Local('containerroot'), MADE_FOR), 'image'),
         Choose('has_venv', ((Filled(text(Local('packed'))), text('yes')), (Exists(venv), text('yes')))),
         Choose('other_python', ((_another(python, inst.python_version), text(python, ' ', place)),
-                                (_another(place, inst.python), text(python, ' ', place)))),
+                                (_another(place, inst.python), text(python, ' ', place)),
+                                *([(copied, unlike)] if inst.python_version else []))),
+        Choose('ways', ((IsSame(other, unlike), anew),), ways),
         Warn(message(inst.module, 'your packages are for another Python and are not used',
                      (('made for', text('Python ', other)),
-                      ('the image has', text('Python %s %s' % (inst.python_version, inst.python))), directory), ways),
-             Filled(other)),
+                      ('the image has', text('Python %s %s' % (inst.python_version, inst.python))), directory),
+                     text(Local('ways'))), Filled(other)),
         Warn(message(inst.module, 'your packages were made with another image', (
             ('made with', image), ('this one', text(inst.image)), directory), ways),
             All((IsLoading(), Not(Filled(other)), _another(image, inst.image)))),
