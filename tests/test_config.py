@@ -74,8 +74,8 @@ def test_as_json_values_and_origins_have_one_shape(easysif, here):
 def test_a_site_that_is_not_valid_is_an_error(easysif, monkeypatch, tmp_path):
     (tmp_path / 'my.yaml').write_text('bind: [/x]\n')
     monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
-    assert easysif('config') == (
-        1, '', "error: %s/my.yaml:1: unknown key 'bind'\nhint: did you mean 'binds'?\n" % tmp_path)
+    assert easysif('config') == (1, '', "error: %s/my.yaml:1: unknown key 'bind'\n  allowed  %s\nhint: did you mean "
+                                 "'binds'?\n" % (tmp_path, ', '.join(schema.load('site')['properties'])))
 
 
 def test_a_layer_replaces_adds_and_merges():

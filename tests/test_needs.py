@@ -170,3 +170,20 @@ def test_directories_of_needs_are_searched_before_those_of_the_image(by, tmp_pat
     env = by(fake, SINGULARITYENV_LD_LIBRARY_PATH='/mine', APPTAINERENV_APPEND_PATH='/my/bin')
     assert both(env, 'ENV_LD_LIBRARY_PATH') == '/mine:/a \\$b:/net:/cxi:/slurm:/cuda/\\$x'
     assert both(env, 'ENV_APPEND_PATH') == '/my/bin:/net/bin:/slurm/bin'
+
+
+def test_after_a_system_update_one_apply_mends_every_module(by, libraries, tmp_path, easysif, monkeypatch):
+    """None is made anew: the module file and the wrapper stay as they are."""
+    fakes = [Fake(tmp_path / 'p', module=name, needs=('net',)) for name in ('jax/1', 'torch/2')]
+    (tmp_path / 'my.yaml').write_text('provides: {net: {binds: ["%s/libcxi.so.?", "%s"]}}\n' % (libraries, libraries))
+    monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
+    assert easysif('site', 'apply', '--prefix', 'p')[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / 'p').rglob('*')
+              if path.is_file() and path.name not in ('site.lua', 'site.sh')}
+    assert all('%s/libcxi.so.1,' % libraries in both(by(fake), '_BINDPATH') for fake in fakes)
+    (tmp_path / 'lib/libcxi.so.1').rename(tmp_path / 'lib/libcxi.so.7')
+    assert easysif('site', 'apply', '--prefix', 'p')[0] == 0
+    for fake in fakes:
+        found = both(by(fake), '_BINDPATH').split(',')
+        assert '%s/libcxi.so.7' % libraries in found and '%s/libcxi.so.1' % libraries not in found
+    assert before == {path: path.read_bytes() for path in before}

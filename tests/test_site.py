@@ -17,6 +17,7 @@ YAML = [': ', '\n', '\n  ', '\n    ', '- ', '[', ']', '{', '}', ', ', '&a ', '*a
         '!!float ', '!x ', 'null', '~', '.nan', '.inf', '1e999', '0o7', '1:1:1', '2024-13-45', '2024-01-01', 'yes',
         '/x', 'mpi', '\t']
 
+ALLOWED = ', '.join(schema.load('site')['properties'])
 DEFAULT = os.path.join(site.SITES, 'default.yaml')
 
 
@@ -234,9 +235,10 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
      ":3: 'squashfs.level' is there twice, first in line 2\nhint: keep one of the two"),
     ('just a text', ": the file must be a mapping of settings, not the text 'just a text'"),
     ('- runtime', ":1: the file must be a mapping of settings, not the list ['runtime']"),
-    ('\nbind: [/x]', ":2: unknown key 'bind'\nhint: did you mean 'binds'?"),
-    ('1: 2', ":1: unknown key '1'\n  allowed  %s" % ', '.join(schema.load('site')['properties'])),
-    ('squashfs:\n  levl: 3', ":2: unknown key 'levl' in squashfs\nhint: did you mean 'level'?"),
+    ('\nbind: [/x]', ":2: unknown key 'bind'\n  allowed  %s\nhint: did you mean 'binds'?" % ALLOWED),
+    ('1: 2', ":1: unknown key '1'\n  allowed  %s" % ALLOWED),
+    ('squashfs:\n  levl: 3', ":2: unknown key 'levl' in squashfs\n  allowed  compressor, level, block, keep\n"
+     "hint: did you mean 'level'?"),
     ('squashfs:\n  x: 3', ":2: unknown key 'x' in squashfs\n  allowed  compressor, level, block, keep"),
     ('match:\n  host: x', ":1: match.hostname is missing\nhint: write match: {hostname: uan0*|nid*}\n"
      "error: FILE:2: unknown key 'host' in match\n  allowed  hostname, path"),
@@ -294,7 +296,8 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
      "not the text 'AMD GPU'"),
     ('provides:\n  mpi: yes', ":2: provides.mpi must be a mapping of binds, container_env, path, library_path, "
      "requires and conflicts, not true"),
-    ('provides:\n  mpi:\n    bind: [/x]', ":3: unknown key 'bind' in provides.mpi\nhint: did you mean 'binds'?"),
+    ('provides:\n  mpi:\n    bind: [/x]', ":3: unknown key 'bind' in provides.mpi\n  allowed  "
+     "binds, container_env, path, library_path, requires, conflicts\nhint: did you mean 'binds'?"),
     ('provides:\n  mpi:\n    binds:\n      - x', ":4: provides.mpi.binds[0] must be an absolute path, not 'x'"),
     ('registry_mirrors: {nvcr.io: localhost}',
      ":1: registry_mirrors.nvcr.io must be a list of http(s)://host[:port][/path], not the text 'localhost'"),

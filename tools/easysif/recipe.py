@@ -178,7 +178,7 @@ def validate(values, where, lines=None, path=None):
     for problem in schema.problems('recipe', given, lambda key, value: '%s = %r' % (key, value)):
         wrong(problem.path[0] if problem.path else None, problem.what, hint=problem.hint,
               # of all words only ours: EasyBuild's are many
-              facts=[('ours', ', '.join(OURS))] if problem.facts else ())
+              facts=[('ours', ', '.join(OURS))] if problem.facts and not problem.hint else ())
     image = given.get('image')
     is_definition = isinstance(image, str) and image.endswith('.def')
     if is_definition and given.get('digest'):

@@ -165,7 +165,7 @@ def _problems_of(err, write):
             if key not in known:
                 near = closest(key, known)
                 yield Problem(path + (key,), 'unknown key %s%s' % (quote(key), ' in %s' % subject if subject else ''),
-                              facts=() if near else (('allowed', ', '.join(known)),),
+                              facts=(('allowed', ', '.join(known)),),
                               hint="did you mean '%s'?" % near if near else None)
     elif err.validator == 'required':
         for key in err.validator_value:
