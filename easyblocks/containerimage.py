@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import contextmanager
 
-from easysif import pin
+from easysif import pin, secrecy
 from easysif.data import check_version
 from easysif.errors import EasySIFError, told
 from easysif.images.kept import directories
@@ -49,6 +49,7 @@ class ContainerImage(EasyBlock):
         os.umask(self.modes.umask)  # from here to the end: EasyBuild copies its log when we are done
         super().__init__(*args, **kwargs)
         self.modes.lend(self.logfile)
+        secrecy.hide(self.log, build_option, update_build_option)
         self.toolchain.options['rpath'] = False
         self.module_load_environment.replace({'PATH': ['bin']})
         self.easysif = self.last_step = self.test_results = self.module_text = None
@@ -143,6 +144,7 @@ class ContainerImage(EasyBlock):
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():
             self._tell('fetching %s' % self.cfg['image'])
+            self.easysif.sweep(self.builddir)
             super().make_builddir()
             self._warn(self.easysif.fetch(self._places()))
             self.log.info('what the making of the image printed: %s', self.easysif.output)
@@ -215,8 +217,7 @@ class ContainerImage(EasyBlock):
 
     def make_module_description(self):
         """The help text ends with what the module offers."""
-        if not self.cfg['usage']:
-            self.cfg['usage'] = self.easysif.usage()
+        self.cfg['usage'] = self.cfg['usage'] or self.easysif.usage()
         return super().make_module_description()
 
     def make_module_extra(self, *args, **kwargs):
@@ -246,8 +247,7 @@ class ContainerImage(EasyBlock):
         if not isinstance(self.module_generator, ModuleGeneratorLua):
             raise EasySIFError(os.path.basename(self.cfg.path), 'modules in Tcl are not made yet',
                                hint='eb --module-syntax=Lua')
-        recipe = self._recipe()
-        self.easysif = Install(recipe, resolve().site, os.path.dirname(install_path()), self.installdir,
+        self.easysif = Install(self._recipe(), resolve().site, os.path.dirname(install_path()), self.installdir,
                                os.path.relpath(self.installdir, install_path()))
         if not self.dry_run:
             self._warn(self.easysif.check(None if build_option('sanity_check_only') else self.standing.module))

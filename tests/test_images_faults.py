@@ -59,7 +59,7 @@ def slow(answer):
     def send(handler):
         status, headers, body = answer(handler)
         handler.send_response(status)
-        for name, value in dict(headers, **{'Content-Length': str(len(body))}).items():
+        for name, value in dict(headers, **{'Content-Length': str(len(body)), 'Connection': 'close'}).items():
             handler.send_header(name, value)
         handler.end_headers()
         for number in range(4):

@@ -34,7 +34,7 @@ def workspace(tmp_dir, target, log, where):
         raise EasySIFError(where, "no directory to build in can be made in '%s' (%s)" % (tmp_dir, err.strerror),
                            hint='set tmp_dir in the site file, or EASYSIF_TMP_DIR') from err
     try:
-        _sweep(tmp_dir, log)
+        sweep(tmp_dir, log)
         with open(os.path.join(work, holder.NAME), 'w', encoding='utf-8') as handle:
             handle.write(holder.write(where, ''))
         for name in ('runtime', 'cache', 'bin', 'inside/tmp/.easysif', 'inside/var/tmp'):
@@ -50,8 +50,12 @@ def workspace(tmp_dir, target, log, where):
         remove(work, log)
 
 
-def _sweep(tmp_dir, log):
-    """Remove what builds of ours left that were killed on this machine."""
+def sweep(tmp_dir, log):
+    """Remove what builds of ours left that were killed on this machine.
+
+    :param tmp_dir: where their directories are (str)
+    :param log: file that takes what there is to say of it (str)
+    """
     for path in glob.glob(os.path.join(glob.escape(tmp_dir), PREFIX + '*')):
         try:
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
