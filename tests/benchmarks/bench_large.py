@@ -94,7 +94,7 @@ def test_install_from_another_file_system(huge, tmp_path, measure, claim):
 
 
 def test_install_again_on_the_same_file_system(huge, tmp_path, measure, claim):
-    """Where a move serves, as at a rebuild of what the recipe's digest names, 8 GB take a second more than eb itself."""
+    """Where a link serves, as at a rebuild of what the recipe's digest names: a second more than eb itself."""
     prefix = tmp_path / 'prefix'
     env = dict(harness.eb_environment(prefix, tmp_path / 'home'), EASYBUILD_SOURCEPATH=str(huge / 'other'))
     recipes = {name: huge / ('%s-1.eb' % name) for name in ('small', 'huge')}

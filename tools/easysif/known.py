@@ -60,10 +60,14 @@ def _image_of(root, record, fits):
 
 
 def _is_untouched(path, root, record):
-    """Tell whether nobody has written to an image since all that was made after it, so that it need not be read."""
+    """Tell whether nobody has written to an image since the wrappers were made, so that it need not be read.
+
+    They are made after it was verified; what is copied to an installation keeps its date.
+    """
     image = os.stat(path)
     return image.st_size == record['image']['size'] and image.st_mtime_ns < min(
-        (os.lstat(os.path.join(root, name)).st_mtime_ns for name in record['files']), default=0)
+        (os.lstat(os.path.join(root, name)).st_mtime_ns for name in record['files'] if name.startswith('bin/')),
+        default=0)
 
 
 def _origin(record):
