@@ -144,6 +144,16 @@ def test_an_index_that_cannot_be_reached_is_told(add):
     assert err.exit_code == TOOL and str(err).endswith('pip inside the image uses yours')
 
 
+def test_what_the_image_brings_is_not_hidden_by_what_a_package_wants(add):
+    lines = 'ERROR: Cannot install a\nerror: pip: jax is of the image, and protected\n  the image brings  jax==0.4\n'
+    err = failure(add, 'a', status=1, stdout='', stderr=lines)
+    assert str(err) == (
+        'jax-1.eb: python_packages want another jax than the image has, which provides protects\n'
+        '  the image has  jax==0.4\n  pip            ERROR: Cannot install a\n'
+        'hint: write an older version into python_packages, or name jax there to have another one')
+    assert err.exit_code == INPUT
+
+
 def test_an_image_without_pip_is_an_error(add):
     assert str(failure(add, 'small', status=layer.NO_PIP, stdout='')) == (
         "jax-1.eb: python_packages is given, but the image's python has no pip\n  python  /usr/bin/python3  (3.12.1)\n"
@@ -196,8 +206,11 @@ def test_packages_come_from_overlay_layer_and_image_in_this_order(images, tmp_pa
         monkeypatch.delenv('PIP_NO_INDEX')
         monkeypatch.setenv('PIP_INDEX_URL', 'file://%s/simple' % wheels)
     module = library.install(images.sif(image), image, tmp_path / 'prefix', python_packages=['small==1', 'tqdm==9.8'],
+                             provides=['tqdm/4.66.1'],
                              **dict(library.RECIPES[image], commands=['python', 'pip', 'tqdm', 'small']))
     record = json.loads((module.root / 'easysif.json').read_text())
+    assert record['inside']['provides'] == {'tqdm': '9.8'}  # as the recipe asks for it
+    assert 'tqdm==9.8\n' in (module.root / 'runscripts' / 'lib' / 'constraints.txt').read_text()
     wheel = wheels / 'small-1-py3-none-any.whl'
     assert record['layer']['packages'] == [
         {'name': path.name.split('-')[0], 'version': path.name.split('-')[1], 'url': 'file://%s' % path,
@@ -217,6 +230,12 @@ def test_packages_come_from_overlay_layer_and_image_in_this_order(images, tmp_pa
     assert module.run('small').stdout == 'small 2\n'
     assert module.run('start-shell', '-c', 'command -v small tqdm').stdout == (
         '/user-software/venv/%s/bin/small\n/layer/venv/%s/bin/tqdm\n' % ((record['layer']['venv'],) * 2))
+    if image == 'venv':
+        library.package(wheels, 'wants', '1', requires=['tqdm>9'])
+        with pytest.raises(EasySIFError) as caught:
+            library.install(images.sif(image), image, tmp_path / 'prefix', version='2', python_packages=['wants'],
+                            provides=['tqdm/4.66.1'], **library.RECIPES[image])
+        assert 'python_packages want another tqdm than the image has' in str(caught.value)
     nothing = module.env(EASYSIF_OVERLAYS='no absolute path')  # of somebody else, who has no place for packages
     (module.prefix / 'easysif' / 'prefix.json').chmod(0o444)
     assert module.run('python', *see, env=nothing).stdout == '2 9.8 shared-software\n'

@@ -19,7 +19,9 @@ from easysif.data import HELPERS, helper_text
 from easysif.errors import INPUT, TOOL, EasySIFError, SeveralErrors
 from easysif.images.inspect import FLAGS
 from easysif.module import CA_VARIABLES, LAYER, LAYER_FILE
-from easysif.packages import installers
+from easysif.packages import asked as asked_for
+from easysif.packages import installers, protected
+from easysif.packages.pins import key
 from easysif.resources import mksquashfs_options
 from easysif.run import failure, run
 
@@ -55,6 +57,7 @@ def add(recipe, facts, sif, runtime, site, root, work=None):
         tree = os.path.join(directory, 'layer')
         told = _install(recipe, facts, sif, runtime, site, tree, os.path.join(directory, 'runscripts'))
         _find_commands(recipe, facts, told)
+        _update_provides(facts, told)
         _pack(recipe, tree, os.path.join(root, LAYER_FILE), site)
     return {'venv': recipe.venv, 'asked': list(recipe.python_packages), 'packages': told['packages']}
 
@@ -64,6 +67,12 @@ def _install(recipe, facts, sif, runtime, site, tree, runscripts):
     os.makedirs(os.path.join(tree, 'tmp'))
     shutil.copytree(os.path.join(HELPERS, 'runscripts'), runscripts)
     inside, binds = _settings(facts, site)
+    asked = {asked_for.package_of(one) for one in recipe.python_packages}
+    kept = {name: version for name, version in (facts.get('provides') or {}).items() if key(name) not in asked}
+    if kept:
+        protected.write(runscripts, kept)
+        own = facts['env'].get('PIP_CONSTRAINT')
+        inside['PIP_CONSTRAINT'] = ' '.join(filter(None, ['/runscripts/' + protected.VARIABLES['PIP_CONSTRAINT'], own]))
     argv = runtime.exec_argv(
         sif, [facts['python']['path'], '-E', '-s', '-', '%s/venv/%s' % (LAYER, recipe.venv), *recipe.python_packages],
         flags=FLAGS, binds=[(tree, LAYER), (runscripts, '/runscripts', 'ro'), *binds])
@@ -90,6 +99,16 @@ def _find_commands(recipe, facts, told):
                 hint="did you mean '%s'?" % near if near else 'add the package that brings it to python_packages'))
     if errors:
         raise SeveralErrors(errors)
+
+
+def _update_provides(facts, told):
+    """Have what the recipe provides say the version of the layer, where the recipe asks for one that hides the image's.
+
+    It is protected from then on.
+    """
+    there = {key(one['name']): one['version'] for one in told['packages']}
+    for name in facts.get('provides') or {}:
+        facts['provides'][name] = there.get(key(name), facts['provides'][name])
 
 
 def _settings(facts, site):
@@ -125,7 +144,13 @@ def _error(recipe, facts, result):
         error = failure(result)
         return EasySIFError(recipe.where, 'the image did not start to install its python_packages',
                             facts=error.facts, exit_code=TOOL)
-    unreachable = installers.unreachable(result)
+    unreachable, brings = installers.unreachable(result), installers.brings(result)
+    if brings:
+        names = ', '.join(one.split('==')[0] for one in brings)
+        return EasySIFError(
+            recipe.where, 'python_packages want another %s than the image has, which provides protects' % names,
+            facts=[('the image has', ', '.join(brings)), ('pip', '\n'.join(told))],
+            hint='write an older version into python_packages, or name %s there to have another one' % names)
     return EasySIFError(
         recipe.where, 'pip could not install %s (exit code %d)' % (', '.join(recipe.python_packages), result.status),
         facts=[('pip', '\n'.join(told))] * bool(told) + unreachable + installers.ignored(result),

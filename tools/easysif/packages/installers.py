@@ -157,6 +157,12 @@ def unreachable(result):
     return [('reason', other.string[other.start():].splitlines()[0])] if other else []
 
 
+def brings(result):
+    """Return what the image brings and pip was not to hide, where that is why it failed: ``name==version`` (list)."""
+    found = re.search(r'^  the image brings  (.*)$', result.stderr, re.MULTILINE)
+    return found[1].split(', ') if found else []
+
+
 def ignored(result):
     """Return where pip was to look for packages and did not, as facts of an error (list)."""
     return [('pip', line) for line in dict.fromkeys(re.findall(
@@ -180,8 +186,7 @@ def failed(target, result, what, names, before=''):
     protected = re.search(r'^error: pip: (.*)$', text, re.MULTILINE)
     if protected:  # pip_main.py knows why
         facts.append(('because', protected.group(1)))
-        brings = re.search(r'^  the image brings  (.*)$', text, re.MULTILINE)
-        facts += [('the image has', brings.group(1))] if brings else []
+        facts += [('the image has', ', '.join(brings(result)))] if brings(result) else []
         hint = 'to have another one nevertheless: PIP_CONSTRAINT=%s %s' % (
             os.devnull, target.typed('install', shlex.join(names)))
     culprits = [name for name in names if re.match('[A-Za-z0-9._-]+', name) and re.search(
