@@ -71,9 +71,11 @@ class Packages(Place):
         """Kill a command after some time; return whether it was done before (bool)."""
         process = self.start(*command)
         time.sleep(seconds)
-        for pid in self.processes() if all_at_once else [process.pid]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        while all_at_once and self.processes():  # also what the runtime starts in this moment
+            for pid in self.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         process.communicate()
         return process.returncode == 0
 
