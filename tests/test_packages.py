@@ -186,7 +186,9 @@ def test_an_index_that_cannot_be_reached_is_told_by_either_installer():
     assert installers.unreachable(Result((), 1, '', 'WARNING: Retrying: Max retries exceeded\nERROR: no such\n')) == []
 
 
-def test_a_place_that_pip_did_not_look_into_is_told():
+def test_a_place_that_pip_did_not_look_into_is_told(tmp_path):
+    page = "WARNING: Location 'file://%s/b/' is ignored: it is neither a file nor a directory.\nERROR: a\n"
+    assert 'ignored' not in failed(page % tmp_path, 'b') and 'simple/b/' in failed(page % (tmp_path / 'simple'), 'b')
     text = "WARNING: Location '/w' is ignored: it is none.\n" * 2 + "WARNING: Url '/v' is ignored. It is none\n"
     assert failed(text + 'ERROR: a\n', 'b').splitlines()[1:4] == [
         '  pip  ERROR: a', "  pip  Location '/w' is ignored: it is none.", "  pip  Url '/v' is ignored. It is none"]

@@ -164,9 +164,13 @@ def brings(result):
 
 
 def ignored(result):
-    """Return where pip was to look for packages and did not, as facts of an error (list)."""
-    return [('pip', line) for line in dict.fromkeys(re.findall(
-        r"^WARNING: ((?:Location|Url) '.*' is ignored[:.].*)$", result.stderr, re.MULTILINE))]
+    """Return where pip was to look for packages and did not, as facts of an error (list).
+
+    That a directory of pages has none for a package is no such thing.
+    """
+    lines = re.findall(r"^WARNING: ((?:Location|Url) '(?:file://(.*)/[^/]*/|[^']*)' is ignored[:.].*)$", result.stderr,
+                       re.MULTILINE)
+    return [('pip', line) for line in dict.fromkeys(line for line, above in lines if not os.path.isdir(above))]
 
 
 def failed(target, result, what, names, before=''):
