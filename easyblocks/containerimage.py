@@ -144,7 +144,7 @@ class ContainerImage(EasyBlock):
             self.dry_run_msg('  * %s will be fetched', self.cfg['image'])
         elif not self._keeps_installation():
             self._tell('fetching %s' % self.cfg['image'])
-            self.easysif.sweep(self.builddir)
+            self._warn(self.easysif.sweep(self.builddir))
             super().make_builddir()
             self._warn(self.easysif.fetch(self._places()))
             self.log.info('what the making of the image printed: %s', self.easysif.output)

@@ -398,6 +398,21 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(tmp_path, loopback, plac
                                              text=True).stdout
 
 
+def test_what_cannot_be_removed_does_not_stand_in_the_way_of_the_next_build(tmp_path, monkeypatch):
+    """As where unshare is too old to have the numbers of /etc/subuid."""
+    process = subprocess.Popen(['sleep', '0'])
+    process.wait()
+    dead = tmp_path / 'build' / 'easysif-build-dead'
+    dead.mkdir(parents=True)
+    (dead / 'holder').write_text(json.dumps(dict(json.loads(holder.write('x.eb', '')), pid=process.pid)))
+    monkeypatch.setattr(workspace, 'remove', lambda path, log: None)
+    assert workspace.clear(str(tmp_path / 'build')) == (
+        'a build that was killed left files of other users: unshare --map-root-user --map-auto rm -rf %s/%s'
+        % (tmp_path, dead.name))
+    assert (tmp_path / dead.name / 'holder').exists() and os.listdir(tmp_path / 'build') == []
+    assert workspace.clear(str(tmp_path / 'build')) is workspace.clear(str(tmp_path / 'none')) is None
+
+
 def test_what_cannot_be_removed_is_named_in_the_log(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(1, 'Operation not permitted', path)

@@ -404,6 +404,26 @@ def test_a_login_is_taken_from_where_variables_say(locked, tmp_path, monkeypatch
     assert resolve('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}).source == locked.host
 
 
+@pytest.mark.parametrize('config, asked', [
+    ({'credsStore': 'toy'}, True), ({'credHelpers': {'HOST': 'toy'}}, True), ({'credHelpers': {'x': 'toy'}}, False),
+    ({'credsStore': 'no-such'}, False), ({'credsStore': 'fails'}, False), ({'credHelpers': {'HOST': '../toy'}}, False),
+    ({'credsStore': ['toy']}, False)])
+def test_a_login_is_taken_from_a_credential_helper_of_docker(locked, tmp_path, monkeypatch, config, asked):
+    for name, script in (('toy', 'cat >"$HOME/asked"; echo \'{"Username": "%s", "Secret": "%s"}\'' % (USER, PASSWORD)),
+                         ('fails', 'echo "credentials not found"; exit 1')):
+        (tmp_path / ('docker-credential-' + name)).write_text('#!/bin/sh\n%s\n' % script)
+        (tmp_path / ('docker-credential-' + name)).chmod(0o755)
+    monkeypatch.setenv('PATH', '%s:%s' % (tmp_path, os.environ['PATH']))
+    (tmp_path / '.docker').mkdir()
+    (tmp_path / '.docker/config.json').write_text(json.dumps(config).replace('HOST', locked.host))
+    if asked:
+        assert resolve('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}).source == locked.host
+        assert (tmp_path / 'asked').read_text() == locked.host
+    else:
+        assert 'login needed (HTTP 401)' in str(refusal('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}))
+        assert not (tmp_path / 'asked').exists()
+
+
 @pytest.mark.parametrize('text', ['', 'x', '[]', '{"auths": []}', '{"auths": {"HOST": 1}}', '{"auths": {"HOST": {}}}',
                                   '{"auths": {"HOST": {"auth": "%"}}}', '{"auths": {"HOST": {"auth": "eA=="}}}'])
 def test_a_damaged_login_counts_as_none(locked, tmp_path, text):

@@ -20,7 +20,7 @@ from easysif.images.place import place, refer
 from easysif.images.reference import FILE, file_name, parse
 from easysif.images.sif import read as read_sif
 from easysif.images.sources import check_allowed
-from easysif.images.workspace import sweep
+from easysif.images.workspace import clear
 from easysif.modes import check_replaceable
 from easysif.module import module_plan
 from easysif.needs import check_recipe
@@ -90,14 +90,7 @@ class Install:
                                    hint='ask for the package squashfs-tools, for instance: apt install squashfs-tools')
         return note
 
-    @staticmethod
-    def sweep(directory):
-        """Remove what a build left that was killed; EasyBuild, which makes the directory anew, may not remove it all.
-
-        :param directory: where images are built (str)
-        """
-        if os.path.isdir(directory):
-            sweep(directory, os.path.join(directory, 'build.log'))
+    sweep = staticmethod(clear)
 
     def fetch(self, places):
         """Get the image as a SIF file, and return what the user has to know of that (str or None).

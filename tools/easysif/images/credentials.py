@@ -5,11 +5,16 @@ import base64
 import binascii
 import json
 import os
+import re
 from dataclasses import dataclass, field
+
+from easysif.errors import EasySIFError
+from easysif.run import run
 
 #: Docker Hub's login is kept under this name by every tool.
 DOCKER_HUB_KEY = 'https://index.docker.io/v1/'
 PREFIXES = ('APPTAINER_', 'SINGULARITY_')
+PATIENCE = 20  #: seconds that a credential helper gets, which may ask somebody for a password
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,18 @@ def find(host, variables, env=None):
     for path in files(env):
         try:
             with open(path, 'rb') as handle:
-                logins = read_json(handle.read()).get('auths')
+                known = read_json(handle.read())
         except OSError:
             continue
+        logins, helpers = (known.get(key) if isinstance(known.get(key), dict) else {}
+                           for key in ('auths', 'credHelpers'))
         for name in _names(host):
-            login = _decode(logins.get(name)) if isinstance(logins, dict) else None
+            login = _decode(logins.get(name)) or _ask(helpers.get(name), name)
             if login:
                 return login
+        login = _ask(known.get('credsStore'), DOCKER_HUB_KEY if host == 'docker.io' else host)
+        if login:
+            return login
     return None
 
 
@@ -73,6 +83,23 @@ def _names(host):
     """Return the names under which tools keep the login of a host (list of str)."""
     names = [host, 'https://' + host, 'http://' + host, 'https://%s/v1/' % host, 'https://%s/v2/' % host]
     return [DOCKER_HUB_KEY] + names if host == 'docker.io' else names
+
+
+def _ask(helper, name):
+    """Return the login that a credential helper of docker has under a name (Login or None).
+
+    :param helper: which: ``pass`` stands for the command ``docker-credential-pass``; anything where there is none
+    :param name: of the registry (str)
+    """
+    if not isinstance(helper, str) or not re.fullmatch(r'[\w.-]+', helper):
+        return None
+    try:
+        told = run(['docker-credential-' + helper, 'get'], stdin=name, check=False, timeout=PATIENCE)
+    except EasySIFError:  # it is not installed here
+        return None
+    entry = read_json(told.stdout) if told.status == 0 else {}
+    user, password = entry.get('Username'), entry.get('Secret')
+    return Login(user, password) if isinstance(user, str) and isinstance(password, str) and user else None
 
 
 def _decode(entry):

@@ -50,12 +50,26 @@ def workspace(tmp_dir, target, log, where):
         remove(work, log)
 
 
-def sweep(tmp_dir, log):
+def clear(directory):
+    """Remove what a killed build left, which EasyBuild cannot, and return what the user has to know (str or None).
+
+    :param directory: where images are built, and which EasyBuild is going to make anew (str)
+    """
+    log = os.path.join(directory, 'build.log')
+    left = sweep(directory, log, os.path.dirname(directory)) if os.path.isdir(directory) else ()
+    return 'a build that was killed left files of other users: unshare --map-root-user --map-auto rm -rf %s' % (
+        shlex.join(left)) if left else None
+
+
+def sweep(tmp_dir, log, aside=None):
     """Remove what builds of ours left that were killed on this machine.
 
     :param tmp_dir: where their directories are (str)
     :param log: file that takes what there is to say of it (str)
+    :param aside: where to move what cannot be removed, so that it is in nobody's way (str), None for nowhere
+    :returns: what was moved there (list of str)
     """
+    moved = []
     for path in glob.glob(os.path.join(glob.escape(tmp_dir), PREFIX + '*')):
         try:
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -67,6 +81,10 @@ def sweep(tmp_dir, log):
             os.close(directory)
         if is_dead:
             remove(path, log)
+        if aside and is_dead and os.path.lexists(path):
+            moved.append(os.path.join(aside, os.path.basename(path)))
+            os.rename(path, moved[-1])
+    return moved
 
 
 def remove(path, log):
