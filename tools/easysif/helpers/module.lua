@@ -224,9 +224,10 @@ local function bind(source, target, options)
     local entry = source
     if target ~= "" then entry = entry .. ":" .. target end
     if options ~= "" then entry = entry .. ":" .. options end
-    if targets[target_of(entry)] then return end
-    targets[target_of(entry)] = true
-    binds[#binds + 1] = entry
+    local place = target_of(entry)
+    if targets[place] then return end
+    targets[place] = entry
+    binds[#binds + 1] = place
 end
 
 local function bind_each(need)
@@ -246,10 +247,10 @@ local function push_binds()
         end
     end
     local added = {}
-    for _, entry in ipairs(binds) do
-        if not taken[target_of(entry)] then
-            added[#added + 1] = entry
-            all[#all + 1] = entry
+    for _, place in ipairs(binds) do
+        if not taken[place] then
+            added[#added + 1] = targets[place]
+            all[#all + 1] = targets[place]
         end
     end
     binds = added
