@@ -127,8 +127,17 @@ def versions(module):
 def test_what_is_installed_is_recorded_written_down_and_made_anew_elsewhere(module, easysif, index, tmp_path):
     quoted = shlex.quote(str(module.prefix))
     (tmp_path / 'requirements.txt').write_text('alpha<2  # for the course\n')
-    done = easysif('install', '-r', tmp_path / 'requirements.txt')
+    asked = ['install', '-r', tmp_path / 'requirements.txt']
+    module.run('python', '-c', '')  # makes the virtual environment
+    before = toys.snapshot(module.overlay)
+    assert easysif(*asked, '--dry-run').stdout == 'would install  alpha 1.0\nwould install  beta 1.5\n'
+    would = json.loads(easysif(*asked, '--dry-run', '--json').stdout)
+    assert toys.snapshot(module.overlay) == before and would['dry_run'] is True
+    done = easysif(*asked)
     assert done.stdout == 'installed  alpha 1.0\ninstalled  beta 1.5\n'
+    known = json.loads((module.overlay / 'overlay.json').read_text())['packages']
+    assert {name: would[name] for name in ('asked', 'resolved')} == known and would['module'] == 'tools/1'
+    assert [one['name'] for one in would['installed']] == ['alpha', 'beta']
     exact = {'alpha': ('1.0', index.hashes['alpha']), 'beta': ('1.5', index.hashes['beta'])}
     assert record(module) == (['alpha<2'], exact)
     assert easysif('install', 'alpha').stdout == 'tools/1 has all of it already\n'
@@ -142,6 +151,11 @@ def test_what_is_installed_is_recorded_written_down_and_made_anew_elsewhere(modu
     assert told.stdout == '4 packages of tools/1: %s\n' % lock
     assert told.stderr == 'warning: without hash, as no index has it: delta==1\n'
     text = lock.read_text()
+    found = json.loads(easysif('export', '--json').stdout)
+    assert (found['module'], found['output']) == ('tools/1', None)
+    assert found['without_hash'] == {'delta==1': 'no index has it'}
+    assert {one['name']: one['version'] for one in found['packages']} == {
+        'alpha': '1.0', 'beta': '1.5', 'gamma': '1', 'delta': '1'}
     assert '# module: tools/1\n' in text and '# python: 3.11.' in text and '# without hash: delta==1\n' in text
     assert 'gamma==1 \\\n    --hash=sha256:%s\n' % gamma in text
 

@@ -294,6 +294,9 @@ def test_what_cannot_be_done_is_told_with_what_to_type(easysif, toy, prefix, tmp
     assert told(easysif, 'install', 'toy/1', '--with', 'uv', 'a') == (
         1, 'error: toy/1: this pip cannot tell uv what to install\n  pip  20.3\n'
            'hint: easysif overlay install toy/1 --with pip …\n')
+    assert told(easysif, 'install', 'toy/1', '--dry-run', 'a') == (
+        1, 'error: toy/1: this pip cannot tell what it would install\n  pip  20.3\n'
+           'hint: easysif overlay install toy/1 --upgrade pip\n')
     (toy.root / 'bin' / 'start-shell').write_text('#!/bin/sh\nexit 1\n')
     code, said = told(easysif, 'export', 'toy/1')
     assert code == 3 and said.startswith('error: toy/1: does not tell which packages its overlay has\n  command ')

@@ -13,7 +13,7 @@ from easysif.errors import USAGE, EasySIFError, escaped
 from easysif.overlay.command import add_common_options, execute, tell
 from easysif.packages import asked, rebuild
 from easysif.packages.export import export
-from easysif.packages.install import install
+from easysif.packages.install import install, would_install
 from easysif.packages.target import Target
 from easysif.terminal import Line
 from easysif.text import counted
@@ -37,9 +37,11 @@ def register(commands):
                         help='by which it is installed: pip (the default), or uv of the image or of this host')
     add_prefix(parser)
     parser.add_argument('--json', action='store_true', help='print what was done as JSON')
+    parser.add_argument('--dry-run', action='store_true', help='change nothing, only say what would be done')
     parser = _parser(commands, 'export', _export, 'write down what is in an overlay, with versions and hashes')
     add_overlay_module(parser)
     parser.add_argument('--output', metavar='FILE', help='where to write it (default: print it)')
+    parser.add_argument('--json', action='store_true', help='print what was found as JSON, instead of the file')
     parser = _parser(commands, 'rebuild', _rebuild, 'make the virtual environment anew, with the same packages')
     add_overlay_module(parser)
     parser.add_argument('--from', metavar='FILE', dest='lock', help='a lock file or an overlay.json that says what')
@@ -92,14 +94,17 @@ def _install(args):
                            hint='easysif overlay install %s PACKAGE, or -r FILE' % (args.module or 'MODULE'))
     target = _target(args)
     lines = [target.show(line) for line in lines]
-    done = _at_work(target, 'installing packages', args.json, install, lines, _options(args, target), args.installer,
-                    args.upgrade)
+    if args.dry_run:
+        done = _at_work(target, 'asking pip', args.json, would_install, lines, _options(args, target), args.upgrade)
+    else:
+        done = _at_work(target, 'installing packages', args.json, install, lines, _options(args, target),
+                        args.installer, args.upgrade)
     tell(args, done, _installed)
 
 
-def _installed(done, _):
+def _installed(done, dry_run):
     for one in done['installed']:
-        yield 'installed  %s %s' % (one['name'], one['version'])
+        yield '%s  %s %s' % ('would install' if dry_run else 'installed', one['name'], one['version'])
     if not done['installed']:
         yield '%s has all of it already' % done['module']
     unknown = [one['name'] for one in done['installed'] if not one['sha256']]
@@ -112,6 +117,11 @@ def _export(args):
     text, pins, reasons = _at_work(target, 'asking for hashes', False, export, _options(args, target))
     if args.output:
         files.write(os.path.abspath(args.output), text)
+    if args.json:
+        tell(args, {'module': target.name, 'output': args.output, 'packages': [pin.recorded() for pin in pins],
+                    'without_hash': reasons}, None)
+        return
+    if args.output:
         print(escaped('%s of %s: %s' % (counted(len(pins), 'package'), target.name, args.output)))
     else:
         sys.stdout.write(text)

@@ -45,6 +45,30 @@ def install(target, lines, options=(), installer='pip', upgrade=False):
         return {'module': target.name, **record, 'installed': new}
 
 
+def would_install(target, lines, options=(), upgrade=False):
+    """Return what `install` would do, as pip tells it, in the same form (dict); no package and no record changes.
+
+    :param target: the module (Target)
+    :param lines: requirements as in a file (list of str)
+    :param options: for the index, such as ``--index-url=…`` (sequence of str)
+    :param upgrade: take newer versions of what is there (bool)
+    :raises EasySIFError: it cannot be done, or this pip cannot tell
+    """
+    with target.alone():
+        before = _look_first(target)
+        pip = Pip(target, before['pip'], options)
+        if not pip.reports:
+            raise EasySIFError(target.name, 'this pip cannot tell what it would install',
+                               facts=[('pip', before['pip'])], hint=target.typed('install', '--upgrade', 'pip'))
+        result, reported = pip.install(lines, '--dry-run', *(['--upgrade'] if upgrade else []))
+        if result.status:
+            raise failed(target, result, 'pip', requirements(lines))
+        former, resolved = target.recorded()
+    then = {pin.key: pin for pin in [*before['packages'], *reported] if pin.key != 'pip'}
+    record = to_record(merged(former, requirements(lines)), known(then.values(), resolved))
+    return {'module': target.name, **record, 'installed': [pin.recorded() for pin in reported]}
+
+
 def add(target, lines, asked):
     """Install requirements with pip into the environment itself, for who has the lock and a copy of it.
 
