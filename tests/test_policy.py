@@ -150,7 +150,8 @@ def test_a_site_that_isolates_and_forces_does_so_in_real_containers(images, tmp_
     users = {'OUTSIDE': 'x', 'APPTAINERENV_FORCED': 'user', 'APPTAINERENV_SITE': 'user',
              'APPTAINER_BINDPATH': '/usr:/etc/site', 'LD_PRELOAD': '/nosuch.so', 'XALT_DIR': '/x'}
     by_wrapper = made.run('env', env=made.env(**users)).stdout
-    for line in ('FORCED=it\'s "$HOME" `id`', 'SITE=user may', 'NET=up', 'LD_LIBRARY_PATH=/host/net:/.singularity.d/libs'):
+    for line in ('FORCED=it\'s "$HOME" `id`',
+                 'SITE=user may', 'NET=up', 'LD_LIBRARY_PATH=/host/net:/.singularity.d/libs'):
         assert line in by_wrapper.splitlines(), line
     assert 'OUTSIDE' not in by_wrapper and 'XALT' not in by_wrapper and '/nosuch.so' not in by_wrapper
     assert ':/host/net/bin' in next(line for line in by_wrapper.splitlines() if line.startswith('PATH='))
