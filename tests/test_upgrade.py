@@ -176,9 +176,12 @@ def test_what_a_failed_pip_changed_stays_beside_the_overlay(easysif, both):
 def test_what_a_failed_pip_made_is_told_where_there_was_nothing(easysif, both):
     new = both[1]
     fails(new, 'exit 1')
-    pip_does(new, 'mkdir %s/user-software; exit 1 ;;' % new.overlay)
-    assert 'hint: what pip left is in %s; module load' % (new.overlay / 'user-software') in easysif(
+    pip_does(new, 'mkdir %s/user-software/left; exit 1 ;;' % new.overlay)
+    after = new.overlay / 'user-software.after-upgrade'
+    assert 'hint: the overlay is as before, what it was when pip failed is %s; module load' % after in easysif(
         'upgrade', 'toy/1', 'toy/2', '--yes')[2]
+    assert os.listdir(new.overlay / 'user-software') == []
+    assert os.listdir(after) == ['left']
 
 
 CUT_SHORT = """\
