@@ -14,7 +14,7 @@ class BeforeUpgrade:
 
     Others may install into it meanwhile, also after we were killed: which of the two is right only the user knows.
 
-    :param directory: what is copied (str), which need not be there
+    :param directory: what is copied (str); where it is not there, it cannot be made, and pip has nowhere to install to
     :param where: the module, for messages (str)
     :raises EasySIFError: it cannot be copied, or there is the copy of a call that was killed
     """
@@ -56,8 +56,7 @@ class BeforeUpgrade:
         """Let the directory be as it was; what it is now stays beside it. Return how things are then (str)."""
         self.drop_if_unchanged()
         if not os.path.isdir(self.aside):
-            return ('the overlay is as before' if _times(self.directory) == self.before else
-                    'what pip left is in %s' % shlex.quote(self.directory))
+            return 'the overlay is as before'
         after = self._free_name()
         with files.undisturbed():
             os.rename(self.directory, after)
