@@ -219,6 +219,34 @@ def test_gc_removes_nothing_where_it_is_not_known_what_a_module_needs(easysif, s
     assert '/nowhere: there is no such directory' in easysif('store', 'gc', '--prefix', '/nowhere')[2]
 
 
+def test_gc_removes_nothing_where_it_may_not_look_at_a_prefix(easysif, store, source, prefix, tmp_path):
+    easysif('store', 'add', str(source))
+    linked = MadeUp(prefix)
+    linked.sif.unlink()
+    linked.sif.symlink_to(store / ODD)
+    half = prefix / 'software' / 'toy' / '.2.new'
+    half.mkdir()
+    for closed in (half, prefix / 'software', prefix / 'modules' / 'all'):
+        closed.chmod(0)
+        code, _, err = easysif('store', 'gc', '--yes')
+        closed.chmod(0o755)
+        assert code == 1 and err.startswith(
+            'error: %s: what its modules need of the image store is not known: a directory may not be read\n'
+            '  directory  %s\nhint: ls -ld -- %s\n' % (prefix, closed, closed)), err
+    both = [prefix / 'software' / 'toy', prefix / 'modules' / 'all' / 'toy']
+    for path in both:
+        path.chmod(0)
+    err = easysif('store', 'gc', '--yes')[2]
+    both[1].chmod(0o755)  # whose files tell by themselves which modules are ours
+    more = easysif('store', 'gc', '--yes')[2]
+    both[0].chmod(0o755)
+    assert 'error: %s: what its modules need' % prefix in err and 'error: toy/1: what it needs of' in more, (err, more)
+    assert easysif('store', 'gc', '--yes', '--prefix', str(tmp_path))[2] == (
+        'error: %s: nothing is installed there, to hold the image store against\n'
+        'hint: name the prefix with --prefix DIR\n' % tmp_path)
+    assert (store / ODD).exists()
+
+
 def test_gc_of_several_prefixes_and_what_is_another_file_by_now(easysif, store, source, prefix, tmp_path):
     MadeUp(prefix)
     other = MadeUp(tmp_path / 'other', 'x/1')

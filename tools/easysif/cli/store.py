@@ -157,6 +157,10 @@ def _gc(args):
     store, prefixes = _store(args, 'gc'), _prefixes(args)
     if not prefixes:
         installed.default_prefix()  # says that nothing is installed there to hold the store against
+    for prefix in prefixes:
+        if not os.path.isdir(os.path.join(prefix, 'software')):  # as where its file system is not mounted
+            raise EasySIFError(prefix, 'nothing is installed there, to hold the image store against',
+                               hint='name the prefix with --prefix DIR')
     done = upkeep.look_for_waste(store, usage(store, prefixes), args.names)
     if args.yes:
         upkeep.clear_out(store, done, 'easysif store gc')

@@ -2,6 +2,7 @@
 """Which installed modules need which files of an image store."""
 
 import os
+import shlex
 from dataclasses import dataclass
 
 from easysif import installed, manifest
@@ -57,10 +58,32 @@ def usage(store, prefixes):
     """
     entries, found = store.entries(), Usage({}, {}, [])
     for prefix in prefixes:
+        _closed(prefix, found)
+        _unfinished(entries, prefix, found)  # before the others: what is done meanwhile is among those
         for module, root in installed.modules(prefix).items():
             _module(store, entries, module, prefix, root, found)
-        _unfinished(entries, prefix, found)
     return found
+
+
+def _closed(prefix, found):
+    """Note what of a prefix may not be looked at, unless module files tell what is in it: any module may be there."""
+    software, modules = os.path.join(prefix, 'software'), os.path.join(prefix, 'modules', 'all')
+    for path in (prefix, software, os.path.dirname(modules), modules):
+        if _is_closed(path):
+            found.unknown.append(_unknown(path, prefix))
+    for path in _directories(software):
+        in_modules = os.path.join(modules, os.path.basename(path))
+        if _is_closed(path) and (_is_closed(in_modules) or not os.path.isdir(in_modules)):
+            found.unknown.append(_unknown(path, prefix))
+
+
+def _is_closed(path):
+    return os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)
+
+
+def _unknown(path, prefix):
+    return EasySIFError(prefix, 'what its modules need of the image store is not known: a directory may not be read',
+                        facts=[('directory', path)], hint='ls -ld -- %s' % shlex.quote(path))
 
 
 def _module(store, entries, module, prefix, root, found):
@@ -92,7 +115,9 @@ def _unfinished(entries, prefix, found):
         for root in _directories(parent):
             if not os.path.basename(root).startswith('.'):
                 continue
-            for path in (entry.path for entry in os.scandir(root) if entry.is_symlink()):
+            if _is_closed(root):
+                found.unknown.append(_unknown(root, prefix))
+            for path in _links(root):
                 for entry in entries:
                     if _identity(path) == entry.identity:
                         name = '%s/%s' % (os.path.basename(parent), os.path.basename(root)[1:].rpartition('.')[0])
@@ -103,6 +128,13 @@ def _directories(path):
     try:
         return sorted(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
     except OSError:
+        return []
+
+
+def _links(directory):
+    try:
+        return [entry.path for entry in os.scandir(directory) if entry.is_symlink()]
+    except OSError:  # it has its final name by now, or is noted
         return []
 
 
