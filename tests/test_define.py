@@ -121,6 +121,8 @@ def standin(tmp_path):
     ('case "$*" in *--ignore-fakeroot-command*) touch "$made";; *) echo "INFO:    Running post scriptlet"; '
      'echo "fakeroot: usage"; echo "INFO:    If error was from fakeroot, try"; touch "$made"; fail no;; esac',
      [[], ['--ignore-fakeroot-command']]),
+    ('case "$*" in *--ignore-subuid*) touch "$made";; *) fail "newgidmap must be owned by the root user to set up";; '
+     'esac', [[], ['--ignore-subuid']]),
     ('touch "$made"', [[]]),
 ])
 def test_another_way_is_tried_where_one_does_not_work_here(standin, script, calls):

@@ -52,3 +52,8 @@ def test_nothing_came_to_harm_at_any_moment():
 def test_each_is_killed_at_thirty_moments():
     for kind in ('a rebuild', 'an install', '`make-squashfs`', '`unmake-squashfs`'):
         assert rows()['`kill -9` of %s at a moment of its duration' % kind][0] == 30
+
+
+def test_an_image_is_killed_at_twenty_moments_for_each_way_in_which_it_comes():
+    for kind in ('`eb --fetch`', 'an install'):
+        assert rows()['`kill -9` of %s at 20 moments of it, for each of six kinds of image' % kind][0] == 6 * 20

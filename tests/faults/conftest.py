@@ -8,7 +8,8 @@ from threading import Lock
 
 import pytest
 
-pytest.register_assert_rewrite('scene', 'overlay_scene')
+pytest.register_assert_rewrite('scene', 'overlay_scene', 'image_scene')
+from image_scene import ImageScene, upstream  # noqa: E402
 from overlay_scene import OverlayScene  # noqa: E402
 from scene import WORKERS, Scene  # noqa: E402
 
@@ -88,6 +89,33 @@ def scene(scenes):
 def each(scenes):
     """A function that calls another one with each of some things and with a scene, with several scenes at once."""
     return in_turns(scenes)
+
+
+@pytest.fixture(scope='session')
+def archives(tmp_path_factory):
+    """Where the archives of the toy image are (Path)."""
+    return tmp_path_factory.mktemp('archives')
+
+
+@pytest.fixture(scope='session')
+def server(archives, toy):
+    """What serves the toy image in all ways (helpers_registry.stub)."""
+    with upstream(archives, toy) as running:
+        yield running
+
+
+@pytest.fixture(scope='session')
+def image_scenes(tmp_path_factory, toy, server, archives):
+    """Some scenes in which the image comes in all ways, as many as there are workers (list of ImageScene)."""
+    made = [ImageScene(tmp_path_factory.mktemp('scene'), toy, server, archives) for _ in range(WORKERS)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(ImageScene.prepare, made))
+
+
+@pytest.fixture
+def each_image(image_scenes):
+    """As `each`, with these."""
+    return in_turns(image_scenes)
 
 
 @pytest.fixture(scope='session')

@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from easysif import files, standing
 
@@ -23,6 +24,7 @@ from easybuild.tools.build_log import EasyBuildError
 
 FAULTS = json.loads(os.environ['FAULTS'])
 PREFIX = os.environ['EASYBUILD_PREFIX']
+LIMIT = max(fault.get('bytes', 2048) for fault in FAULTS.values())  # of a file
 
 CALLS = ((os, 'rename'), (os, 'unlink'), (os, 'symlink'), (os, 'rmdir'), (os, 'mkdir'), (os, 'fsync'), (os, 'chmod'),
          (os, 'utime'), (files, 'exchange'))
@@ -47,6 +49,14 @@ def _fill():
             with suppress(OSError):
                 while True:
                     handle.write(b'x' * size)
+
+
+def _limit(process):
+    """Let no file become large that a process writes, or one that it has started."""
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
+    for children in Path('/proc', str(process), 'task').glob('*/children'):
+        for child in children.read_text().split():
+            _limit(int(child))
 
 
 def _close():
@@ -80,9 +90,9 @@ def _send(number):
 
 ACTIONS = {
     'fail': _fail, 'crash': _crash, 'full': _full, 'fill': _fill, 'close': _close, 'kill': _kill,
-    'limit': lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY)),
+    'limit': lambda: _limit(os.getpid()),
     'ask': _ask, 'back': _set_clock_back,
-    'pause': lambda: time.sleep(3),
+    'pause': lambda: time.sleep(3), 'time': lambda: _tell_time(),
     'SIGTERM': _send(signal.SIGTERM), 'SIGINT': _send(signal.SIGINT), 'SIGHUP': _send(signal.SIGHUP),
 }
 
@@ -111,12 +121,16 @@ def start_hook(*_):
             _count_calls(fault)
 
 
-def end_hook(*_):
-    """Tell how long it took."""
+def _tell_time():
     for fault in FAULTS.values():
         if 'clock' in fault:
-            with open(fault['clock'], 'w', encoding='utf-8') as handle:
-                handle.write(str(time.monotonic() - BEGAN))
+            with open(fault['clock'], 'a', encoding='utf-8') as handle:
+                handle.write('%s\n' % (time.monotonic() - BEGAN))
+
+
+def end_hook(*_):
+    """Tell how long it took."""
+    _tell_time()
 
 
 BEGAN = time.monotonic()

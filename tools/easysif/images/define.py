@@ -26,7 +26,7 @@ CERTIFICATES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUND
 #: What a runtime says where a way to build does not work here, and the option with which it takes another one.
 #: The second: fakeroot of this machine does not start in the image, as in one with another libc; no command has run.
 OTHER_WAYS = (
-    (re.compile('new[ug]idmap was not found|can be ignored with --ignore-subuid'), '--ignore-subuid'),
+    (re.compile('^FATAL: .*new[ug]idmap|can be ignored with --ignore-subuid', re.MULTILINE), '--ignore-subuid'),
     (re.compile(r'Running post scriptlet\n(?!(?s:.*)^\+ )(?s:.*)If error was from fakeroot', re.MULTILINE),
      '--ignore-fakeroot-command'),
     (re.compile('--fakeroot, or the proot command|you can use --remote or --fakeroot'), '--fakeroot'),
