@@ -22,7 +22,7 @@ from easysif.module import CA_VARIABLES, LAYER, LAYER_FILE
 from easysif.packages import asked as asked_for
 from easysif.packages import installers, protected
 from easysif.packages.pins import key
-from easysif.resources import mksquashfs_options
+from easysif.resources import PACKAGES, mksquashfs_options
 from easysif.run import failure, run
 
 #: exit status of make_layer.py where the image's Python has no pip
@@ -166,7 +166,7 @@ def _pack(recipe, tree, path, site):
     _normalise(tree)
     env = {name: value for name, value in os.environ.items() if name != 'SOURCE_DATE_EPOCH'}
     result = run(['mksquashfs', tree, path, '-noappend', '-no-recovery', '-no-xattrs', '-no-progress', '-all-root',
-                  *mksquashfs_options(site.squashfs)], env=env, check=False)
+                  *mksquashfs_options(site.squashfs), *PACKAGES], env=env, check=False)
     if result.status:
         raise EasySIFError(recipe.where, 'mksquashfs could not pack the python_packages', exit_code=TOOL,
                            facts=failure(result).facts, hint='df -h %s' % shlex.quote(os.path.dirname(path)))

@@ -31,6 +31,10 @@ def processors(proc='/proc/self'):
     return max(count, 1)
 
 
+#: for packages: each file in blocks of its own, so that an import unpacks no other files (docs/measurements.md)
+PACKAGES = ('-no-fragments',)
+
+
 def mksquashfs_options(squashfs):
     """Return the options that make mksquashfs pack as the site wants it, with all processors we may use (list of str).
 

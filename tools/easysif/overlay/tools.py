@@ -10,7 +10,7 @@ import stat
 from easysif import squashfs
 from easysif.errors import TOOL, EasySIFError
 from easysif.overlay.content import Content
-from easysif.resources import MEMORY, mksquashfs_options, processors
+from easysif.resources import MEMORY, PACKAGES, mksquashfs_options, processors
 from easysif.run import failure, run
 
 
@@ -26,7 +26,7 @@ def pack(overlay, directory, target, content):
     top = os.path.realpath(directory)
     without = [] if content.cache is None else ['-e', os.path.join(top, os.fsdecode(content.cache))]
     _run(overlay, ['mksquashfs', top, target, '-noappend', '-no-recovery', '-no-progress',
-                   *mksquashfs_options(overlay.site), *without],
+                   *mksquashfs_options(overlay.site), *PACKAGES, *without],
          'packing', content.data, 'rchar')
 
 
