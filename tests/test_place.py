@@ -233,6 +233,27 @@ def test_a_link_to_what_is_known_is_not_read(source, target, monkeypatch):
     assert stat.S_IMODE(target.stat().st_mode) == 0o444
 
 
+def test_what_takes_the_name_of_the_image_meanwhile_is_not_published(source, target, monkeypatch):
+    before, link, read = sha256(source), os.link, onepass.sha256
+
+    def exchanged(function):
+        def call(*args):
+            source.with_suffix('.new').write_bytes(b'another image')
+            os.rename(source.with_suffix('.new'), source)
+            return function(*args)
+        return call
+    monkeypatch.setattr(os, 'link', exchanged(link))
+    assert place.place(str(source), str(target), link=True) == place.Placed(before, 'copy') and sha256(target) == before
+    target.unlink()
+    for call in (exchanged(read), lambda fd: (source.unlink(), read(fd))[1]):
+        monkeypatch.setattr(onepass, 'sha256', call)
+        with pytest.raises(EasySIFError) as caught:
+            place.refer(str(source), str(target), where=WHERE)
+        assert not os.listdir(target.parent)
+        assert ('image changed while it was read: %s\n  file  another one has that name now\n' % source in str(
+            caught.value)) is source.exists()
+
+
 def test_too_little_space_is_known_before_the_first_byte(source, target, monkeypatch):
     class Disk:
         f_bavail, f_frsize = 5, 1000 * 1000

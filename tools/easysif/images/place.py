@@ -81,6 +81,8 @@ def refer(source, target, expected=None, where='easysif', told_by=DIGEST):
         check(sha256, expected, source, where, told_by)
         _remove(part)
         os.symlink(source, part)
+        if not os.path.samestat(os.stat(part), os.fstat(source_fd)):
+            raise _changed(source, where, 'file', 'another one has that name now')
         os.rename(part, target)
         _sync_directory(target)
     except OSError as err:
@@ -165,6 +167,9 @@ def _link(source, source_fd, part):
         os.link(os.path.realpath(source), part)
     except OSError:
         return False  # another file system, or one without links: a copy does
+    if not os.path.samestat(os.stat(part), os.fstat(source_fd)):
+        os.unlink(part)
+        return False  # the name is another file's by now: a copy of what we have open does
     if stat.S_IMODE(os.fstat(source_fd).st_mode) != MODE:
         os.fchmod(source_fd, MODE)
     os.fsync(source_fd)
@@ -185,10 +190,13 @@ def _unchanged(source, source_fd, read, where):
     sha256 = read(source_fd)
     after = os.fstat(source_fd)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise EasySIFError(where, 'image changed while it was read: %s' % source,
-                           facts=[('size', '%d bytes, then %d' % (before.st_size, after.st_size))],
-                           hint='wait until whoever writes it is done, then try again')
+        raise _changed(source, where, 'size', '%d bytes, then %d' % (before.st_size, after.st_size))
     return sha256
+
+
+def _changed(source, where, label, how):
+    return EasySIFError(where, 'image changed while it was read: %s' % source, facts=[(label, how)],
+                        hint='wait until whoever writes it is done, then try again')
 
 
 def _check_space(source, source_fd, part, where):
