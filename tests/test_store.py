@@ -139,6 +139,30 @@ def test_a_damaged_file_of_that_name_is_not_taken_for_the_image(easysif, store, 
         'store', 'add', str(source))[2]
 
 
+def test_a_file_of_the_store_gets_another_name_only_while_it_is_what_was_put_there(easysif, store, source, tmp_path):
+    easysif('store', 'add', str(source))
+    assert json.loads(easysif('store', 'add', '--json', '--name', 'same.sif', str(store / ODD))[1])[0]['how'] == 'link'
+    flip(store / ODD)
+    code, _, err = easysif('store', 'add', '--name', 'other.sif', str(store / ODD))
+    assert code == 1 and ': the file of the image store is not what was put there\n  file      %s\n' % (
+        store / ODD) in err and not (store / 'other.sif').exists(), err
+    elsewhere = tmp_path / 'elsewhere.sif'
+    image(elsewhere)
+    (store / 'link.sif').symlink_to(elsewhere)
+    for name, path in (('link.sif', 'link.sif'), ('of link.sif', 'link.sif')):
+        easysif('store', 'add', '--name', name, str(store / path))
+    info = elsewhere.stat()  # is not the store's: no link to it is made, and its mode stays
+    assert (store / 'of link.sif').exists() and info.st_nlink == 1 and stat.S_IMODE(info.st_mode) != 0o444
+
+
+def test_what_may_not_be_read_is_told_where_the_store_has_that_name(easysif, store, source):
+    easysif('store', 'add', str(source))
+    source.chmod(0)
+    code, _, err = easysif('store', 'add', str(source))
+    assert code == 3 and err == 'error: %s: %s (Permission denied)\nhint: df -h; ls -ld %s\n' % (
+        source, source, shlex.quote(str(source))), err
+
+
 def flip(path, position=-1):
     """Change one bit and nothing that stat tells."""
     info = path.stat()

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from easysif import files, recipe, runtime, search
-from easysif.errors import EasySIFError
+from easysif.errors import EasySIFError, told
 from easysif.images import sif
-from easysif.images.place import DIGEST, check, place, sha256_of
+from easysif.images.place import DIGEST, STORE, check, place, sha256_of
 from easysif.images.reference import DOCKER, FILE, LIBRARY, ORAS, file_name, parse
 from easysif.obtain import Places, obtain
-from easysif.store.contents import BY_HAND, RECORDED, check_name, key
+from easysif.store.contents import RECORDED, check_name, key
 
 ALREADY, RECORD = 'already', 'recorded'
 
@@ -130,7 +130,10 @@ class Adding:
             self._sweep(name)
             there = self.store.entry(name)
             if there:
-                return self._there(there, source, where, origin, expected, told_by)
+                try:
+                    return self._there(there, source, where, origin, expected, told_by)
+                except OSError as err:
+                    raise told(err, where) from err
             if os.path.lexists(self.store.path(name)):
                 raise EasySIFError(where, 'something else has that name in the image store',
                                    facts=[('file', self.store.path(name))],
@@ -138,7 +141,10 @@ class Adding:
             found = sif.read(source, where)
             new = self._new(name)
             try:
-                own = obtained is not None and obtained.kept is not None or self._is_stored(source)
+                stored = self._stored(source)
+                if stored:
+                    expected, told_by = stored.sha256, STORE
+                own = obtained is not None and obtained.kept is not None or stored is not None
                 placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by,
                                verified=obtained is not None and obtained.verified)
                 if placed.how != 'link':
@@ -187,12 +193,12 @@ class Adding:
                             hint='easysif store add --name OTHER.sif %s; or: easysif store gc %s' % (
                                 shlex.quote(where), shlex.quote(there.name)))
 
-    def _is_stored(self, source):
-        """Tell whether a file is one of the store that easysif put there, of which a hard link may be made (bool)."""
-        if os.path.dirname(source) != self.store.directory:
-            return False
+    def _stored(self, source):
+        """Return a file of the store that easysif put there, of which a hard link may be made (Entry or None)."""
+        if os.path.dirname(source) != self.store.directory or os.path.islink(source):
+            return None
         there = self.store.entry(os.path.basename(source))
-        return there is not None and there.state != BY_HAND
+        return there if there and there.state == RECORDED else None
 
     def _new(self, name):
         return os.path.join(self.store.hidden, 'new-%s' % key(name))
