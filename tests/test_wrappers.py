@@ -246,6 +246,17 @@ def test_any_name_may_be_a_command(tmp_path, runtime, name):
     assert arguments(harness.run([fake.root / 'bin' / name], env=environment(tmp_path, runtime)))[3:] == [name]
 
 
+def test_what_is_called_as_tools_of_the_system_is_not_asked(tmp_path, runtime):
+    fake = make(tmp_path, 'p', sif_link='/store/jax.sif', layer='jax')  # a module that is loaded may have any of these
+    squashfs(fake.root / 'layer.squashfs')
+    for name in ('od', 'wc', 'stat', 'id'):
+        (runtime / name).write_text('#!/bin/sh\necho 1 2 3\n')
+        (runtime / name).chmod(0o755)
+    for shell in SHELLS.values():
+        assert arguments(harness.run([*shell, fake.root / 'bin' / 'two'], env=environment(tmp_path, runtime)))[2:] == [
+            str(fake.sif), 'first', "sec'ond"]
+
+
 def test_a_copy_of_a_wrapper_says_what_to_do_instead(fake, tmp_path):
     copy = tmp_path / 'python'
     shutil.copy(fake.root / 'bin' / 'python', copy)
