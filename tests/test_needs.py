@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What recipes need and sites provide: what is missing, what conflicts, what comes with it, patterns in binds."""
 
+import dataclasses
+import os
 import types
 
 import pytest
@@ -136,6 +138,15 @@ def test_a_pattern_is_what_is_there(libraries, bind, expected):
     bind, expected = bind % libraries, [one % libraries for one in expected]
     assert host_paths.matches(bind) == expected
     assert host_paths.expanded([bind, bind]) == tuple(expected or [bind])
+
+
+def test_what_fits_a_pattern_and_nothing_can_carry_is_left_out(tmp_path):
+    for name in (b'fine', b'a:b', b'a,b', b'a^b', b'a\nb', b'not UTF-8 \xff'):
+        (tmp_path / os.fsdecode(name)).mkdir()
+    pattern, fine = '%s/*' % tmp_path, '%s/fine' % tmp_path
+    assert host_paths.matches(pattern) == [fine] and host_paths.directories([pattern]) == (fine,)
+    here = dataclasses.replace(site.resolve({}).site, provides={'net': Need((pattern,), {}, (pattern,), (pattern,))})
+    assert len(site_files.write(str(tmp_path / 'p'), here)) == 2
 
 
 def test_one_apply_mends_what_a_system_update_renamed(easysif, libraries, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ no directory. What a node has not is left out there.
 
 import glob
 import os
+import re
 
 
 def expanded(binds):
@@ -24,8 +25,8 @@ def matches(bind):
         return [bind] if os.path.exists(source) else []
     target, _, options = rest.partition(':')
     found = []
-    for path in sorted(glob.glob(source)) if glob.has_magic(source) else ():
-        if os.path.exists(path) and not set(path) & set(',:^\n'):  # which a bind cannot carry
+    for path in _fitting(source) if glob.has_magic(source) else ():
+        if os.path.exists(path):
             inside = os.path.join(target, os.path.basename(path)) if target else ''
             found.append(':'.join(filter(None, [path, inside or (options and path), options])))
     return found
@@ -37,7 +38,12 @@ def directories(patterns):
     The inside of a container may have what is not here, so directories without a pattern stay.
     """
     return tuple(dict.fromkeys(path for pattern in patterns
-                               for path in (sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern])))
+                               for path in (_fitting(pattern) if glob.has_magic(pattern) else [pattern])))
+
+
+def _fitting(pattern):
+    """Return what fits a pattern (list of str), without what no bind or list of directories can carry, nor UTF-8."""
+    return [path for path in sorted(glob.glob(pattern)) if not re.search('[,:^\n\ud800-\udfff]', path)]
 
 
 def target(bind):
