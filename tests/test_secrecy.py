@@ -11,11 +11,12 @@ from easysif import secrecy
 
 ENVIRONMENT = {'http_proxy': 'http://me:pass%20word@proxy:1', 'NO_PROXY': 'localhost', 'https_proxy': 'http://proxy:1',
                'APPTAINER_DOCKER_PASSWORD': 'p', 'MY_TOKEN': 'token12', 'HOME': '/home/me',
-               'PIP_EXTRA_INDEX_URL': 'https://a:first@b https://c:second@d/e@f'}
+               'PIP_EXTRA_INDEX_URL': 'https://a:first@b https://c:second@d/e@f',
+               'UV_INDEX': 'https://glpat-1@git.example/simple ssh://gitlab@git.example'}
 
 
 def test_what_is_hidden_are_passwords_and_not_what_surrounds_them():
-    assert set(secrecy.logins(ENVIRONMENT)) == {'pass%20word', 'pass word', 'token12', 'first', 'second'}
+    assert set(secrecy.logins(ENVIRONMENT)) == {'pass%20word', 'pass word', 'token12', 'first', 'second', 'glpat-1'}
 
 
 @pytest.mark.parametrize('before, names', [

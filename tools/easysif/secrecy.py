@@ -9,8 +9,9 @@ from urllib.parse import unquote
 
 #: names of variables that are a login, and of those that are addresses in which one may be
 LOGINS = 'PASSW|PASSPHRASE|SECRET|TOKEN|CREDENTIAL'
-NAMES = re.compile('%s|PROXY|INDEX_URL' % LOGINS, re.IGNORECASE)
-IN_ADDRESS = re.compile(r'://[^\s/@:]*:([^\s/@]+)@')
+NAMES = re.compile('%s|PROXY|INDEX|FIND_LINKS' % LOGINS, re.IGNORECASE)
+#: in an address: a password; of the web also what stands there alone, which is a token
+IN_ADDRESS = re.compile(r'(?:://[^\s/@:]*:|https?://(?=[^\s/@:]+@))([^\s/@]+)@')
 HIDDEN = '***'
 SHORTEST = 4  #: characters; to hide less would only make a log unreadable
 
