@@ -16,7 +16,7 @@ from easysif.resources import mksquashfs_options
 pytest_plugins = ['standin_fixtures']
 
 #: compressor, level, block, more options of mksquashfs
-KINDS = [('zstd', 3, '256K', ())]
+KINDS = [('zstd', 5, '128K', ('-no-fragments',)), ('zstd', 5, '128K', ()), ('zstd', 3, '256K', ())]
 KINDS += [('zstd', level, '256K', ()) for level in (1, 6, 9, 19)]
 KINDS += [('lz4', None, '256K', ()), ('gzip', 6, '256K', ()), ('gzip', 9, '128K', ())]
 KINDS += [('zstd', 3, block, ()) for block in ('64K', '128K', '512K', '1M')]
