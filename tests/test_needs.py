@@ -142,8 +142,8 @@ def test_a_pattern_is_what_is_there(libraries, bind, expected):
 
 def test_what_fits_a_pattern_and_nothing_can_carry_is_left_out(tmp_path):
     for name in (b'fine', b'a:b', b'a,b', b'a^b', b'a\nb', b'not UTF-8 \xff'):
-        (tmp_path / os.fsdecode(name)).mkdir()
-    pattern, fine = '%s/*' % tmp_path, '%s/fine' % tmp_path
+        (tmp_path / 'of host' / os.fsdecode(name)).mkdir(parents=True)
+    pattern, fine = '%s/of host/*' % tmp_path, '%s/of host/fine' % tmp_path
     assert host_paths.matches(pattern) == [fine] and host_paths.directories([pattern]) == (fine,)
     here = dataclasses.replace(site.resolve({}).site, provides={'net': Need((pattern,), {}, (pattern,), (pattern,))})
     assert len(site_files.write(str(tmp_path / 'p'), here)) == 2

@@ -142,7 +142,7 @@ def test_a_damaged_file_of_that_name_is_not_taken_for_the_image(easysif, store, 
 def test_a_file_of_the_store_gets_another_name_only_while_it_is_what_was_put_there(easysif, store, source, tmp_path):
     easysif('store', 'add', str(source))
     assert json.loads(easysif('store', 'add', '--json', '--name', 'same.sif', str(store / ODD))[1])[0]['how'] == 'link'
-    flip(store / ODD)
+    flip(store / ODD, 0)
     code, _, err = easysif('store', 'add', '--name', 'other.sif', str(store / ODD))
     assert code == 1 and ': the file of the image store is not what was put there\n  file      %s\n' % (
         store / ODD) in err and not (store / 'other.sif').exists(), err
