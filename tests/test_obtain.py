@@ -28,8 +28,8 @@ from test_images_fetch import served, sif_file
 
 FIRST, SECOND = ('sha256:' + digit * 64 for digit in 'ab')
 REFERENCE = 'docker://docker.io/x/toy:1'
-SITE = SimpleNamespace(image_store=None, image_mode='copy', registry_mirrors={}, ca_certificates=None, verify='none',
-                       keyring=None)
+SITE = SimpleNamespace(image_store=None, image_mode='copy', registries=None, registry_mirrors={}, ca_certificates=None,
+                       verify='none', keyring=None)
 
 
 def recipe(image=REFERENCE, **values):

@@ -12,6 +12,7 @@ from easysif.images import definition
 from easysif.images.reference import parse
 from easysif.images.sources import check_allowed
 from fakes import Fake, both
+from made_up import MadeUp
 
 
 @pytest.fixture(params=['by_module', 'by_wrapper'])
@@ -156,3 +157,14 @@ def test_a_site_that_isolates_and_forces_does_so_in_real_containers(images, tmp_
     assert 'OUTSIDE' not in by_wrapper and 'XALT' not in by_wrapper and '/nosuch.so' not in by_wrapper
     assert ':/host/net/bin' in next(line for line in by_wrapper.splitlines() if line.startswith('PATH='))
     assert made.run('ls', '/etc/site', env=made.env(**users)).stdout == ''
+
+
+def test_no_command_fetches_what_is_not_allowed(easysif, prefix, tmp_path, monkeypatch):
+    monkeypatch.setenv('EASYBUILD_PREFIX', str(prefix))
+    monkeypatch.setenv('EASYSIF_REGISTRIES', '[nvcr.io]')
+    toy = MadeUp(prefix)
+    toy.sif.unlink()
+    told = "image is from 'example.org', which this site does not allow"
+    assert told in easysif('store', 'add', '--store', str(tmp_path / 'store'), 'docker://example.org/toy:1')[2]
+    assert not list((tmp_path / 'store').glob('*.sif'))
+    assert 'tried   docker://example.org/toy:1: %s\n' % told in easysif('image', 'restore', 'toy')[2]

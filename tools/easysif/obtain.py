@@ -11,7 +11,7 @@ from typing import Optional
 
 from easysif import known, manifest
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import build, define, pull, registry, sif, signature, web
+from easysif.images import build, define, pull, registry, sif, signature, sources, web
 from easysif.images.kept import Kept, Obtained, file_digest
 from easysif.images.place import CHECKSUMS, check, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
@@ -67,9 +67,10 @@ def obtain(recipe, site, runtime, places):
     :param site: the resolved site (Site)
     :param runtime: the container runtime (Runtime)
     :param places: where to look and to work (Places)
-    :raises EasySIFError: it is not there, cannot be reached or made, or is not what the recipe says
+    :raises EasySIFError: it is not there, not allowed, cannot be reached or made, or is not what the recipe says
     """
     reference = parse(recipe.image, recipe.where)
+    sources.check_allowed(reference, site, recipe.where)
     way = {DOCKER: _from_registry, ORAS: _from_registry, URL: _from_web, LIBRARY: _from_library, ARCHIVE: _from_archive,
            DEFINITION: _from_definition}.get(reference.kind, _from_file)
     if (recipe.image_mode or site.image_mode) == 'link':
@@ -240,8 +241,7 @@ def _find(reference, site, places):
 
 
 def _not_found(what, reference, recipe, site, places, hint):
-    searched = [site.image_store] if site.image_store else []
-    absolute = os.path.isabs(reference.path)
+    searched, absolute = [site.image_store] if site.image_store else [], os.path.isabs(reference.path)
     return EasySIFError(recipe.where, '%s: %s' % (what, reference.path),
                         facts=() if absolute else [('searched', ', '.join(searched + places.searched))],
                         hint='correct the path in the recipe' if absolute else hint)
