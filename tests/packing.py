@@ -65,7 +65,7 @@ def tree(top):
                     content = handle.read()
             xattrs = {} if os.path.islink(path) else {name: os.getxattr(path, name) for name in os.listxattr(path)
                                                       if name.startswith('user.')}
-            found[os.path.relpath(path, os.fsencode(top))] = (kind, int(info.st_mtime), content, xattrs)
+            found[os.path.relpath(path, os.fsencode(top))] = (kind, info.st_mtime_ns, content, xattrs)
     return found
 
 

@@ -58,6 +58,19 @@ def test_whatever_an_overlay_holds_comes_back(overlay):
     assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs.1']
 
 
+@pytest.mark.parametrize('fractions', [None, 7, 'no base64!', 'eJw=', 'eJwDAAAAAAE='])
+def test_without_a_sound_record_of_fractions_times_come_back_in_whole_seconds(overlay, fractions):
+    file = overlay.directory / 'venv' / 'jax' / 'a file'
+    os.utime(file, ns=(10 ** 18 + 5, 10 ** 18 + 5))
+    overlay('make-squashfs')
+    record = json.loads(overlay.record.read_text())
+    record['squashfs']['fractions'] = fractions
+    overlay.record.write_text(json.dumps(record))
+    harness.run(['rm', '-r', overlay.directory])
+    overlay('unmake-squashfs')
+    assert file.stat().st_mtime_ns == 10 ** 18
+
+
 def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
     """Defect 12 of the peers: one processor, the slow default, and a recovery file in the home directory."""
     overlay.stand_in('mksquashfs', 'printf "%s\\n" "$@" >"$HOME/args"; exec "$REAL" "$@"')

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is in the directory of an overlay: names, permissions, sizes, times, links, and how much it takes."""
 
+import base64
 import hashlib
 import os
 import shlex
 import stat
 import zlib
+from array import array
 
 from easysif import squashfs
 from easysif.errors import EasySIFError
@@ -14,6 +16,8 @@ from easysif.errors import EasySIFError
 #: unless a link leads into it, as those of uv's link mode "symlink" do
 CACHE = b'.cache/uv'
 INSIDE = b'/user-software/'  #: where the overlay is in a container
+
+SECOND = 10 ** 9  #: nanoseconds
 
 SAMPLES, PIECE = 64, 1 << 15  # so much is compressed to learn how much smaller it gets
 
@@ -61,8 +65,24 @@ class Content:
         """Return what is the same for a directory and what is unpacked from its squashfs (str)."""
         digest = hashlib.sha256()
         for name, mode, size, time, link in self.entries:
-            digest.update(repr((name, mode, size, time // 10 ** 9, link)).encode())  # it keeps whole seconds
+            digest.update(repr((name, mode, size, time // SECOND, link)).encode())  # a squashfs keeps whole seconds
         return digest.hexdigest()
+
+    def fractions(self):
+        """Return the fractions of a second of all times, in the order of names, as `restore_times` takes them (str)."""
+        numbers = array('I', (time % SECOND for *_, time, _ in self.entries))
+        return base64.b64encode(zlib.compress(numbers.tobytes())).decode('ascii')
+
+    def restore_times(self, fractions):
+        """Give everything the time that it had, which a squashfs keeps in whole seconds only.
+
+        :param fractions: what `fractions` returned for the same names (str)
+        :raises OSError: it cannot be done
+        """
+        numbers = array('I', zlib.decompress(base64.b64decode(fractions)))
+        for (name, *_, time, _), fraction in zip(self.entries, numbers):
+            path, whole = os.path.join(os.fsencode(self.top), name), time // SECOND * SECOND
+            os.utime(path, ns=(whole + fraction, whole + fraction), follow_symlinks=False)
 
     def listed(self):
         """Return what ``squashfs.listing`` of its squashfs tells (set)."""

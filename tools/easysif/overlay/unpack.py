@@ -3,6 +3,8 @@
 
 import os
 import shlex
+import zlib
+from contextlib import suppress
 
 from easysif import files, squashfs
 from easysif.errors import EasySIFError
@@ -96,7 +98,7 @@ def _extract(overlay, lock, content, size):
     """
     beside, packed, kept = overlay.beside(overlay.directory), overlay.beside(overlay.squashfs), None
     try:
-        tools.unpack(overlay, overlay.squashfs, beside, size)
+        _restore_times(overlay, tools.unpack(overlay, overlay.squashfs, beside, size))
         run(['sync', '-f', beside])
         if content:
             overlay.check_space('keeping the directory needs at least', content.least_packed())
@@ -111,6 +113,14 @@ def _extract(overlay, lock, content, size):
         discard(beside)
         discard(packed)
     return kept
+
+
+def _restore_times(overlay, unpacked):
+    """Give what was unpacked the fractions of seconds of its times, if they are recorded (Content)."""
+    known = recorded.squashfs_record(overlay.root, overlay.squashfs) or {}
+    if known.get('content') == unpacked.fingerprint():
+        with suppress(TypeError, ValueError, KeyError, zlib.error):  # the record was written by nobody of ours
+            unpacked.restore_times(known['fractions'])
 
 
 def _put(overlay, beside, content):
