@@ -322,3 +322,10 @@ def test_wrong_usage_is_said(easysif, toy):
     code, _, err = easysif('overlay', 'unpack', 'toy', '--replace', '--use-directory')
     assert code == 2 and 'not allowed with argument' in err
     assert run_easysif('overlay', 'pack', 'toy', '--verify=half').status == 2
+
+
+def test_what_is_no_file_is_not_replaced_by_a_list_of_packages(easysif, tmp_path):
+    (tmp_path / 'dangling').symlink_to('nowhere')
+    for path in ('/dev/null', str(tmp_path), str(tmp_path / 'dangling')):
+        assert easysif('overlay', 'export', 'toy', '--output', path) == (
+            1, '', 'error: %s: is no file, and is not replaced\nhint: leave --output out to print it\n' % path)

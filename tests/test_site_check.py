@@ -3,6 +3,7 @@
 
 import json
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -119,6 +120,25 @@ def test_what_a_machine_lacks_is_a_problem_with_a_hint(monkeypatch, tmp_path):
     assert next(host.shared_memory()).what == '1.0 MiB free' and next(host.shared_memory()).state == NOTE
     monkeypatch.setattr(host.tempfile, 'TemporaryFile', lambda dir: open('/nosuch/x'))
     assert next(host.shared_memory()).what == 'nothing can be written there (No such file or directory)'
+
+
+def test_what_cannot_be_read_or_started_is_left_out(monkeypatch, tmp_path):
+    for name, path in (('srun', tmp_path / 'srun'), ('apptainer', tmp_path / 'bin' / 'apptainer')):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('#!/nowhere/sh\n')
+        path.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert [(one.state, one.what) for one in host.scheduler()] == [
+        (NOTE, 'Slurm  %s/srun  (does not tell its version)' % tmp_path)]
+    starter = tmp_path / 'libexec' / 'apptainer' / 'bin' / 'starter-suid'
+    starter.parent.mkdir(parents=True)
+    starter.symlink_to('gone')
+    found = SimpleNamespace(name='apptainer', version=(1, 4), path=str(tmp_path / 'bin' / 'apptainer'))
+    monkeypatch.setattr(host.runtime, 'find', lambda site: found)
+    assert [one.topic for one in host.container_runtime(None)] == ['runtime', 'namespaces']
+    closed = tmp_path / 'closed'
+    closed.mkdir(0)
+    assert list(inside._libraries({'/host': '%s:/host' % closed}, ['/host'])) == []
 
 
 def test_devices_of_gpus_that_cannot_be_opened_are_a_problem(monkeypatch, tmp_path):

@@ -113,10 +113,12 @@ def _installed(done, dry_run):
 
 
 def _export(args):
+    if args.output and os.path.lexists(args.output) and not os.path.isfile(args.output):  # as /dev/null, for root
+        raise EasySIFError(args.output, 'is no file, and is not replaced', hint='leave --output out to print it')
     target = _target(args)
     text, pins, reasons = _at_work(target, 'asking for hashes', False, export, _options(args, target))
     if args.output:
-        files.write(os.path.abspath(args.output), text)
+        files.write(os.path.realpath(args.output), text)
     if args.json:
         tell(args, {'module': target.name, 'output': args.output, 'packages': [pin.recorded() for pin in pins],
                     'without_hash': reasons}, None)

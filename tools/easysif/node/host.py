@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 
 from easysif import compressors, files, runtime
 from easysif.errors import EasySIFError
@@ -30,7 +31,7 @@ def container_runtime(site):
         yield Finding(PROBLEM, 'runtime', err.what, err.hint)
         return
     yield Finding(OK, 'runtime', '%s %s  %s' % (found.name, '.'.join(map(str, found.version)), found.path))
-    suid = [path for path in _starters(found.path) if os.stat(path).st_mode & 0o4000]
+    suid = [path for path in _starters(found.path) if os.path.exists(path) and os.stat(path).st_mode & 0o4000]
     makes = _status(['unshare', '--user', 'true'])
     if suid:
         yield Finding(OK, 'namespaces', 'the runtime is setuid: %s' % suid[0])
@@ -106,10 +107,11 @@ def scheduler():
     for name, command, version in SCHEDULERS:
         path = shutil.which(command)
         if path:
-            told = run([command, *version], check=False, timeout=30)
-            line = (told.stdout + told.stderr).strip().split('\n')[0]
-            yield Finding(NOTE if told.status else OK, 'scheduler', '%s  %s  (%s)' % (
-                name, path, line or 'does not tell its version'))
+            state, line = NOTE, ''
+            with suppress(EasySIFError):  # it cannot be started
+                told = run([command, *version], check=False, timeout=30)
+                state, line = NOTE if told.status else OK, (told.stdout + told.stderr).strip().split('\n')[0]
+            yield Finding(state, 'scheduler', '%s  %s  (%s)' % (name, path, line or 'does not tell its version'))
             return
     yield Finding(NOTE, 'scheduler', 'none on PATH: no %s' % ', '.join(command for _, command, _ in SCHEDULERS))
 

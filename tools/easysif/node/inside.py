@@ -73,9 +73,16 @@ def _libraries(seen, search):
         if covering:
             target = max(covering, key=len)
             host = os.path.join(seen[target].partition(':')[0], os.path.relpath(directory, target))
-            for name in sorted(os.listdir(host)) if os.path.isdir(host) else ():
+            for name in _names(host):
                 if LIBRARY.search(name) and os.path.join(directory, name) not in seen:
                     yield os.path.join(directory, name)
+
+
+def _names(directory):
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:  # it is not there, or not for us
+        return []
 
 
 def _of_libraries(text, number):
