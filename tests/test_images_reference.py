@@ -111,6 +111,16 @@ def test_an_address_is_that_of_a_file(text):
                                  "hint: write image = 'https://HOST/PATH/NAME.sif'" % text)
 
 
+@pytest.mark.parametrize('kind', ['docker', 'oras', 'library'])
+def test_a_login_of_a_registry_is_refused_and_not_shown(kind):
+    with pytest.raises(EasySIFError) as caught:
+        parse(kind + '://me:secret@a.b:5000/c:1', 'x.eb')
+    assert str(caught.value) == ('x.eb: image holds a login, which a recipe must not\n  host  a.b:5000\n'
+                                 'hint: apptainer registry login --username NAME %s://a.b:5000' % kind)
+    for text in ('docker://c:1@sha256:' + 'a' * 64, 'docker://a.b:5000/c@sha256:' + 'a' * 64):
+        assert parse(text, 'x.eb').digest == 'sha256:' + 'a' * 64
+
+
 def test_a_login_in_an_address_is_refused_and_not_shown():
     with pytest.raises(EasySIFError) as caught:
         parse('https://me:hunter2@a.b/x.sif', 'x.eb')

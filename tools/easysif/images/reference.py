@@ -18,6 +18,7 @@ SUPPORTED = ('docker://HOST/NAME:TAG, oras://HOST/NAME:TAG, library://NAME:TAG, 
              'NAME.def, docker-archive:NAME.tar, oci-archive:NAME.tar')
 
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):')
+LOGIN = re.compile(r'(docker|oras|library)://[^/@]*:[^/@]*@(?!sha256:)([^/]*)')
 HOST = re.compile(r'(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*'
                   r'|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z')
 REPOSITORY = re.compile(r'[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*\Z')
@@ -68,6 +69,10 @@ def parse(text, where):
     match = SCHEME.match(text)
     if match:
         scheme = match.group(1)
+        login = LOGIN.match(text)
+        if login:
+            raise EasySIFError(where, 'image holds a login, which a recipe must not', facts=[('host', login[2])],
+                               hint='apptainer registry login --username NAME %s://%s' % login.group(1, 2))
         if text.startswith(('docker://', 'oras://')):
             return _in_registry(text, scheme, where)
         if text.startswith(('https://', 'http://')):
