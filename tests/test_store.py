@@ -126,6 +126,19 @@ def test_what_cannot_be_added_says_why_and_leaves_nothing(easysif, store, source
     assert toys.snapshot(store) == before
 
 
+def test_a_record_that_makes_no_sense_is_none(easysif, store, source):
+    easysif('store', 'add', str(source))
+    path = store / '.easysif' / (ODD + '.json')
+    good = json.loads(path.read_text())
+    path.chmod(0o644)
+    for text in ('[]', '{', *(json.dumps(dict(good, **bad)) for bad in (
+            {'recipe': 5}, {'reference': ['x']}, {'size': '761'}, {'sha256': 'x'}, {'mtime_ns': None}))):
+        path.write_text(text)
+        assert listed(easysif)[ODD]['state'] == 'by hand' and 'not known: ' in easysif('store', 'verify')[1]
+    path.write_text(json.dumps(good))
+    assert listed(easysif)[ODD]['state'] == 'recorded'
+
+
 def test_a_name_that_something_else_has_is_refused(easysif, store, source):
     (store / 'x.sif').mkdir(parents=True)
     assert 'something else has that name in the image store\n  file  %s\n' % (store / 'x.sif') in easysif(
