@@ -71,6 +71,18 @@ def test_without_a_sound_record_of_fractions_times_come_back_in_whole_seconds(ov
     assert file.stat().st_mtime_ns == 10 ** 18
 
 
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"new": 1}', '{"new": "a", "old": "b", "aside": "c"}'])
+def test_what_is_to_be_done_and_makes_no_sense_is_told(overlay, text):
+    path = overlay.root / 'environment.json'
+    path.write_text(text)
+    result = overlay('make-squashfs', check=False)
+    assert (result.status, result.output) == (
+        1, 'error: {0}: does not say which environment is to be put where\n'
+           'hint: look at what is beside it, then: mv -- {1} {2}\n'.format(
+               path, *(shlex.quote(str(path) + end) for end in ('', '.damaged'))))
+    assert sorted(os.listdir(overlay.root)) == ['environment.json', 'user-software']
+
+
 def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
     """Defect 12 of the peers: one processor, the slow default, and a recovery file in the home directory."""
     overlay.stand_in('mksquashfs', 'printf "%s\\n" "$@" >"$HOME/args"; exec "$REAL" "$@"')

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from easysif import files
 from easysif.errors import INPUT, TOOL, EasySIFError
 from easysif.images import onepass, place
 
@@ -226,9 +227,14 @@ def test_a_directory_that_may_not_be_written(source, target):
 
 def test_a_link_to_what_is_known_is_not_read(source, target, monkeypatch):
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    monkeypatch.setattr(onepass, 'sha256', None)
-    assert place.place(str(source), str(target), link=True, expected='sha256:' + sha256, verified=True) == \
-        place.Placed(sha256, 'link')
+    read = []
+    monkeypatch.setattr(onepass, 'sha256', lambda fd: read.append(fd) or sha256)
+    for verified in (files.identity(source), files.identity(__file__)):  # another file may have taken its place
+        assert place.place(str(source), str(target), link=True, expected='sha256:' + sha256, verified=verified) == \
+            place.Placed(sha256, 'link')
+        assert len(read) == (verified != files.identity(source))
+        target.unlink()
+    place.place(str(source), str(target), link=True)
     assert target.stat().st_ino == source.stat().st_ino
     assert stat.S_IMODE(target.stat().st_mode) == 0o444
 

@@ -3,7 +3,7 @@
 
 import os
 
-from easysif import installed, manifest
+from easysif import files, installed, manifest
 from easysif.errors import EasySIFError
 from easysif.images.kept import Obtained
 from easysif.images.place import STORE, sha256_of
@@ -50,13 +50,15 @@ def _of_prefix(places, fits):
 def _image_of(root, record, fits):
     image = record['image']
     path = os.path.join(root, image['file'])
+    verified = files.identity(path)
     try:
         if not fits(image) or not _is_untouched(path, root, record) and sha256_of(path) != image['sha256']:
             return None
     except OSError:
         return None
     # what a link leads to is the site's, of which no hard link is made
-    return Obtained(path, own=not os.path.islink(path), expected=image['sha256'], origin=_origin(image), verified=True)
+    return Obtained(path, own=not os.path.islink(path), expected=image['sha256'], origin=_origin(image),
+                    verified=verified)
 
 
 def _is_untouched(path, root, record):

@@ -41,7 +41,7 @@ class Obtained:
     :param note: what the user has to know of it (str), None where it is what one would expect
     :param told_by: where ``expected`` stands, as images.place knows it (str)
     :param link: it is run from where it is, without a copy (bool)
-    :param verified: it was read and has ``expected``, or nobody has written to it since it was (bool)
+    :param verified: identity of the file that was read and has ``expected``, as `files.identity` tells it (tuple)
     """
 
     path: str
@@ -52,7 +52,7 @@ class Obtained:
     note: Optional[str] = None
     told_by: str = DIGEST
     link: bool = False
-    verified: bool = False
+    verified: Optional[tuple] = field(default=None, compare=False)
 
     def forget(self):
         """It is installed: remove what was kept until then, so that one copy is left."""
@@ -136,7 +136,8 @@ class Kept:
                 if os.path.lexists(part):
                     os.unlink(part)
             files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
-            return Obtained(_link(target), True, target, sha256, origin, verified=True)
+            path = _link(target)
+            return Obtained(path, True, target, sha256, origin, verified=files.identity(path))
 
     def _target(self, digest):
         return os.path.join(self.directory, 'image-%s.sif' % digest.rpartition(':')[2][:12])
@@ -148,8 +149,9 @@ class Kept:
                 origin = json.load(handle) if self._is_ours(os.lstat(_record(target))) else None
             if isinstance(origin, dict) and fits(origin):
                 path, sha256 = _link(target), origin.pop('sha256', None)
+                verified = files.identity(path)
                 if self._is_ours(os.lstat(path)) and sha256_of(path) == sha256:
-                    return Obtained(path, True, target, sha256, origin, verified=True)
+                    return Obtained(path, True, target, sha256, origin, verified=verified)
         except (OSError, ValueError):
             pass
         if path and path != target:

@@ -3,7 +3,7 @@
 
 Written beside, verified, synced, renamed: under the final name there is the whole image or what was there before.
 A copy is one pass over the source, whose bytes go to the disk and through sha256 at the same time, in bounded memory.
-Imports errors, onepass and space only.
+Imports errors, files, onepass and space only.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ import shlex
 import stat
 from dataclasses import dataclass
 
+from easysif import files
 from easysif.errors import EasySIFError
 from easysif.images import onepass, space
 
@@ -33,7 +34,7 @@ class Placed:
     how: str
 
 
-def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST, verified=False):
+def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST, verified=None):
     """Put an image file in its place, replacing what is there, and return its sha256 and how it was done (Placed).
 
     :param source: the image (str)
@@ -42,7 +43,7 @@ def place(source, target, link=False, expected=None, where='easysif', told_by=DI
     :param expected: sha256 that it must have, with or without ``sha256:`` (str)
     :param where: what needs it, for messages (str)
     :param told_by: where that sha256 stands: DIGEST or CHECKSUMS of the recipe, or STORE (str)
-    :param verified: it is known to have that sha256, so a link need not be read (bool)
+    :param verified: identity of the file that is known to have that sha256, so that a link need not be read (tuple)
     :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
                           the target and the source are then as they were
     """
@@ -53,7 +54,8 @@ def place(source, target, link=False, expected=None, where='easysif', told_by=DI
             raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
         _remove(part)
         if link and _link(source, source_fd, part):
-            sha256, how = _hexadecimal(expected) if verified else onepass.sha256(source_fd), 'link'
+            is_known = verified == files.identity_of(os.fstat(source_fd))
+            sha256, how = _hexadecimal(expected) if is_known else onepass.sha256(source_fd), 'link'
         else:
             sha256, how = _bring(source, source_fd, part, where)
         check(sha256, expected, source, where, told_by)

@@ -7,8 +7,10 @@ whoever has the lock next. Until then nothing has happened, and what was made be
 
 import json
 import os
+import shlex
 
 from easysif import files
+from easysif.errors import EasySIFError
 from easysif.overlay import recorded
 
 NAME = 'environment.json'  #: file of CONTAINERROOT that says what is to be done
@@ -42,13 +44,13 @@ def finish(root):
 
     :param root: the user's directory for a module, CONTAINERROOT (str)
     :raises OSError: it cannot be done
+    :raises EasySIFError: what is written down makes no sense
     """
     path = os.path.join(root, NAME)
     if not os.path.lexists(path):
         return
     files.sync_directory(root)
-    with open(path, encoding='ascii') as handle:
-        known = json.load(handle)
+    known = _read(path)
     new, old, aside = [os.path.join(root, known[name]) for name in ('new', 'old', 'aside')]
     if os.path.lexists(os.path.join(new, MARK)) and not (os.path.lexists(old) and files.exchange(new, old)):
         if os.path.lexists(old):
@@ -64,3 +66,16 @@ def finish(root):
     if os.path.lexists(os.path.join(old, MARK)):
         os.unlink(os.path.join(old, MARK))
     os.unlink(path)
+
+
+def _read(path):
+    try:
+        with open(path, encoding='ascii') as handle:
+            known = json.load(handle)
+        paths = [known[name] for name in ('new', 'old', 'aside')]
+        if {'made_for', 'packages'} <= {*known} and all(isinstance(one, str) for one in paths):
+            return known
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise EasySIFError(path, 'does not say which environment is to be put where',
+                       hint='look at what is beside it, then: mv -- %s' % shlex.join([path, path + '.damaged']))

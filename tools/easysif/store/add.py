@@ -146,7 +146,7 @@ class Adding:
                     expected, told_by = stored.sha256, STORE
                 own = obtained is not None and obtained.kept is not None or stored is not None
                 placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by,
-                               verified=obtained is not None and obtained.verified)
+                               verified=obtained.verified if obtained else None)
                 if placed.how != 'link':
                     self.store.modes().give(new, above=False)
                 info = os.stat(new)
