@@ -141,6 +141,7 @@ def test_in_a_prefix_of_others_no_overlay_is_made(images, tmp_path, monkeypatch)
     (prefix / 'easysif').mkdir(parents=True)
     (prefix / 'easysif' / 'prefix.json').write_text('{}')
     (prefix / 'easysif' / 'prefix.json').chmod(0o444)
+    monkeypatch.setenv('EASYSIF_OVERLAYS', str(tmp_path / 'mine'))  # else one's own prefix is used all the same
     standins.install(images.sif('busybox'), 'busybox', prefix)
     assert not (prefix / 'overlays').exists()
 

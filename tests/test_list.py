@@ -307,4 +307,4 @@ def test_what_eb_installed_is_listed_shown_and_verified(eb, easysif, prefix, tmp
     code, out, err = easysif('verify')
     assert code == 1 and 'work/2.0: 2 problems, ' in out and '\n1 of 2 modules have problems: work/2.0\n' in out
     assert 'error: work/2.0: bin/start-shell is missing\n' in err and 'error: work/2.0: the image was changed\n' in err
-    assert err.count('hint: eb --rebuild work-2.0.eb\n') == 1
+    assert err.count('hint: easysif image restore work/2.0\n') == 1
