@@ -94,7 +94,7 @@ def test_holes_stay_holes(tmp_path, target):
     placed = place.place(str(source), str(target))
     assert placed.sha256 == sha256(source) == sha256(target)
     assert target.stat().st_size == 200 * MB
-    assert target.stat().st_blocks * 512 < 20 * MB
+    assert target.stat().st_blocks <= source.stat().st_blocks + 16  # also where data begins and ends within a chunk
 
 
 def test_a_file_system_that_cannot_tell_holes_is_copied_whole(source, target, monkeypatch):

@@ -28,12 +28,14 @@ def copy(source, target):
     try:
         while True:
             _read_ahead(source, offset)
-            length = min(CHUNK, size - offset)
-            if length > 0 and seek(source, offset, os.SEEK_DATA, size) >= offset + length:
+            data = seek(source, offset, os.SEEK_DATA, size) if offset < size else offset
+            if data > offset:
+                length = min(CHUNK, data - offset)
                 hasher.feed(zeros, length)
             else:
-                buffer = hasher.buffer()
-                length = os.preadv(source, [buffer], offset)
+                buffer, hole = hasher.buffer(), seek(source, offset, os.SEEK_HOLE, size) if offset < size else size
+                most = min(CHUNK, hole - offset) if hole > offset else CHUNK  # it may have grown
+                length = os.preadv(source, [memoryview(buffer)[:most]], offset)
                 if not length:
                     break
                 hasher.feed(buffer, length)
