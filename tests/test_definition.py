@@ -56,8 +56,8 @@ def test_a_docker_base_becomes_its_digest_at_the_mirror(definition, site, loopba
     assert found.text == ('Bootstrap: docker\nFrom: %s\n' % source + POST).replace('%(version)s', '0.10.2')
     assert found.bases == (Base('docker://debian:12', 'docker://' + source, digest),)
     assert found.base.resolved.uri == 'docker://' + source
-    assert found.with_bases({'docker://' + source: '/work/base-0'}, 'x.eb') == (
-        '# docker://debian:12 is docker://%s\nBootstrap: oci\nFrom: /work/base-0\n' % source + POST
+    assert found.with_bases({'docker://' + source: '/made/base-0'}, 'x.eb') == (
+        '# docker://debian:12 is docker://%s\nBootstrap: oci\nFrom: /made/base-0\n' % source + POST
     ).replace('%(version)s', '0.10.2')
 
 
@@ -106,8 +106,8 @@ def test_an_artifact_of_a_registry_is_a_base_too(definition, site, loopback):
     source = '%s/team/sif@%s' % (loopback.host, digest)
     assert found.text == 'Bootstrap: oras\nFrom: %s\n' % source
     assert (found.base, found.base.is_sif) == (Base('oras://up.invalid/team/sif:1', 'oras://' + source, digest), True)
-    assert found.with_bases({'oras://' + source: '/work/base-0'}, 'x.eb') == (
-        '# oras://up.invalid/team/sif:1 is oras://%s\nBootstrap: localimage\nFrom: /work/base-0\n' % source)
+    assert found.with_bases({'oras://' + source: '/made/base-0'}, 'x.eb') == (
+        '# oras://up.invalid/team/sif:1 is oras://%s\nBootstrap: localimage\nFrom: /made/base-0\n' % source)
 
 
 def test_a_place_to_build_in_that_no_definition_can_hold_is_refused(definition, site):
