@@ -128,6 +128,15 @@ def beside(path):
     return []
 
 
+def inode(path):
+    """Return what tells a file or directory from any other one that is there (tuple), None without one."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
 def identity(path):
     """Return what tells a file from any other one, and from itself when it was changed (tuple), None without one."""
     try:

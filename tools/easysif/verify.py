@@ -9,7 +9,7 @@ import os
 import shlex
 import stat
 
-from easysif import installed, inventory, manifest, site_files, squashfs
+from easysif import files, installed, inventory, manifest, site_files, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import recorded
 from easysif.images import sif
@@ -26,14 +26,14 @@ def verify(name, root, prefix, deep=True):
     :param deep: read the image and the overlay as well, which may take minutes (bool)
     """
     while True:
-        before = _identity(root)
+        before = files.inode(root)
         report = Report(name, root, 'easysif refresh %s%s' % (name, installed.option(prefix)),
                         inventory.rebuild(name, root))
         try:
             _verify(report, deep)
         except OSError as err:
             report.unreadable(err.filename or root, 'a file', err)
-        if not report.problems or _identity(root) == before:
+        if not report.problems or files.inode(root) == before:
             return report
         # a rebuild put another one in its place meanwhile
 
@@ -60,14 +60,6 @@ def verify_prefix(prefix):
                                          facts=[('file', path)],
                                          hint='easysif site apply --prefix %s' % shlex.quote(prefix)))
     return problems
-
-
-def _identity(root):
-    try:
-        info = os.stat(root)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
 
 
 def _verify(report, deep):

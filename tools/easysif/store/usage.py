@@ -5,7 +5,7 @@ import os
 import shlex
 from dataclasses import dataclass
 
-from easysif import installed, manifest
+from easysif import files, installed, manifest
 from easysif.errors import EasySIFError
 
 RUNS, COPIED = 'runs', 'copied'
@@ -95,7 +95,7 @@ def _module(store, entries, module, prefix, root, found):
                                           hint='easysif verify %s%s' % (module, installed.option(prefix))))
         return
     own = os.path.join(root, image['file'])
-    linked, identity = os.path.islink(own), _identity(own)
+    linked, identity = os.path.islink(own), files.inode(own)
     named = [entry for entry in entries if (entry.name, entry.info.st_size) == (image['file'], image['size'])]
     same = [entry for entry in entries if entry.sha256 == image['sha256']]
     # without its own image a module loads the one of that name and size; any of these bytes can bring it back
@@ -119,7 +119,7 @@ def _unfinished(entries, prefix, found):
                 found.unknown.append(_unknown(root, prefix))
             for path in _links(root):
                 for entry in entries:
-                    if _identity(path) == entry.identity:
+                    if files.inode(path) == entry.identity:
                         name = '%s/%s' % (os.path.basename(parent), os.path.basename(root)[1:].rpartition('.')[0])
                         found.uses.setdefault(entry.name, []).append(Use(name, prefix, RUNS, ''))
 
@@ -136,11 +136,3 @@ def _links(directory):
         return [entry.path for entry in os.scandir(directory) if entry.is_symlink()]
     except OSError:  # it has its final name by now, or is noted
         return []
-
-
-def _identity(path):
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
