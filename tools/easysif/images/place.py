@@ -10,6 +10,7 @@ import fcntl
 import os
 import shlex
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from easysif import files
@@ -47,25 +48,15 @@ def place(source, target, link=False, expected=None, where='easysif', told_by=DI
     :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
                           the target and the source are then as they were
     """
-    part = '%s.part-%d' % (target, os.getpid())
-    source_fd = _open(source, where)
-    try:
+    with _into_place(source, target, where) as (source_fd, part):
         if os.path.exists(target) and not os.path.islink(target) and os.path.samefile(source, target):
             raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
-        _remove(part)
         if link and _link(source, source_fd, part):
             is_known = verified == files.identity_of(os.fstat(source_fd))
             sha256, how = _hexadecimal(expected) if is_known else onepass.sha256(source_fd), 'link'
         else:
             sha256, how = _bring(source, source_fd, part, where)
         check(sha256, expected, source, where, told_by)
-        os.rename(part, target)
-        _sync_directory(target)
-    except OSError as err:
-        raise _failed(err, source, source_fd, target, where) from err
-    finally:
-        os.close(source_fd)
-        _remove(part)
     return Placed(sha256, how)
 
 
@@ -76,15 +67,23 @@ def refer(source, target, expected=None, where='easysif', told_by=DIGEST):
 
     :raises EasySIFError: it cannot be read, has another digest or changed meanwhile, or the link cannot be made
     """
-    part = '%s.part-%d' % (target, os.getpid())
-    source_fd = _open(source, where)
-    try:
+    with _into_place(source, target, where) as (source_fd, part):
         sha256 = _unchanged(source, source_fd, onepass.sha256, where)
         check(sha256, expected, source, where, told_by)
-        _remove(part)
         os.symlink(source, part)
         if not os.path.samestat(os.stat(part), os.fstat(source_fd)):
             raise _changed(source, where, 'file', 'another one has that name now')
+    return Placed(sha256, 'reference')
+
+
+@contextmanager
+def _into_place(source, target, where):
+    """Let the block make ``part`` (str) of the open source (int), and put it into its place; else it goes."""
+    part = '%s.part-%d' % (target, os.getpid())
+    source_fd = _open(source, where)
+    try:
+        _remove(part)
+        yield source_fd, part
         os.rename(part, target)
         _sync_directory(target)
     except OSError as err:
@@ -92,7 +91,6 @@ def refer(source, target, expected=None, where='easysif', told_by=DIGEST):
     finally:
         os.close(source_fd)
         _remove(part)
-    return Placed(sha256, 'reference')
 
 
 def sha256_of(path):
