@@ -103,12 +103,13 @@ def prune(overlay):
 def too_many(overlay, more=()):
     """Return the oldest squashfs files that are kept and more than the site wants (list of str).
 
-    Those of which nothing is recorded under their number are somebody's own, and are not counted.
+    Those that are not what is recorded under their number are somebody's own, and are not counted.
 
     :param more: files that would be kept besides, the newest last (sequence of str)
     """
     known = recorded.kept_records(overlay.root)
-    paths = [path for number, path in overlay.kept() if str(number) in known]
+    paths = [path for number, path in overlay.kept() if str(number) in known
+             and known[str(number)]['sha256'] == recorded.sha256(path)]
     return [*paths, *more][:-int(overlay.site['keep'])]
 
 
