@@ -20,7 +20,7 @@ description = "Composable transformations of NumPy programs"
 
 toolchain = SYSTEM
 
-image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'
+image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example
 needs = ['nvidia-gpu']
 python_env = 'jax'
 commands = ['python', 'pip']
@@ -97,6 +97,41 @@ def test_the_recipes_that_we_ship_have_no_problem():
 ])
 def test_a_rule_that_is_broken_is_told_once(tree, change, expected):
     assert told(tree(change)) == expected
+
+
+@pytest.mark.parametrize('change, good', [
+    ({'  # not pinned: an example': ''}, False),
+    ({'# not pinned: an example': '# not pinned:'}, False),
+    ({'  # not pinned: an example': '', '%(version)s-maxtext-py3': '1@sha256:' + '0' * 64}, True),
+    ({'  # not pinned: an example': "\ndigest = 'sha256:%s'" % ('0' * 64)}, True),
+    ({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example":
+      "x.sif'\nchecksums = ['%s']" % ('0' * 64)}, True),
+])
+def test_an_image_is_pinned_or_it_is_said_why_not(tree, change, good):
+    pinned = 'pinned: jax-24.10-singularity.eb:12: names no digest, so its image may change\n' \
+             'hint: easysif pin %s, or say why not: # not pinned: REASON' % PATH
+    assert told(tree(change)) == ('' if good else pinned)
+    assert told(tree(change, 'jax-24.10-singularity.eb')) == ''  # being written: noted only
+
+
+def test_a_command_that_every_script_relies_on_is_not_shadowed(tree):
+    assert told(tree({"['python', 'pip']": "['python', 'srun']"})) == (
+        "shadows_nothing: jax-24.10-singularity.eb:15: commands has 'srun', which would hide that of the host\n"
+        "hint: give it a name of its own: commands = {'jax-srun': 'srun'}")
+
+
+def test_commands_of_tool_modules_are_unique(tree):
+    tool = {"python_env = 'jax'\n": '', "['python', 'pip']": "['view', 'sort-it']"}
+    one = tree(tool)
+    newer = tree(dict(tool, **{"'24.10'": "'24.11'"}), 'easyconfigs/j/jax/jax-24.11-singularity.eb')
+    other = tree(dict(tool, **{"name = 'jax'": "name = 'yax'"}), 'easyconfigs/y/yax/yax-24.10-singularity.eb')
+    environment = tree({"['python', 'pip']": "['view']", "name = 'jax'": "name = 'zax'"},
+                       'easyconfigs/z/zax/zax-24.10-singularity.eb')
+    assert told(one, newer, environment) == ''
+    assert told(one, newer, other, environment) == '\n'.join(
+        "commands_are_unique: yax-24.10-singularity.eb:14: commands has '%s', which is also that of "
+        "jax-24.10-singularity.eb\nhint: give one of them a name of its own: commands = {'yax-%s': '%s'}"
+        % (name, name, name) for name in ('view', 'sort-it'))
 
 
 def test_a_need_unlike_any_other_goes_into_a_site_file(tree):

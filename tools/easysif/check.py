@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a recipe of this repository has to keep, beyond being valid: each rule is a function, its docstring the rule.
+"""Finds recipes and holds them against the rules: all problems of all recipes are reported.
 
-A rule takes a Draft and yields errors; all problems of all recipes are reported. It opens nothing but recipes
-and site files, so that it is quick enough for every commit.
+It opens nothing but recipes and site files, so that it is quick enough for every commit.
 """
 
 import os
@@ -11,58 +10,13 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
-from easysif import recipe, schema, site, templates
+from easysif import recipe, schema, site
 from easysif.data import DIRECTORY
-from easysif.errors import EasySIFError, SeveralErrors
+from easysif.errors import EasySIFError
+from easysif.rules import RULES, Draft, is_unpinned
 
-#: every key that has a fixed place; EasyBuild's other parameters stand where they read best
-ORDER = ('easyblock', 'name', 'version', 'versionsuffix', 'homepage', 'description', 'toolchain',
-         *recipe.OURS, 'sanity_check_commands', 'moduleclass')
-
-MAX_LINES = 25
-
-#: words that make a command say what it is instead of doing what it is for
-_NO_TEST = {'--version', '-version', '-V', '-v', 'version', '--help', '-help', '-h', 'help'}
-
-_RULES = []
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A recipe as it was read, valid or not.
-
-    :param values: what could be read, and ``lines`` where (dict), as ``recipe.parse`` gives them
-    :param unreadable: keys that have a line and no value (set)
-    :param length: number of lines that are not blank (int)
-    :param provided: the needs that any site of ours provides (set)
-    """
-
-    path: str
-    values: dict
-    lines: dict
-    unreadable: set
-    length: int
-    provided: set
-
-    @property
-    def where(self):
-        """File name for messages (str)."""
-        return os.path.basename(self.path)
-
-    @property
-    def ours(self):
-        """Whether our easyblock installs it (bool)."""
-        return self.values.get('easyblock') == 'ContainerImage'
-
-    def text(self, key):
-        """Return a value that is a text, '' where it is not there or something else (str)."""
-        value = self.values.get(key)
-        return value if isinstance(value, str) else ''
-
-    def error(self, key, what, hint=None):
-        """Return a problem that has to do with a key, or with the whole where that is None (EasySIFError)."""
-        return EasySIFError('%s:%d' % (self.where, self.lines[key]) if key in self.lines else self.where, what,
-                            hint=hint)
+#: what a recipe says without a digest; the comment is for people, too
+_NOT_PINNED = re.compile(r'#\s*not pinned:\s*(\S.*)')
 
 
 @dataclass(frozen=True)
@@ -75,27 +29,35 @@ class Finding:
 
 
 def check(paths):
-    """Return all problems of recipes (list of Finding).
+    """Return all problems of recipes (list of Finding): of each, then of those that do not go together.
 
     :param paths: files (list of str)
     """
     provided = {need for path in site.shipped().values() for need in (site.read(path).get('provides') or {})}
-    return [finding for path in paths for finding in _check_one(path, provided)]
+    drafts, found = [], []
+    for path in paths:
+        try:
+            draft, errors = _draft(path, provided)
+        except EasySIFError as err:
+            found.append(Finding(path, 'readable', err))
+            continue
+        drafts.append(draft)
+        found += [Finding(path, 'data_only', err) for err in errors]
+        found += [Finding(path, rule.__name__, err) for rule in RULES for err in rule(draft)]
+    return found + list(_clashes(drafts))
 
 
 def unpinned(paths):
-    """Return those recipes of ours whose image could be another one tomorrow (list of str): they have no digest.
+    """Return why recipes of ours have no digest, so that their image could be another one tomorrow (dict: path -> str).
 
     :param paths: files (list of str)
     """
-    found = []
+    found = {}
     for path in paths:
         with suppress(EasySIFError):
-            values, _, _ = recipe.parse(path)
-            image, digests = str(values.get('image')), values.get('digest') or values.get('checksums')
-            if values.get('easyblock') == 'ContainerImage' and not digests and not image.endswith('.def') \
-                    and '@sha256:' not in image:
-                found.append(path)
+            draft, _ = _draft(path, ())
+            if draft.ours and is_unpinned(draft.values):
+                found[path] = draft.not_pinned
     return found
 
 
@@ -126,137 +88,29 @@ def recipe_directory():
     raise EasySIFError('easyconfigs', 'there are no recipes beside %s' % DIRECTORY, hint='easysif check RECIPE.eb')
 
 
-def rule(function):
-    """Make a function one of the rules."""
-    _RULES.append(function)
-    return function
+def _draft(path, provided):
+    """Return a recipe as it was read (Draft), and what kept parts of it from being read (list of EasySIFError)."""
+    values, lines, errors = recipe.parse(path)
+    with open(path, encoding='utf-8') as handle:
+        text = [line.strip() for line in handle if line.strip()]
+    reasons = [found.group(1) for found in map(_NOT_PINNED.search, text) if found]
+    return Draft(path, values, lines, set(lines).difference(values), len(text), provided, (*reasons, '')[0]), errors
 
 
-@rule
-def valid(draft):
-    """A recipe fits the schema: known keys, right types, known templates."""
-    if draft.ours or not draft.values.get('easyblock'):
-        missing = {'%s is missing' % key for key in draft.unreadable}
-        try:
-            recipe.validate(draft.values, draft.where, draft.lines, draft.path)
-        except SeveralErrors as err:
-            yield from (one for one in err.errors if one.what not in missing)
-
-
-@rule
-def names_its_easyblock(draft):
-    """A recipe says which easyblock installs it, as EasyBuild would otherwise guess one from the name."""
-    if 'easyblock' not in draft.lines:
-        yield draft.error(None, 'easyblock is missing', hint="write easyblock = 'ContainerImage'")
-    elif 'easyblock' in draft.values and draft.values['easyblock'] and not draft.ours:
-        # the schema is for recipes of ours, but this much holds for all
-        for problem in schema.problems('recipe', draft.values):
-            if problem.path == ('easyblock',):
-                yield draft.error('easyblock', problem.what, hint=problem.hint)
-
-
-@rule
-def in_order(draft):
-    """Keys stand in the order of DESIGN section 4, the same in every recipe."""
-    placed = [key for key in draft.lines if key in ORDER]
-    for before, key in zip(placed, placed[1:]):
-        if ORDER.index(key) < ORDER.index(before):
-            yield draft.error(key, '%s stands after %s, but belongs before it' % (key, before),
-                              hint='the order is: %s' % ', '.join(ORDER))
-
-
-@rule
-def path_is_identity(draft):
-    """A recipe lies where its content says: easyconfigs/LETTER/NAME/NAME-VERSION.eb."""
-    name, version = draft.text('name'), draft.text('version') + draft.text('versionsuffix')
-    if not name or not version or draft.unreadable.intersection({'name', 'version', 'versionsuffix'}):
-        return
-    identity = '%s-%s' % (name, version)
-    folder, top = os.path.dirname(draft.path), os.path.abspath(draft.path)
-    while os.path.basename(top) != 'easyconfigs' and top != os.path.dirname(top):
-        top = os.path.dirname(top)
-    if os.path.basename(top) == 'easyconfigs':
-        letter = name[0].lower() if re.match('[A-Za-z]', name) else '0'
-        right = os.path.join(top, letter, name)
-        if right != os.path.dirname(os.path.abspath(draft.path)):
-            folder = right if os.path.isabs(draft.path) else os.path.relpath(right)
-    target = os.path.join(folder, '%s.eb' % identity)
-    if target != draft.path:
-        what = 'file name' if os.path.basename(target) != draft.where else 'directory'
-        yield draft.error(None, '%s does not match its content (%s)' % (what, identity),
-                          hint='git mv %s %s' % (shlex.quote(draft.path), shlex.quote(target)))
-
-
-@rule
-def short(draft):
-    """A recipe has at most 25 lines, blank ones not counted."""
-    if draft.length > MAX_LINES:
-        yield draft.error(None, 'has %d lines, and %d are allowed, blank ones not counted'
-                          % (draft.length, MAX_LINES))
-
-
-@rule
-def tested(draft):
-    """A recipe has a test that does the software's work; --version and --help alone do not count."""
-    commands = draft.values.get('sanity_check_commands') or ()
-    if not draft.ours or 'sanity_check_commands' in draft.unreadable:
-        return
-    if not any(_does_work(one) for one in (commands if isinstance(commands, (list, tuple)) else [commands])):
-        yield draft.error('sanity_check_commands', 'sanity_check_commands %s'
-                          % ('only ask for version or help' if commands else 'is missing'),
-                          hint="""write what it is for: sanity_check_commands = ['python -c "import jax"']""")
-
-
-@rule
-def described(draft):
-    """A description is one line, starts with no article and ends with no full stop."""
-    text = draft.text('description')
-    if len(text.splitlines()) > 1:
-        yield draft.error('description', 'description must be one line')
-    if text.rstrip().endswith('.'):
-        yield draft.error('description', 'description must not end with a full stop')
-    article = re.match(r'\s*(an?|the)\s', text, re.IGNORECASE)
-    if article:
-        yield draft.error('description', "description must not start with the article '%s'" % article.group(1))
-
-
-@rule
-def needs_are_provided(draft):
-    """Every need is provided by at least one site that we ship."""
-    needs = draft.values.get('needs')
-    for need in needs if isinstance(needs, (list, tuple)) else ():
-        if isinstance(need, str) and need.rstrip('?') not in draft.provided:
-            near = schema.closest(need, draft.provided)
-            yield draft.error('needs', "needs '%s', which no site provides (%s)"
-                              % (need, ', '.join(sorted(draft.provided))),
-                              hint="did you mean '%s'?" % near if near
-                              else 'a new feature goes into a file in %s' % os.path.relpath(site.SITES))
-
-
-@rule
-def definition_is_there(draft):
-    """A definition file that image names lies beside the recipe."""
-    image = draft.text('image')
-    if draft.ours and image.endswith('.def') and '/' not in image:
-        try:
-            image = templates.resolve(image, draft.values)
-        except EasySIFError:
-            return  # the schema's rule tells of it
-        if not os.path.isfile(os.path.join(os.path.dirname(draft.path), image)):
-            yield draft.error('image', "definition file '%s' is not beside the recipe" % image,
-                              hint='git add %s' % shlex.quote(os.path.join(os.path.dirname(draft.path), image)))
-
-
-def _check_one(path, provided):
-    try:
-        values, lines, errors = recipe.parse(path)
-        with open(path, 'rb') as handle:
-            length = sum(1 for line in handle if line.strip())
-    except EasySIFError as err:
-        return [Finding(path, 'readable', err)]
-    draft = Draft(path, values, lines, set(lines).difference(values), length, provided)
-    return [Finding(path, 'data_only', err) for err in errors] + [
-        Finding(path, function.__name__, err) for function in _RULES for err in function(draft)]
+def _clashes(drafts):
+    """Yield the tool modules, any number of which may be loaded at once, that have a command of the same name."""
+    owners = {}
+    for draft in drafts:
+        commands = draft.values.get('commands')
+        if not draft.ours or draft.values.get('python_env') or not isinstance(commands, (list, tuple, dict)):
+            continue
+        for name in commands:
+            other = owners.setdefault(name, draft) if isinstance(name, str) else draft
+            if other.text('name') != draft.text('name'):
+                yield Finding(draft.path, 'commands_are_unique', draft.error(
+                    'commands', "commands has '%s', which is also that of %s" % (name, other.where),
+                    hint="give one of them a name of its own: commands = {'%s-%s': '%s'}"
+                    % (draft.text('name').lower(), name, name)))
 
 
 def _all_in(directory):
@@ -272,28 +126,3 @@ def _by_name(name):
         raise EasySIFError(name, 'there is no such recipe', hint="did you mean '%s'?" % near if near
                            else 'ls -R %s' % shlex.quote(recipe_directory()))
     return known[wanted]
-
-
-def _does_work(command):
-    """Return whether a sanity check command does more than name its version or its options (bool)."""
-    if not isinstance(command, str):
-        return False
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    try:
-        words = list(lexer)
-    except ValueError:
-        return True  # no business of this rule; the shell will tell
-    steps, reading = [[]], True
-    for word in words:
-        if word in (';', '&', '&&', '||', '(', ')'):
-            steps.append([])
-            reading = True
-        elif set(word) <= set('<>|&'):
-            if reading and steps[-1][-1:] == ['2']:
-                steps[-1].pop()  # of 2>&1
-            reading = False  # what follows only looks at the answer
-        elif reading and (steps[-1] or '=' not in word):
-            steps[-1].append(word)
-    return any(len(step) > 1 and not _NO_TEST.issuperset(step[1:]) and not {'--version', '--help'}.intersection(step)
-               for step in steps)

@@ -26,8 +26,9 @@ def _run(args):
              'facts': dict(finding.error.facts), 'hint': finding.error.hint} for finding in findings],
             'unpinned': unpinned(paths)}, indent=2))
         return INPUT if findings else 0
-    for path in unpinned(paths):
-        print('note: %s names no digest, so its image may change: easysif pin %s' % (escaped(path), quote(path)))
+    for path, why in unpinned(paths).items():
+        print(escaped('note: %s %s' % (path, 'is not pinned: %s' % why if why else
+                                       'names no digest, so its image may change: easysif pin %s' % quote(path))))
     if findings:
         raise SeveralErrors([finding.error for finding in findings])
     print('%d recipe%s checked, all well' % (len(paths), '' if len(paths) == 1 else 's'))
