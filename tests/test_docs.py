@@ -12,7 +12,7 @@ import sys
 import pytest
 import yaml
 
-from easysif import check, cli, module, plan, recipe, schema, site, wrappers
+from easysif import check, cli, module, plan, recipe, schema, site, site_plan, wrappers
 from easysif.images.inspect import Conda
 from harness import CLONE
 from test_architecture import FILES
@@ -148,7 +148,7 @@ def test_the_tables_of_variables_are_what_a_module_sets():
     installation = module.Installation(
         module='name/1', prefix='/p', root='/p/software/name/1', variable='NAME', sif_name='name.sif', sif_size=1,
         environment=True, eb_python='/usr/bin/python3', python_env='name', conda=Conda('/c', 'base', '/c'),
-        needs=tuple(module.GPU_SWITCHES), provides={'jax': '1'})
+        needs=tuple(site_plan.GPU_SWITCHES), provides={'jax': '1'})
     statements = module.module_plan(installation)
     own, generic, inside = ({one for row in rows for one in code(row[0])}
                             for rows in tables(section(USERS, 'What the module sets')))

@@ -19,7 +19,7 @@ import hostile
 import toys
 from easysif.errors import TOOL
 from easysif.images import inspect
-from easysif.module import literal
+from easysif.site_plan import literal
 from helpers_registry import LoopbackRegistry, tiny_layout, tiny_rootfs
 from image_trees import Image
 

@@ -14,8 +14,9 @@ import pytest
 import harness
 from easysif import render, site_files
 from easysif.images.inspect import Conda
-from easysif.module import Installation, activation, literal, wrapper_plan
+from easysif.module import Installation, activation, wrapper_plan
 from easysif.site import Need, resolve
+from easysif.site_plan import literal
 from fakes import Fake, both, squashfs, users
 
 

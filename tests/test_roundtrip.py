@@ -24,8 +24,9 @@ import hostile
 from easysif import recipe, site, site_files
 from easysif.errors import EasySIFError, SeveralErrors
 from easysif.images.inspect import Conda
-from easysif.module import Command, literal
+from easysif.module import Command
 from easysif.site import Need
+from easysif.site_plan import literal
 from fakes import Fake, both, users
 
 

@@ -18,12 +18,13 @@ from easysif import index, schema
 from easysif.data import HELPERS, helper_text
 from easysif.errors import INPUT, TOOL, EasySIFError, SeveralErrors
 from easysif.images.inspect import FLAGS
-from easysif.module import CA_VARIABLES, LAYER, LAYER_FILE
+from easysif.module import LAYER, LAYER_FILE
 from easysif.packages import asked as asked_for
 from easysif.packages import installers, protected
 from easysif.packages.pins import key
 from easysif.resources import PACKAGES, mksquashfs_options
 from easysif.run import failure, run
+from easysif.site_plan import CA_VARIABLES
 
 #: exit status of make_layer.py where the image's Python has no pip
 NO_PIP = 4

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the module of one installation does: its plan, written with the words of ``plan.py``."""
 
-import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Optional
@@ -9,18 +8,10 @@ from typing import Optional
 from easysif.images.inspect import Conda
 from easysif.overlay_plan import LAYER, OVERLAY, overlay_binds, own_venv, places
 from easysif.packages.protected import VARIABLES
-from easysif.plan import (All, Bind, Bindable, BindEach, Choose, DependOn, Env, Exists, Fail, Family, Filled, HasSize,
-                          Inside, InsideEach, IsDirectory, IsSame, IsUnset, Local, LookAtSquashfs, Not, Note, Push,
-                          PushBinds, Set, Site, message, text)
-
-#: the switches of both runtimes that bring a GPU's driver into the image, by the need that asks for it
-GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
-
-#: a need that every module has: what its site forces, whatever recipe and user say
-FORCE = 'FORCE'
-
-#: variables by which pip, OpenSSL and requests find the certificates that this site trusts
-CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
+from easysif.plan import (All, Bind, BindEach, Choose, Env, Exists, Fail, Filled, HasSize, Inside, IsDirectory, IsSame,
+                          IsUnset, Local, LookAtSquashfs, Not, Note, Push, Set, Site, message, text)
+from easysif.site_plan import (FORCE, bindings_plan, certificates, environment_family, gpu, literal, runtime_module,
+                               site_binds, site_variables)
 
 #: characters of a command to activate an environment, which every process of the user gets several times
 LONGEST = 4096
@@ -45,7 +36,7 @@ class Installation:
     :param prefix: EasyBuild's install path (str)
     :param root: the installation directory (str)
     :param variable: the name as it stands in ``EBROOT<NAME>`` (str)
-    :param sif_name: file name of the image in ``root`` (str)
+    :param sif_name: file name of the image in ``root`` (str), empty where the module is for images of its users
     :param sif_size: its size in bytes (int)
     :param shell: the image's own bash or sh (str), None where it has neither
     :param image_env: variables that the image itself defines (dict)
@@ -91,10 +82,13 @@ class Installation:
 def module_plan(inst):
     """Return what loading the module does (list of statements).
 
-    A tool module sets only names of its own, so that any number of them can be loaded at once.
+    A tool module sets only names of its own, so that any number of them can be loaded at once. One without an image
+    does what its site provides to whatever image.
 
     :param inst: what is installed (Installation)
     """
+    if not inst.sif_name:
+        return bindings_plan(inst)
     if inst.environment:
         return wrapper_plan(inst)
     return _image(inst) + _names(inst)
@@ -108,7 +102,7 @@ def wrapper_plan(inst):
     statements = _image(inst)
     if inst.environment:
         statements += places(inst)
-    statements += _binds(inst) + _inside(inst) + _gpu(inst) + _names(inst)
+    statements += _binds(inst) + _inside(inst) + gpu(inst) + _names(inst)
     return statements + _generic_names(inst) if inst.environment else statements
 
 
@@ -123,15 +117,6 @@ def activation(inst):
     venv = '. %s/init-venv' % RUNSCRIPTS if inst.venv else 'true'
     both = '. %s/init-conda-venv' % RUNSCRIPTS if inst.conda or inst.venv else 'true'
     return conda, venv, both
-
-
-def literal(value):
-    """Return a value for ``…ENV_`` variables so that it arrives as it is (str).
-
-    A shell inside the image evaluates what the runtimes hand on: backslashes, dollars and backticks are escaped.
-    Double quotes the runtimes escape themselves (measured with Apptainer 1.4.5).
-    """
-    return re.sub(r'([\\$`])', r'\\\1', value)
 
 
 def _image(inst):
@@ -171,15 +156,7 @@ def _binds(inst):
                  Not(IsSame(text(Local('layer')), text('whole')))),
             Bind(file, LAYER, 'image-src=/,ro'),
         ]
-    for entry in inst.binds:
-        source, target, options = (entry.split(':', 2) + ['', ''])[:3]
-        statements.append(Bind(text(source), target, options))
-    statements += [BindEach(need) for need in inst.needs] + [BindEach()]
-    return statements + [
-        Bind(text(Env('TMPDIR')), guard=All((Filled(text(Env('TMPDIR'))), Bindable(text(Env('TMPDIR')))))),
-        Bind(text(Site('ca_certificates')), guard=Filled(text(Site('ca_certificates')))),
-        PushBinds(),
-    ]
+    return statements + site_binds(inst)
 
 
 def _inside(inst):
@@ -209,29 +186,9 @@ def _inside(inst):
     if inst.conda:
         statements += [Inside('CONDA_PREFIX', text(literal(inst.conda.prefix))),
                        Inside('CONDA_DEFAULT_ENV', text(literal(inst.conda.name)))]
-    for name in CA_VARIABLES:
-        if name not in inst.image_env:
-            free = [IsUnset(prefix + name) for prefix in ('', 'APPTAINERENV_', 'SINGULARITYENV_')]
-            bundle = text(Site('ca_certificates'))
-            statements.append(Inside(name, bundle, All((Exists(bundle), *free))))
+    statements += certificates(inst)
     statements += _installers(inst) if inst.python_env else []
-    statements.append(InsideEach())
-    statements += [InsideEach(need) for need in inst.needs]
-    statements += [Inside(name, text(literal(value))) for name, value in sorted(inst.container_env.items())]
-    return statements + (_searched(inst) if inst.needs else []) + [InsideEach(FORCE)]
-
-
-def _searched(inst):
-    """Where commands and libraries of the needs are: after those of the image, and before, unless the user says so."""
-    own = inst.container_env.get('LD_LIBRARY_PATH', inst.image_env.get('LD_LIBRARY_PATH'))
-    libraries = [Local('needed_libraries')] + ([':' + literal(own)] if own else [])
-    statements = []
-    for name, values in (('APPEND_PATH', [Local('needed_path')]), ('LD_LIBRARY_PATH', libraries)):
-        users, where = [Env(prefix + name) for prefix in ('APPTAINERENV_', 'SINGULARITYENV_')], name.lower()
-        cases = tuple((Filled(text(one)), text(one, ':', *values)) for one in users)
-        statements += [Choose(where, cases, text(*values)),
-                       Inside(name, text(Local(where)), Filled(text(values[0])))]
-    return statements
+    return statements + site_variables(inst)
 
 
 def _installers(inst):
@@ -252,16 +209,10 @@ def _installers(inst):
         (Not(Filled(text(Local('packed')))), IsDirectory(text(Local('user_software'))), *free)))]
 
 
-def _gpu(inst):
-    switches = [GPU_SWITCHES[need] for need in inst.needs if need in GPU_SWITCHES]
-    return [Push('%s_%s' % (runtime, switch), text('1'))
-            for switch in switches for runtime in ('SINGULARITY', 'APPTAINER')]
-
-
 def _names(inst):
     return [
         Note('names of this module alone, and the module of the runtime where the site has one'),
-        DependOn(text(Site('module_dependency')), Filled(text(Site('module_dependency')))),
+        runtime_module(),
         Set('SIF' + inst.variable, text(Local('sif'))),
         Set('RUNSCRIPTS' + inst.variable, text(Local('root'), '/runscripts')),
     ]
@@ -271,7 +222,7 @@ def _generic_names(inst):
     names = ('WITH_CONDA', 'WITH_VENV', 'WITH_CONDA_VENV')
     statements = [
         Note('names that every environment module sets'),
-        Family('easysif_environment'),
+        environment_family(),
         Push('SIF', text(Local('sif'))),
         Push('CONTAINERROOT', text(Local('containerroot'))),
         Push('RUNSCRIPTS', text(Local('root'), '/runscripts')),

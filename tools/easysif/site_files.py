@@ -9,9 +9,9 @@ import os
 from easysif import files, host_paths, needs, runtime
 from easysif.errors import EasySIFError
 from easysif.modes import Modes
-from easysif.module import FORCE, literal
 from easysif.render import lua_quote, shell_quote
 from easysif.site import Need
+from easysif.site_plan import FORCE, literal
 
 NOTICE = 'What this site provides to modules and wrappers. Written by: easysif site apply'
 

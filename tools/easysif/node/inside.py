@@ -7,11 +7,11 @@ import re
 from easysif import host_paths, needs
 from easysif.data import DIRECTORY
 from easysif.errors import EasySIFError
-from easysif.module import GPU_SWITCHES
 from easysif.node.finding import NOTE, OK, PROBLEM, Finding
 from easysif.node.host import GPUS
 from easysif.node.host import devices as host_devices
 from easysif.run import run
+from easysif.site_plan import GPU_SWITCHES
 
 HELPER = os.path.join(DIRECTORY, 'helpers', 'check-libraries')
 MOST = 400      #: libraries that are looked at
