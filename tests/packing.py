@@ -93,6 +93,9 @@ def everything(directory):
         handle.write(b'x')
     (directory / 'run me').write_text('#!/bin/sh\n')
     (directory / 'run me').chmod(0o4751)
+    for mode in (0o666, 0o602, 0o777, 0o3400, 0o5700):  # .lock of uv is 0666, whatever the umask
+        (directory / ('mode %o' % mode)).write_text('x')
+        (directory / ('mode %o' % mode)).chmod(mode)
     (directory / 'shared').mkdir()
     (directory / 'shared').chmod(0o2775)
     (directory / 'read only').mkdir()

@@ -141,6 +141,30 @@ def test_squashfs_files_that_the_user_put_there_are_never_pruned(overlay):
                               'user-software.squashfs.20250101', 'user-software.squashfs.20250103']
 
 
+@pytest.mark.parametrize('mine', ['a squashfs', 'something', 'a directory', 'a link', 'unreadable'])
+def test_what_the_user_put_over_a_squashfs_that_is_kept_is_never_pruned(overlay, tmp_path, mine):
+    overlay('make-squashfs')
+    change(overlay, 'second')
+    overlay('make-squashfs', '--replace')
+    kept = overlay.root / 'user-software.squashfs.1'
+    assert '1' in json.loads(overlay.record.read_text())['kept']
+    kept.unlink()
+    if mine == 'a directory':
+        kept.mkdir()
+    elif mine == 'a link':
+        kept.symlink_to(tmp_path / 'nowhere')
+    else:
+        shutil.copy(overlay.squashfs, kept) if mine == 'a squashfs' else kept.write_text('precious')
+        kept.chmod(0 if mine == 'unreadable' else 0o600)
+    before = os.lstat(kept)
+    for text, number in (('the third one', 2), ('the fourth one', 3)):
+        change(overlay, text)
+        said = overlay('make-squashfs', '--replace').stdout
+        assert 'the former squashfs file is kept as %s.%d\n' % (overlay.squashfs, number) in said
+    assert os.lstat(kept).st_ino == before.st_ino and os.lstat(kept).st_mtime_ns == before.st_mtime_ns
+    assert names(overlay)[2:] == ['user-software.squashfs', 'user-software.squashfs.1', 'user-software.squashfs.3']
+
+
 def test_what_was_kept_before_there_were_numbers_is_older_than_all_and_never_pruned(overlay):
     overlay('make-squashfs')
     former = [shutil.copy(overlay.squashfs, '%s.%s' % (overlay.squashfs, end)) for end in ('previous', 'previous-2')]

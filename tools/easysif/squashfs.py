@@ -84,6 +84,13 @@ def entry(name, mode, size, link=b''):
     return stat.filemode(mode), size if stat.S_ISREG(mode) else 0, shown
 
 
+def permissions(mode):
+    """Return the permissions (int) that `listing` tells of a file as ``-rwxr-x---`` (str)."""
+    special = ((stat.S_ISUID, mode[3]), (stat.S_ISGID, mode[6]), (stat.S_ISVTX, mode[9]))
+    return (sum(0o400 >> place for place, char in enumerate(mode[1:]) if char not in '-ST')
+            | sum(bit for bit, char in special if char in 'sStT'))
+
+
 def check(path, where):
     """Raise an error if the file is no whole squashfs.
 

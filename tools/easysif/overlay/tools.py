@@ -45,8 +45,9 @@ def unpack(overlay, source, target, size):
     _run(overlay, ['unsquashfs', '-no-progress', xattrs, '-processors', processors(), '-da', queue, '-fr', queue,
                    '-d', target, source], 'unpacking', size, 'wchar')
     listed = squashfs.listing(source)
-    _give_special_modes(target, listed)
     content = Content(target, overlay.where)
+    if _give_modes(target, listed - content.listed()):
+        content = Content(target, overlay.where)
     missing = listed - content.listed()
     if missing:
         raise EasySIFError(overlay.where, '%d files were not unpacked as they are' % len(missing),
@@ -68,14 +69,18 @@ def takes_xattrs(path):
             os.unlink(path)
 
 
-def _give_special_modes(top, listed):
-    """Set the bits that unsquashfs gives to files of root only, as the one by which files are of their group."""
-    for mode, _, name in listed:
-        bits = (stat.S_ISUID if mode[3] in 'sS' else 0) | (stat.S_ISGID if mode[6] in 'sS' else 0)
-        if bits and not mode.startswith('l'):
-            path = os.path.join(os.fsencode(top), name)
-            with contextlib.suppress(OSError):  # that it is not as it was is seen later
-                os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) | bits)
+def _give_modes(top, entries):
+    """Give files their permissions: unsquashfs takes off what umask says, and gives setuid and setgid to root's only.
+
+    :param entries: of ``squashfs.listing``, those that are not as they are to be (set)
+    :returns: whether there were any (bool)
+    """
+    for mode, _, name in entries:
+        path = os.path.join(os.fsencode(top), name)
+        with contextlib.suppress(OSError):  # that it is not as it was is seen later
+            if mode[0] != 'l' and stat.filemode(os.lstat(path).st_mode)[0] == mode[0]:
+                os.chmod(path, squashfs.permissions(mode))
+    return bool(entries)
 
 
 def _run(overlay, argv, what, size, counter):
