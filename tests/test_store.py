@@ -120,7 +120,8 @@ def test_what_cannot_be_added_says_why_and_leaves_nothing(easysif, store, source
             (['nothing.sif'], 'nothing.sif: is no file, no reference and no recipe\nhint: easysif store add FILE.sif, '
              'docker://HOST/NAME:TAG or RECIPE.eb\n'),
             (['nothing.eb'], 'nothing.eb: there is no such recipe\nhint: eb --search nothing\n'),
-            (['--name', 'x.sif', 'a', 'b'], 'easysif store add: --name is for one image\n')):
+            (['--name', 'x y.sif', 'a', 'b'], 'easysif store add: --name is for one image\nhint: easysif store add '
+             "--name 'x y.sif' a\n")):
         code, out, err = easysif('store', 'add', *argv)
         assert code in (1, 2) and not out and err.startswith('error: ') and told in err, err
     assert toys.snapshot(store) == before
@@ -298,8 +299,9 @@ def test_gc_of_several_prefixes_and_what_is_another_file_by_now(easysif, store, 
     done = upkeep.look_for_waste(known, usage(known, [str(prefix)]))
     (store / 'toy.sif').unlink()
     (store / 'toy.sif').write_bytes(b'of an admin')
-    upkeep.clear_out(known, done, 'gc')
-    assert done.removed == [] and (store / 'toy.sif').read_bytes() == b'of an admin'
+    upkeep.clear_out(known, done, lambda: usage(known, [str(prefix)]), 'gc')
+    assert done.removed == done.going == [] and (store / 'toy.sif').read_bytes() == b'of an admin'
+    assert [why for _, why in done.staying] == ['another file by now']
 
 
 def test_verify_finds_every_flipped_bit_and_names_the_modules(easysif, store, source, prefix):
@@ -327,16 +329,16 @@ def test_verify_holds_what_was_put_there_by_hand_against_what_modules_recorded(e
     (store / 'toy.sif').write_bytes(source.read_bytes())
     (store / 'x.sif').write_bytes(source.read_bytes())
     assert easysif('store', 'verify')[:2] == (
-        0, 'toy.sif: ok\nx.sif: not known: nothing is recorded of it; easysif store add %s/x.sif\n' % store)
+        0, "toy.sif: ok\nx.sif: not known: nothing is recorded of it; easysif store add '%s/x.sif'\n" % store)
     toy.sif.unlink()
     flip(store / 'toy.sif')
     (store / 'x.sif').chmod(0o666)
     store.chmod(0o777)
     code, _, err = easysif('store', 'verify')
     assert code == 1 and '  modules   toy/1\n' in err
-    assert "error: %s: the image store can be written by everybody\n  mode  drwxrwxrwx\nhint: chmod o-w '%s'\n" % (
-        store, store) in err
-    assert "x.sif: can be written by everybody\n" in err
+    assert ("error: {0}: the image store can be written by everybody, so it is not believed\n  directory  {0}\n"
+            "  mode       drwxrwxrwx\n  owner      ".format(store)) in err and "hint: chmod o-w '%s'\n" % store in err
+    assert 'x.sif: a file of the image store can be written by everybody, so it is not believed\n' in err
     store.chmod(0o755)
     (store / 'toy.sif').unlink()
     (store / 'toy.sif').write_bytes(b'nothing' * 200)

@@ -23,6 +23,24 @@ def find(places, site, fits):
     return of_previous(places, fits) or _of_prefix(places, fits) or of_store(site, fits)
 
 
+def find_file(reference, site, places, where):
+    """Return where a file is that a recipe names (str), None where nowhere.
+
+    :param reference: what the recipe names (Reference)
+    :param site: its ``image_store`` is looked at first (Site)
+    :param places: its ``find_file`` is asked then (Places)
+    :param where: the recipe, for messages (str)
+    :raises EasySIFError: it is in the store, and everybody may write to it
+    """
+    if os.path.isabs(reference.path):
+        return reference.path if os.path.isfile(reference.path) else None
+    stored = os.path.join(site.image_store, reference.path) if site.image_store else None
+    if not stored or not os.path.isfile(stored):
+        return places.find_file(reference.path)
+    Store(site.image_store).check_closed(where, stored)
+    return stored
+
+
 def of_previous(places, fits):
     """Return the image of the installation that stands there, if it is there, whole and fits (Obtained or None)."""
     return _image_of(*places.previous, fits) if places.previous else None
@@ -49,6 +67,8 @@ def _of_prefix(places, fits):
 
 def _image_of(root, record, fits):
     image = record['image']
+    if not image:
+        return None
     path = os.path.join(root, image['file'])
     verified = files.identity(path)
     try:

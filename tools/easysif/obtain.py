@@ -15,6 +15,7 @@ from easysif.images import build, define, pull, registry, sif, signature, source
 from easysif.images.kept import Kept, Obtained, file_digest
 from easysif.images.place import CHECKSUMS, check, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
+from easysif.store.contents import Store
 from easysif.store.lookup import linked
 
 
@@ -71,6 +72,8 @@ def obtain(recipe, site, runtime, places):
     """
     reference = parse(recipe.image, recipe.where)
     sources.check_allowed(reference, site, recipe.where)
+    if site.image_store:
+        Store(site.image_store).check_closed(recipe.where)
     way = {DOCKER: _from_registry, ORAS: _from_registry, URL: _from_web, LIBRARY: _from_library, ARCHIVE: _from_archive,
            DEFINITION: _from_definition}.get(reference.kind, _from_file)
     if (recipe.image_mode or site.image_mode) == 'link':
@@ -106,7 +109,7 @@ def _from_file(reference, recipe, site, runtime, places):
     origin = {'reference': reference.text, 'digest': recipe.digest}
     wanted = recipe.digest or (places.checksum and 'sha256:' + places.checksum)
     there = wanted and known.find(places, site, lambda image: file_digest(image) == wanted)
-    found = None if there else _find(reference, site, places)
+    found = None if there else known.find_file(reference, site, places, recipe.where)
     if found:
         return _checked(Obtained(found, expected=recipe.digest, origin=origin), recipe, places)
     there = there or known.of_previous(places, lambda image: image['reference'] == reference.text and not wanted)
@@ -185,7 +188,7 @@ def _from_library(reference, recipe, site, runtime, places):
 
 
 def _from_archive(reference, recipe, site, runtime, places):
-    found = _find(reference, site, places)
+    found = known.find_file(reference, site, places, recipe.where)
     if not found:
         raise _not_found('archive not found', reference, recipe, site, places, 'add its directory with --sourcepath')
     digest = 'sha256:' + sha256_of(found)
@@ -213,10 +216,12 @@ def _from_definition(reference, recipe, site, runtime, places):
 
     def find_base(name):
         root = places.find_module(name)
-        if root:
-            return os.path.join(root, manifest.read(root)['image']['file'])
+        image = root and manifest.image_file(manifest.read(root))
+        if image:
+            return os.path.join(root, image)
         beside = os.path.join(os.path.dirname(os.path.abspath(definition)), name)
-        return beside if os.path.isfile(beside) else _find(Reference(kind=FILE, text=name, path=name), site, places)
+        return beside if os.path.isfile(beside) else known.find_file(Reference(kind=FILE, text=name, path=name), site,
+                                                                     places, recipe.where)
 
     def make(part):
         facts = define.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
@@ -230,14 +235,6 @@ def _from_definition(reference, recipe, site, runtime, places):
 
 def _kept(recipe, places):
     return Kept(places.downloads, recipe.where, places.lock, places.prefix)
-
-
-def _find(reference, site, places):
-    """Return where a file is that a recipe names (str), None where nowhere."""
-    if os.path.isabs(reference.path):
-        return reference.path if os.path.isfile(reference.path) else None
-    stored = os.path.join(site.image_store, reference.path) if site.image_store else None
-    return stored if stored and os.path.isfile(stored) else places.find_file(reference.path)
 
 
 def _not_found(what, reference, recipe, site, places, hint):

@@ -81,6 +81,8 @@ def _known(name, prefix):
     known = Belongings(name, prefix)
     if known.record is None:
         inventory.read(name, known.root)  # says that there is none
+    if not known.record['image']:
+        raise EasySIFError(name, 'has no image: it is for images of its users', facts=[('installation', known.root)])
     info = os.stat(known.root)
     if info.st_uid != os.geteuid() and not os.access(known.root, os.W_OK | os.X_OK):
         raise EasySIFError(name, 'is not yours to restore',
@@ -158,6 +160,7 @@ class _Restoring:
             return place(path, target, expected=self.image['sha256'], where=self.known.name)
 
         def linked(path, target):
+            Store(os.path.dirname(path)).check_closed(self.known.name, path)
             return refer(path, target, expected=self.image['sha256'], where=self.known.name)
 
         def shared(path, target):
@@ -173,8 +176,9 @@ class _Restoring:
         for root in installed.modules(self.known.prefix).values():
             with suppress(EasySIFError):
                 image = manifest.read(root)['image']
-                path = os.path.join(root, image['file'])
-                if root != self.known.root and image['sha256'] == self.image['sha256'] and not os.path.islink(path):
+                path = image and os.path.join(root, image['file'])
+                if path and root != self.known.root and image['sha256'] == self.image['sha256'] \
+                        and not os.path.islink(path):
                     paths.setdefault(path, shared)
         if self.reference.kind == FILE:
             for directory in ('',) if os.path.isabs(self.reference.path) else self._searched():

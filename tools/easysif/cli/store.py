@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 
@@ -72,7 +73,7 @@ def _prefixes(args):
 def _add(args):
     if args.name and len(args.images) > 1:
         raise EasySIFError('easysif store add', '--name is for one image', exit_code=USAGE,
-                           hint='easysif store add --name %s %s' % (args.name, args.images[0]))
+                           hint='easysif store add --name %s' % shlex.join([args.name, args.images[0]]))
     store, prefix, errors, done = _store(args, 'add'), prefix_of(args), [], []
     searched = args.sourcepath.split(os.pathsep) if args.sourcepath else installed.source_paths(prefix)
     progress = Line(quiet=args.json)
@@ -131,9 +132,9 @@ def _verify(args):
         progress.clear()
         checked.append(one)
         if not args.json:
-            _tell(one)
+            _tell(one, store.option)
     progress.clear()
-    errors = list(filter(None, [upkeep.problem_of(store)])) + found.unknown
+    errors = upkeep.problems_of(store) + found.unknown
     if args.json:
         print(json.dumps({'store': store.directory, 'images': [
             {'file': one.path, 'problem': one.problem and one.problem.what, 'known': one.is_known,
@@ -145,11 +146,12 @@ def _verify(args):
     return 1 if errors or any(one.problem for one in checked) else 0
 
 
-def _tell(one):
+def _tell(one, option):
     if one.problem:
         print('error: %s' % one.problem, file=sys.stderr, flush=True)
     else:
-        what = 'ok' if one.is_known else 'not known: nothing is recorded of it; easysif store add %s' % one.path
+        what = 'ok' if one.is_known else 'not known: nothing is recorded of it; easysif store add %s%s' % (
+            shlex.quote(one.path), option)
         print(escaped('%s: %s' % (os.path.basename(one.path), what)), flush=True)
 
 
@@ -163,17 +165,22 @@ def _gc(args):
                                hint='name the prefix with --prefix DIR')
     done = upkeep.look_for_waste(store, usage(store, prefixes), args.names)
     if args.yes:
-        upkeep.clear_out(store, done, 'easysif store gc')
+        upkeep.clear_out(store, done, lambda: usage(store, prefixes), 'easysif store gc')
     if args.json:
         print(json.dumps({'store': store.directory, 'going': [_values(entry) for entry in done.going],
                           'staying': [dict(_values(entry), why=why) for entry, why in done.staying],
-                          'freed': done.freed, 'removed': done.removed}, indent=2))
-        return
-    for entry in done.going:
-        verb = 'would remove' if not args.yes else 'removed' if entry.name in done.removed else 'keeps another one,'
-        print(escaped('%s  %s, %s' % (verb, entry.path, human(entry.info.st_size))))
-    for entry, why in done.staying:
-        print(escaped('keeps  %s, %s' % (entry.path, why)))
-    print('%s %s' % ('freed' if args.yes else 'would free', human(done.freed)))
-    if done.going and not args.yes:
-        print('to remove it: the same with --yes')
+                          'left': done.left, 'freed': done.freed, 'removed': done.removed,
+                          'problems': [str(err) for err in done.problems]}, indent=2))
+    else:
+        verb = 'removed' if args.yes else 'would remove'
+        for entry in done.going:
+            print(escaped('%s  %s, %s' % (verb, entry.path, human(entry.info.st_size))))
+        for path in done.left:
+            print(escaped('%s  %s, left by a command that was killed or failed' % (verb, path)))
+        for entry, why in done.staying:
+            print(escaped('keeps  %s, %s' % (entry.path, why)))
+        print('%s %s' % ('freed' if args.yes else 'would free', human(done.freed)))
+        if (done.going or done.left) and not args.yes:
+            print('to remove it: the same with --yes')
+    if done.problems:
+        raise SeveralErrors(done.problems)

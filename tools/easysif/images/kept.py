@@ -23,6 +23,7 @@ from easysif.errors import EasySIFError
 from easysif.images.place import DIGEST, sha256_of
 from easysif.lock import Lock
 
+IMAGE = re.compile(r'image-[0-9a-f]{12}\.sif')
 #: what a killed process may leave
 LEFT = re.compile(r'(image-[0-9a-f]{12}\.sif)\.(part-[0-9]+|lock)')
 USED = re.compile(r'image-[0-9a-f]{12}\.sif\.used-(?P<host>.+)-(?P<pid>[0-9]+)-(?P<since>[0-9]+)')
@@ -138,6 +139,20 @@ class Kept:
             files.write(_record(target), json.dumps(dict(origin, sha256=sha256), indent=2, sort_keys=True) + '\n')
             path = _link(target)
             return Obtained(path, True, target, sha256, origin, verified=files.identity(path))
+
+    def clear(self):
+        """Remove all that waits, but for what another process makes or installs."""
+        self._sweep(None)
+        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
+        for name in filter(IMAGE.match, names):
+            target = os.path.join(self.directory, IMAGE.match(name)[0])
+            if any(other.startswith(os.path.basename(target) + '.used-') for other in names):
+                continue
+            lock = Lock(target + '.lock', self.where)
+            if lock.is_free():
+                with suppress(EasySIFError), lock:  # another one may be faster
+                    for path in (_record(target), target):
+                        _unlink(path)
 
     def _target(self, digest):
         return os.path.join(self.directory, 'image-%s.sif' % digest.rpartition(':')[2][:12])

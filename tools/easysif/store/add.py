@@ -7,7 +7,7 @@ A file is written beside its place, in the hidden directory of the store, so tha
 import os
 import re
 import shlex
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from easysif import files, recipe, runtime, search
@@ -16,12 +16,10 @@ from easysif.images import sif
 from easysif.images.place import DIGEST, STORE, check, place, sha256_of
 from easysif.images.reference import DOCKER, FILE, LIBRARY, ORAS, file_name, parse
 from easysif.obtain import Places, obtain
-from easysif.store.contents import RECORDED, check_name, key
+from easysif.store import leftovers
+from easysif.store.contents import RECORDED, check_name
 
 ALREADY, RECORD = 'already', 'recorded'
-
-#: what an add that was killed may leave in the hidden directory
-LEFT = re.compile(r'(new|lock)-([0-9a-f]{16})(\.part-[0-9]+)?')
 
 #: what the record of an image says of where it came from, as in easysif.json
 ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator', 'definition_sha256')
@@ -77,14 +75,16 @@ class Adding:
                                hint='easysif store add FILE.sif, docker://HOST/NAME:TAG or RECIPE.eb')
         name = name or os.path.basename(what)
         check_name(name, what)
-        self.store.prepare(what)
-        return self._publish(os.path.abspath(what), name, what, {'reference': os.path.basename(what)})
+        with self._alone(name, what) as lock:
+            return self._publish(os.path.abspath(what), name, what, {'reference': os.path.basename(what)}, lock)
 
     def _add_recipe(self, what, name):
         path = search.find(what)
         if not path:
             raise EasySIFError(what, 'there is no such recipe', hint='eb --search %s' % shlex.quote(what[:-len('.eb')]))
         known = recipe.load(path)
+        if not known.image:
+            raise EasySIFError(what, 'has no image: its users bring their own')
         module = '%s/%s' % (known.name, known.full_version)
         values = recipe.read(path)[0]
         return self._obtain(known, name or file_name(parse(known.image, known.where), module), what,
@@ -99,68 +99,73 @@ class Adding:
 
     def _obtain(self, known, name, what, checksums, origin):
         check_name(name, what)
-        self.store.prepare(what)
-        work = os.path.join(self.store.hidden, 'work')
-        with self.store.modes().publishing(work):
-            os.makedirs(work, exist_ok=True)
-        log = os.path.join(work, 'log-%s' % key(name))
-        beside = [os.path.dirname(known.path)] if known.path else ['.']
-        places = Places(
-            find_file=lambda file: _find(file, [*self.sourcepath, *beside]),
-            verify=lambda path: None, searched=[*self.sourcepath, *beside], log=log, work=self.site.tmp_dir or work,
-            downloads=self.site.cache_dir or os.path.join(self.store.hidden, 'fetched'), prefix=self.prefix,
-            lock={'wait': None, 'tell': self.tell}, checksums=checksums)
-        try:
-            obtained = obtain(known, replace(self.site, image_store=self.store.directory),
-                              runtime.find(self.site, known.where), places)
-            added = self._publish(obtained.path, name, known.where, dict(obtained.origin, **origin), obtained)
-            obtained.forget()
-            with suppress(OSError):  # one that failed is named in a message
-                os.unlink(log)
-        finally:
-            for directory in (work, os.path.join(self.store.hidden, 'fetched')):
-                with suppress(OSError):  # others are at work there
-                    os.rmdir(directory)
+        with self._alone(name, what) as lock:
+            work, log = (leftovers.of(self.store, kind, name) for kind in ('work', 'log'))
+            beside = [os.path.dirname(known.path)] if known.path else ['.']
+            places = Places(
+                find_file=lambda file: _find(file, [*self.sourcepath, *beside]),
+                verify=lambda path: None, searched=[*self.sourcepath, *beside], log=log,
+                work=self.site.tmp_dir or work, downloads=self.site.cache_dir or leftovers.fetched(self.store),
+                prefix=self.prefix, lock={'wait': None, 'tell': self.tell}, checksums=checksums)
+            try:
+                with self.store.modes().publishing(work):
+                    os.makedirs(work, exist_ok=True)
+                obtained = obtain(known, replace(self.site, image_store=self.store.directory),
+                                  runtime.find(self.site, known.where), places)
+                added = self._publish(obtained.path, name, known.where, dict(obtained.origin, **origin), lock, obtained)
+                obtained.forget()
+                with suppress(OSError):  # one that failed is named in a message
+                    os.unlink(log)
+            finally:
+                for directory in (work, leftovers.fetched(self.store)):
+                    with suppress(OSError):  # others are at work there, or what was fetched waits for another try
+                        os.rmdir(directory)
         return replace(added, note=obtained.note)
 
-    def _publish(self, source, name, where, origin, obtained=None):
-        """Give a file its name in the store, under a lock (Added)."""
-        expected, told_by = (obtained.expected, obtained.told_by) if obtained else (None, DIGEST)
+    @contextmanager
+    def _alone(self, name, where):
+        """Hold the lock of a name for the block, which gets it; what killed ones left is gone then."""
+        self.store.prepare(where)
         with self.store.lock(name, where, tell=self.tell) as lock:
-            self._sweep(name)
-            there = self.store.entry(name)
-            if there:
-                try:
-                    return self._there(there, source, where, origin, expected, told_by)
-                except OSError as err:
-                    raise told(err, where) from err
-            if os.path.lexists(self.store.path(name)):
-                raise EasySIFError(where, 'something else has that name in the image store',
-                                   facts=[('file', self.store.path(name))],
-                                   hint='ls -l -- %s' % shlex.quote(self.store.path(name)))
-            found = sif.read(source, where)
-            new = self._new(name)
+            leftovers.sweep(self.store, name)
+            yield lock
+
+    def _publish(self, source, name, where, origin, lock, obtained=None):
+        """Give a file its name in the store, of which we have the lock (Added)."""
+        expected, told_by = (obtained.expected, obtained.told_by) if obtained else (None, DIGEST)
+        there = self.store.entry(name)
+        if there:
             try:
-                stored = self._stored(source)
-                if stored:
-                    expected, told_by = stored.sha256, STORE
-                own = obtained is not None and obtained.kept is not None or stored is not None
-                placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by,
-                               verified=obtained.verified if obtained else None)
-                if placed.how != 'link':
-                    self.store.modes().give(new, above=False)
-                info = os.stat(new)
-                lock.check()
-                self.store.write_record(name, _record(placed.sha256, info, found, origin))
-                os.rename(new, self.store.path(name))
-                files.sync_directory(self.store.directory)
+                return self._there(there, source, where, origin, expected, told_by)
             except OSError as err:
-                raise EasySIFError(where, 'the image cannot be put into the image store (%s)' % err.strerror,
-                                   facts=[('store', self.store.directory)],
-                                   hint='ls -ld -- %s' % shlex.quote(self.store.directory)) from err
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(new)
+                raise told(err, where) from err
+        if os.path.lexists(self.store.path(name)):
+            raise EasySIFError(where, 'something else has that name in the image store',
+                               facts=[('file', self.store.path(name))],
+                               hint='ls -l -- %s' % shlex.quote(self.store.path(name)))
+        found = sif.read(source, where)
+        new = leftovers.of(self.store, 'new', name)
+        try:
+            stored = self._stored(source)
+            if stored:
+                expected, told_by = stored.sha256, STORE
+            own = obtained is not None and obtained.kept is not None or stored is not None
+            placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by,
+                           verified=obtained.verified if obtained else None)
+            if placed.how != 'link':
+                self.store.modes().give(new, above=False)
+            info = os.stat(new)
+            lock.check()
+            self.store.write_record(name, _record(placed.sha256, info, found, origin))
+            os.rename(new, self.store.path(name))
+            files.sync_directory(self.store.directory)
+        except OSError as err:
+            raise EasySIFError(where, 'the image cannot be put into the image store (%s)' % err.strerror,
+                               facts=[('store', self.store.directory)],
+                               hint='ls -ld -- %s' % shlex.quote(self.store.directory)) from err
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(new)
         return Added(name, self.store.path(name), placed.sha256, info.st_size, placed.how)
 
     def _there(self, there, source, where, origin, expected, told_by):
@@ -190,8 +195,8 @@ class Adding:
     def _another(self, there, where):
         return EasySIFError(where, 'the image store has another image of that name',
                             facts=[('file', there.path)],
-                            hint='easysif store add --name OTHER.sif %s; or: easysif store gc %s' % (
-                                shlex.quote(where), shlex.quote(there.name)))
+                            hint='easysif store add --name OTHER.sif {1}{0}; or: easysif store gc {2}{0}'.format(
+                                self.store.option, shlex.quote(where), shlex.quote(there.name)))
 
     def _stored(self, source):
         """Return a file of the store that easysif put there, of which a hard link may be made (Entry or None)."""
@@ -199,40 +204,6 @@ class Adding:
             return None
         there = self.store.entry(os.path.basename(source))
         return there if there and there.state == RECORDED else None
-
-    def _new(self, name):
-        return os.path.join(self.store.hidden, 'new-%s' % key(name))
-
-    def _sweep(self, name):
-        """Remove what killed ones left: of this name, and of those that nobody puts in now."""
-        sweep(self.store, name)
-
-
-def sweep(store, ours=None):
-    """Remove what killed ones left in a store.
-
-    :param ours: the name whose lock we have (str), None for none
-    """
-    for one in set(filter(None, map(_left, os.listdir(store.hidden)))):
-        lock = store.lock_of(one, 'easysif store', wait=0)
-        if ours is not None and one == key(ours):
-            _clear(store, one)
-        elif lock.is_free():
-            with suppress(EasySIFError), lock:
-                _clear(store, one)
-
-
-def _left(name):
-    """Return of which image a file in the hidden directory is what is left, by its `key` (str), None for others."""
-    found, record = LEFT.fullmatch(name), files.LITTER.match(name)
-    return found.group(2) if found else key(record.group(1)[:-len('.json')]) if record else None
-
-
-def _clear(store, one):
-    for name in os.listdir(store.hidden):
-        if _left(name) == one and not name.startswith('lock-'):
-            with suppress(OSError):
-                os.unlink(os.path.join(store.hidden, name))
 
 
 def _record(sha256, info, found, origin):

@@ -60,10 +60,11 @@ class Store:
     """The image store in a directory.
 
     :param directory: the directory (str), which need not be there
+    :param option: what a command has to be given for it (str): `` --store DIR``, '' for the one of the site
     """
 
-    def __init__(self, directory):
-        self.directory = os.path.abspath(directory)
+    def __init__(self, directory, option=''):
+        self.directory, self.option = os.path.abspath(directory), option
         self.hidden = os.path.join(self.directory, HIDDEN)
 
     def path(self, name):
@@ -103,6 +104,17 @@ class Store:
             return next((one for one in self.entries() if one.state == RECORDED and fits(one.record)), None)
         except EasySIFError:
             return None
+
+    def check_closed(self, where, path=None):
+        """Do nothing where only the owner of the store and its group can have put into it what is there.
+
+        :param path: a file of the store that is to be believed as well (str)
+        :raises EasySIFError: everybody may write to it
+        """
+        for one in filter(None, (self.directory, self.hidden, path)):
+            problem = open_to_all(one, where)
+            if problem:
+                raise problem
 
     def lock(self, name, where, wait=None, tell=None):
         """Return the lock under which the file of a name is put in or taken out (Lock)."""
@@ -196,6 +208,22 @@ def key(name):
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
+def open_to_all(path, where):
+    """Return what is wrong with a file or directory of a store that everybody may write to (EasySIFError or None)."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    if not info.st_mode & stat.S_IWOTH:
+        return None
+    what = 'the image store' if stat.S_ISDIR(info.st_mode) else 'a file of the image store'
+    facts = [('file' if what.startswith('a') else 'directory', path), ('mode', stat.filemode(info.st_mode)),
+             ('owner', modes.owner(info))]
+    hint = 'chmod o-w %s' % shlex.quote(path)
+    return EasySIFError(where, '%s can be written by everybody, so it is not believed' % what, facts=facts,
+                        hint=hint if info.st_uid == os.geteuid() else 'ask %s: %s' % (modes.owner(info), hint))
+
+
 def of_site(site, directory: Optional[str], where):
     """Return the image store that a user means (Store): the one named, else that of the site.
 
@@ -206,7 +234,7 @@ def of_site(site, directory: Optional[str], where):
     if not (directory or site.image_store):
         raise EasySIFError(where, "site '%s' has no image store" % site.name,
                            hint='set image_store in the site file, or: %s --store DIR' % where)
-    return Store(directory or site.image_store)
+    return Store(directory, ' --store %s' % shlex.quote(directory)) if directory else Store(site.image_store)
 
 
 def _ties(record, info):

@@ -32,6 +32,7 @@ def linked(reference, recipe, site, find_file):
         raise EasySIFError(recipe.where, "the image store does not have the image, and image_mode is 'link'",
                            facts=[('image', reference.text), ('store', store.directory)],
                            hint='easysif store add %s' % shlex.quote(recipe.path or recipe.where))
+    store.check_closed(recipe.where, entry.path)
     origin = {key: value for key, value in entry.record.items() if key in ('digest', 'manifest_digest', 'source')
               and entry.state != BY_HAND}
     expected, told_by = (entry.sha256, STORE)

@@ -3,16 +3,15 @@
 
 import os
 import shlex
-import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from easysif import files
+from easysif import files, installed
 from easysif.errors import EasySIFError, SeveralErrors
 from easysif.images import sif
 from easysif.images.place import sha256_of
-from easysif.store.add import sweep
-from easysif.store.contents import RECORDED, Entry
+from easysif.store import leftovers
+from easysif.store.contents import RECORDED, Entry, open_to_all
 
 
 @dataclass
@@ -40,24 +39,21 @@ def verify(store, found):
     :param found: what modules need of it (Usage)
     """
     for entry in store.entries():
-        yield _check(entry, found)
+        yield _check(store, entry, found)
     for path, uses in sorted(found.missing.items()):
         modules = [use.module for use in uses]
         yield Checked(None, path, modules, EasySIFError(
-            path, 'is gone, and modules run it', facts=[('modules', ', '.join(modules))],
-            hint='easysif image restore %s' % modules[0]))
+            path, 'is %s, and modules run it' % ('of another size' if os.path.exists(path) else 'gone'),
+            facts=[('modules', ', '.join(modules))],
+            hint='easysif image restore %s%s' % (modules[0], installed.option(uses[0].prefix))))
 
 
-def problem_of(store):
-    """Return what is wrong with the directory itself (EasySIFError), None for nothing."""
-    mode = os.stat(store.directory).st_mode
-    if not mode & stat.S_IWOTH:
-        return None
-    return EasySIFError(store.directory, 'the image store can be written by everybody',
-                        facts=[('mode', stat.filemode(mode))], hint='chmod o-w %s' % shlex.quote(store.directory))
+def problems_of(store):
+    """Return what is wrong with the directories of a store themselves (list of EasySIFError)."""
+    return list(filter(None, (open_to_all(path, path) for path in (store.directory, store.hidden))))
 
 
-def _check(entry, found):
+def _check(store, entry, found):
     modules = found.of(entry.name)
     checked = Checked(entry, entry.path, modules)
 
@@ -70,11 +66,12 @@ def _check(entry, found):
                                                             if use.sha256}
     checked.is_known = bool(wanted)
     again = entry.record.get('recipe') or entry.record.get('reference') or 'FILE.sif'
-    again = 'mv -- %s && easysif store add %s' % (shlex.join([entry.path, entry.path + '.damaged']), shlex.quote(again))
+    again = 'mv -- %s && easysif store add %s%s' % (shlex.join([entry.path, entry.path + '.damaged']),
+                                                    shlex.quote(again), store.option)
     try:
-        if entry.info.st_mode & stat.S_IWOTH:
-            return wrong('can be written by everybody', ('mode', stat.filemode(entry.info.st_mode)),
-                         hint='chmod o-w %s' % shlex.quote(entry.path))
+        problem = open_to_all(entry.path, entry.path)
+        if problem:
+            return wrong(problem.what, *problem.facts, hint=problem.hint)
         sha256 = sha256_of(entry.path)
         if wanted and sha256 not in wanted:
             recorded = ', '.join('sha256:' + one for one in sorted(wanted))
@@ -94,14 +91,18 @@ class Clearance:
 
     :param going: the files that nobody needs (list of Entry)
     :param staying: the other ones, each with the reason (list of (Entry, str))
+    :param left: what adds that were killed left (list of str)
     :param freed: bytes on disk that come free (int)
     :param removed: the names that were removed (list of str)
+    :param problems: why something was not removed that should have been (list of EasySIFError)
     """
 
     going: list = field(default_factory=list)
     staying: list = field(default_factory=list)
+    left: list = field(default_factory=list)
     freed: int = 0
     removed: list = field(default_factory=list)
+    problems: list = field(default_factory=list)
 
 
 def look_for_waste(store, found, names=()):
@@ -119,49 +120,86 @@ def look_for_waste(store, found, names=()):
     for name in names:
         if name not in entries:
             raise EasySIFError(name, 'is not in the image store', facts=[('store', store.directory)],
-                               hint='easysif store list')
-    done = Clearance()
+                               hint='easysif store list%s' % store.option)
+    done = Clearance(left=leftovers.left(store))
     for name, entry in entries.items():
         runners = found.runners(name)
         if runners:
-            done.staying.append((entry, 'run by %s' % ', '.join(runners)))
+            done.staying.append((entry, _run_by(runners)))
         elif name not in names if names else entry.state != RECORDED:
             done.staying.append((entry, 'not named' if names else 'put there by hand'))
         else:
             done.going.append(entry)
-    names_of = {}
-    for entry in done.going:
-        names_of.setdefault(entry.identity, []).append(entry)
-    done.freed = sum(512 * same[0].info.st_blocks for same in names_of.values()
-                     if len(same) >= same[0].info.st_nlink)
+    done.freed = _size(done.going) + leftovers.size(done.left)
     return done
 
 
-def clear_out(store, done, where):
-    """Remove what can go, unless it is another file by now, and what killed ones left in the store.
+def clear_out(store, done, look, where):
+    """Remove what can go, unless it is another file or needed by now, and what killed ones left in the store.
 
-    :param done: what `look_for_waste` found (Clearance); takes what was removed
+    What cannot be removed is told in ``problems``, and the rest goes all the same.
+
+    :param done: what `look_for_waste` found (Clearance); takes what was removed, what stays, and why
+    :param look: tells what modules need of the store now (callable: -> Usage)
     :param where: the command, for messages (str)
-    :raises EasySIFError: we may not, or another process is at work on a file
+    :raises EasySIFError: we may not write to the store
     """
     store.prepare(where)
-    sweep(store)
-    for entry in done.going:
-        with store.lock(entry.name, where, wait=0) as lock:
-            if files.identity(entry.path) != files.identity_of(entry.info):
-                continue
-            lock.check()
-            try:
-                os.unlink(entry.path)
-            except OSError as err:
-                raise EasySIFError(where, 'cannot be removed from the image store (%s)' % err.strerror,
-                                   facts=[('file', entry.path)],
-                                   hint='ls -ld -- %s' % shlex.quote(store.directory)) from err
-            store.forget(entry.name)
-            done.removed.append(entry.name)
+    size, gone = leftovers.size(done.left), []
+    done.problems += [EasySIFError(where, 'what was left in the image store cannot be removed', facts=[('path', path)],
+                                   hint='ls -laR -- %s' % shlex.quote(path)) for path in leftovers.clear_out(store)]
+    size -= leftovers.size(done.left)
+    for entry in list(done.going):
+        try:
+            why = _remove(store, entry, look, where)
+        except EasySIFError as err:
+            done.problems.append(err)
+            why = err.what
+        if why:
+            done.going.remove(entry)
+            done.staying.append((entry, why))
+        else:
+            gone.append(entry)
+    done.removed, done.freed = [entry.name for entry in gone], size + _size(gone)
     for name in store.records():  # of files that somebody removed by hand
         if not os.path.lexists(store.path(name)):
             with suppress(EasySIFError), store.lock(name, where, wait=0):
                 if not os.path.lexists(store.path(name)):
                     store.forget(name)
     files.sync_directory(store.directory)
+
+
+def _remove(store, entry, look, where):
+    """Remove a file of a store, and return None, or why it stays (str).
+
+    :raises EasySIFError: we may not, another process is at work on it, or what modules need is not known
+    """
+    with store.lock(entry.name, '%s %s' % (where, entry.name), wait=0) as lock:
+        if files.identity(entry.path) != files.identity_of(entry.info):
+            return 'another file by now'
+        found = look()  # modules that were installed since we looked, also while we waited for the lock
+        if found.unknown:
+            raise found.unknown[0]
+        if found.runners(entry.name):
+            return _run_by(found.runners(entry.name))
+        lock.check()
+        try:
+            os.unlink(entry.path)
+        except OSError as err:
+            raise EasySIFError(where, 'cannot be removed from the image store (%s)' % err.strerror,
+                               facts=[('file', entry.path)],
+                               hint='ls -ld -- %s' % shlex.quote(store.directory)) from err
+        store.forget(entry.name)
+    return None
+
+
+def _run_by(runners):
+    return 'run by %s' % ', '.join(runners)
+
+
+def _size(entries):
+    """Return how many bytes come free where files of a store go (int); one with more names stays on the disk."""
+    names_of = {}
+    for entry in entries:
+        names_of.setdefault(entry.identity, []).append(entry)
+    return sum(512 * same[0].info.st_blocks for same in names_of.values() if len(same) >= same[0].info.st_nlink)

@@ -32,7 +32,8 @@ class Usage:
     """What modules need of a store.
 
     :param uses: name of a file in the store -> who has to do with it (dict of list of Use)
-    :param missing: path of a file of the store that is gone -> who would run it (dict of list of Use)
+    :param missing: path of a file of the store that is gone, or has another size -> who would run it (dict of list of
+        Use)
     :param unknown: why it is not known what a module needs (list of EasySIFError)
     """
 
@@ -94,18 +95,31 @@ def _module(store, entries, module, prefix, root, found):
                                           facts=[('file', err.where), *err.facts],
                                           hint='easysif verify %s%s' % (module, installed.option(prefix))))
         return
+    if not image:
+        return
     own = os.path.join(root, image['file'])
-    linked, identity = os.path.islink(own), files.inode(own)
+    linked, info = os.path.islink(own), _stat(own)
+    if linked and info and info.st_size != image['size']:  # another file has its place, which is not run
+        info = None
     named = [entry for entry in entries if (entry.name, entry.info.st_size) == (image['file'], image['size'])]
     same = [entry for entry in entries if entry.sha256 == image['sha256']]
     # without its own image a module loads the one of that name and size; any of these bytes can bring it back
-    runs = [entry for entry in entries if linked and entry.identity == identity] if identity else named or same
+    runs = named or same
+    if info:
+        runs = [entry for entry in entries if linked and entry.identity == (info.st_dev, info.st_ino)]
     for entry in entries:
         if entry in runs or entry in same or entry in named and entry.sha256 is None:
             found.uses.setdefault(entry.name, []).append(
                 Use(module, prefix, RUNS if entry in runs else COPIED, image['sha256']))
-    if linked and not identity and os.path.dirname(os.readlink(own)) == store.directory:
+    if linked and not info and os.path.dirname(os.readlink(own)) == store.directory:
         found.missing.setdefault(os.readlink(own), []).append(Use(module, prefix, RUNS, image['sha256']))
+
+
+def _stat(path):
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def _unfinished(entries, prefix, found):
