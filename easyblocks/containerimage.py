@@ -37,6 +37,8 @@ VERSION = '0.1.0'  # of this easyblock; the library must be of the same one
 class ContainerImage(EasyBlock):
     """Support for installing a container image (a SIF file) as a module."""
 
+    INSTALLS = Install  #: what does the work
+
     @staticmethod
     def extra_options(extra_vars=None):
         """Our parameters; a recipe that has another one is refused."""
@@ -178,12 +180,10 @@ class ContainerImage(EasyBlock):
 
     def sanity_check_step(self, *args, **kwargs):
         """Besides the recipe's own commands, each wrapper must start inside the image."""
-        if self.dry_run:
-            return super().sanity_check_step(*args, **kwargs)
-        self.easysif.resume()
-        paths = {'files': [self.easysif.installation.sif_name, 'easysif/wrapper'], 'dirs': ['bin', 'runscripts']}
-        self.easysif.check_start()
-        super().sanity_check_step(*args, custom_paths=paths, **kwargs)
+        if not self.dry_run:
+            self.easysif.check_start()
+            kwargs['custom_paths'] = self.easysif.sanity_paths()
+        super().sanity_check_step(*args, **kwargs)
 
     def _sanity_check_step_common(self, custom_paths, custom_commands):
         """The recipe's commands are run by us: what EasyBuild starts outlives a session that is killed."""
@@ -247,8 +247,8 @@ class ContainerImage(EasyBlock):
         if not isinstance(self.module_generator, ModuleGeneratorLua):
             raise EasySIFError(os.path.basename(self.cfg.path), 'modules in Tcl are not made yet',
                                hint='eb --module-syntax=Lua')
-        self.easysif = Install(self._recipe(), resolve().site, os.path.dirname(install_path()), self.installdir,
-                               os.path.relpath(self.installdir, install_path()))
+        self.easysif = self.INSTALLS(self._recipe(), resolve().site, os.path.dirname(install_path()), self.installdir,
+                                     self.install_subdir)
         if not self.dry_run:
             self._warn(self.easysif.check(None if build_option('sanity_check_only') else self.standing.module))
 

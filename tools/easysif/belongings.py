@@ -94,6 +94,8 @@ class Belongings:
 
     def is_sound(self):
         """Tell whether what runs when the installation is asked is still what was installed (bool)."""
+        if not self.record['image']:
+            return True  # nothing runs
         try:
             return all(self.record['files'].get(path) in (None, manifest.content(os.path.join(self.root, path)))
                        for path in ASKED)
@@ -102,6 +104,8 @@ class Belongings:
 
     def containerroot(self):
         """Return the user's directory for the module, where it has links and an overlay (str), None if not known."""
+        if self.record and not self.record['image']:
+            return None
         own = os.path.join(self.prefix, 'overlays', self.name)
         if self.record and self.is_sound():
             with suppress(EasySIFError):
@@ -139,7 +143,7 @@ class Belongings:
         """Return the files in the installation that others put there, relative to it (list of str)."""
         if not self.record:
             return []
-        ours = {*self.record['files'], manifest.NAME, manifest.UNTESTED, self.record['image']['file']}
+        ours = {*self.record['files'], manifest.NAME, manifest.UNTESTED, manifest.image_file(self.record)}
         return [path for path, entry in manifest.walk(self.root) if not entry.is_dir(follow_symlinks=False)
                 and path not in ours and _whole_name(path) not in ours]
 

@@ -30,13 +30,14 @@ def describe(record, prefix, root):
     :param prefix: EasyBuild's install path (str)
     :param root: the installation directory (str)
     """
-    inside, image, known = record['inside'], record['image'], dict(record['parameters'])
+    inside, known = record['inside'], dict(record['parameters'])
+    image = record['image'] or {'file': '', 'size': 0, 'sha256': ''}
     python = inside['python'] or {'path': '', 'version': ''}
     commands = {name: Command(tuple(command['words']), command['python_script'])
                 for name, command in known.pop('commands').items()}
     return Installation(
         module=record['module'], prefix=prefix, root=root, sif_name=image['file'], sif_size=image['size'],
         conda=Conda(**inside['conda']) if inside['conda'] else None, shell=inside['shell'], image_env=inside['env'],
-        layer=(record.get('layer') or {}).get('venv'), image='sha256:' + image['sha256'], commands=commands,
-        provides=inside.get('provides') or {}, sif_link=image.get('link'),
+        layer=(record.get('layer') or {}).get('venv'), image=image['sha256'] and 'sha256:' + image['sha256'],
+        commands=commands, provides=inside.get('provides') or {}, sif_link=image.get('link'),
         python=python['path'], python_version='.'.join(python['version'].split('.')[:2]), **known)

@@ -5,7 +5,6 @@ import glob
 import hashlib
 import os
 import shlex
-import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ from dataclasses import asdict, replace
 from easysif import compressors, files, layer, manifest, relocate, render, runtime, site_files, wrappers
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe, parameters
-from easysif.errors import TOOL, EasySIFError
+from easysif.errors import EasySIFError
 from easysif.images import labels
 from easysif.images.inspect import look_inside
 from easysif.images.place import place, refer
@@ -21,10 +20,10 @@ from easysif.images.reference import FILE, file_name, parse
 from easysif.images.sif import read as read_sif
 from easysif.images.sources import check_allowed
 from easysif.images.workspace import clear
-from easysif.modes import check_replaceable
 from easysif.module import module_plan
 from easysif.needs import check_recipe
 from easysif.obtain import obtain
+from easysif.preconditions import check_place, check_prefix, check_squashfs_tools
 from easysif.run import failure, run
 
 START_LIMIT = 60  # seconds in which a command has ended or counts as started
@@ -34,10 +33,6 @@ NO_START = (126, 127, 128 + 4, 128 + 7, 128 + 11, -4, -7, -11)
 
 #: devices without which a need cannot be tested on this machine
 DEVICES = {'nvidia-gpu': '/dev/nvidia[0-9]*', 'amd-gpu': '/dev/kfd'}
-
-#: characters that a prefix must not hold, who cannot carry them, and their names
-UNUSABLE = ((':,\n', 'bind lists', 'colon, comma, newline'),
-            ('"\\', "EasyBuild's modulefiles", 'double quote, backslash'))
 
 
 class Install:
@@ -62,33 +57,22 @@ class Install:
         :param module: the module file (str), None where nothing is to be installed
         :raises EasySIFError: the prefix cannot be used, the site lacks a need, a tool is missing, the module is loaded
         """
-        for characters, who, named in UNUSABLE:
-            if any(char in self.prefix for char in characters):
-                raise EasySIFError(self.recipe.where, 'the prefix holds a character that %s cannot carry' % who,
-                                   facts=[('prefix', repr(self.prefix)), ('characters', named)],
-                                   hint='eb --prefix <another directory> %s' % self.recipe.where)
+        check_prefix(self.recipe.where, self.prefix)
         note = check_recipe(self.recipe, self.site)
-        check_allowed(parse(self.recipe.image, self.recipe.where), self.site, self.recipe.where)
+        self.check_image()
         self.runtime = runtime.find(self.site, self.recipe.where)
         self.containerroot = ContainerRoot(self.recipe.where, self.prefix, self.module, self.runtime.environment())
-        if not module:
-            return note
-        variable = 'EBROOT' + self.recipe.env_suffix
-        if variable in os.environ:  # EasyBuild refuses it, too, but only when the image has been fetched
-            raise EasySIFError(self.recipe.where, 'a module of %s is loaded' % self.recipe.name,
-                               facts=[(variable, os.environ[variable])],
-                               hint='module unload %s, then the same again' % self.recipe.name)
-        existing = files.existing_directory(os.path.dirname(self.root))
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise EasySIFError(self.recipe.where, 'the prefix is read-only for you',
-                               facts=[('prefix', self.prefix), ('not writable', existing)],
-                               hint='eb --prefix <a directory of yours> %s' % self.recipe.where)
-        check_replaceable(self.recipe.where, self.root, module)
-        for tool in ('mksquashfs', 'unsquashfs'):
-            if not shutil.which(tool):
-                raise EasySIFError(self.recipe.where, '%s is not on PATH' % tool, exit_code=TOOL,
-                                   hint='ask for the package squashfs-tools, for instance: apt install squashfs-tools')
+        if module:
+            check_place(self.recipe, self.prefix, self.root, module)
         return note
+
+    def check_image(self):
+        """See that the image may be installed, as far as its reference tells, and what an image needs is there.
+
+        :raises EasySIFError: the site does not allow it, or a tool is missing
+        """
+        check_allowed(parse(self.recipe.image, self.recipe.where), self.site, self.recipe.where)
+        check_squashfs_tools(self.recipe.where)
 
     sweep = staticmethod(clear)
 
@@ -124,6 +108,29 @@ class Install:
         :raises EasySIFError: the image has another digest than it should, or a file cannot be written
         """
         self.root = directory
+        image = self.put_image()
+        sif = image and os.path.join(directory, image['file'])
+        self.manifest = {
+            'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
+            'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},
+            'image': image, 'files': {}, 'modulefile': None,
+            'layer': layer.add(self.recipe, self.facts, sif, self.runtime, self.site, self.root, self.work),
+            'inside': self.facts,  # with the commands of the layer
+            'parameters': parameters(self.recipe, self.facts),
+            'tests': [{'command': command, 'result': 'skipped'} for command in tests],
+        }
+        self.installation = describe(self.manifest, self.prefix, self.root)
+        wrappers.write(self.installation, self.facts, self.site)
+        # while it is tested it reads its own site files: those of the prefix may say what the site was before
+        files.write(os.path.join(self.root, manifest.UNTESTED), '')
+        files.write(os.path.join(self.root, manifest.MODULE), '')
+        manifest.write(self.root, self.manifest)  # not the last word, but with the permissions that EasyBuild gives
+
+    def put_image(self):
+        """Put the image into the installation directory, and return what is to be recorded of it (dict).
+
+        :raises EasySIFError: it has another digest than it should, or cannot be written
+        """
         reference = parse(self.recipe.image, self.recipe.where)
         name = file_name(reference, self.module)
         target = os.path.join(self.root, name)
@@ -138,23 +145,8 @@ class Install:
         sif = read_sif(target, self.recipe.where)
         if reference.kind == FILE:
             origin['digest'] = 'sha256:' + placed.sha256
-        image = dict(origin, file=name, sha256=placed.sha256, size=sif.size, architecture=sif.architecture,
-                     labels=labels.read(target, self.runtime))
-        self.manifest = {
-            'schema': manifest.SCHEMA, 'module': self.module, 'recipe': self.recipe.where, 'site': self.site.name,
-            'runtime': {'name': self.runtime.name, 'version': '.'.join(str(part) for part in self.runtime.version)},
-            'image': image, 'files': {}, 'modulefile': None,
-            'layer': layer.add(self.recipe, self.facts, target, self.runtime, self.site, self.root, self.work),
-            'inside': self.facts,  # with the commands of the layer
-            'parameters': parameters(self.recipe, self.facts),
-            'tests': [{'command': command, 'result': 'skipped'} for command in tests],
-        }
-        self.installation = describe(self.manifest, self.prefix, self.root)
-        wrappers.write(self.installation, self.facts, self.site)
-        # while it is tested it reads its own site files: those of the prefix may say what the site was before
-        files.write(os.path.join(self.root, manifest.UNTESTED), '')
-        files.write(os.path.join(self.root, manifest.MODULE), '')
-        manifest.write(self.root, self.manifest)  # not the last word, but with the permissions that EasyBuild gives
+        return dict(origin, file=name, sha256=placed.sha256, size=sif.size, architecture=sif.architecture,
+                    labels=labels.read(target, self.runtime))
 
     def permit(self, modes, restricted, group_writes):
         """Let others do with the new installation what the prefix grants; its image is for reading only.
@@ -187,6 +179,10 @@ class Install:
         """
         if self.installation.environment:
             self.containerroot.make(self.root, self.recipe.python_env)
+
+    def sanity_paths(self):
+        """Return what an installation has at the least, in EasyBuild's words (dict of list of str)."""
+        return {'files': [self.installation.sif_name, 'easysif/wrapper'], 'dirs': ['bin', 'runscripts']}
 
     def undo(self):
         """Take back what was made outside of the installation directory; what was fetched is kept for the next try."""
@@ -221,7 +217,7 @@ class Install:
         with files.writable(os.path.join(self.root, 'easysif')):
             os.unlink(os.path.join(self.root, manifest.UNTESTED))
         relocate.tree(standing.new, standing.root)
-        self.manifest['files'] = manifest.contents(self.root, self.manifest['image']['file'])
+        self.manifest['files'] = manifest.contents(self.root, manifest.image_file(self.manifest))
         files.rewrite(path, manifest.dumps(self.manifest).encode())
         relocate.carry_over(standing.root, standing.new)
         return {standing.module: text}
@@ -251,6 +247,7 @@ class Install:
 
         :raises EasySIFError: one does not start
         """
+        self.resume()
         for name in self.recipe.commands:
             with tempfile.TemporaryDirectory() as directory:
                 result = run([os.path.join(self.root, 'bin', name), '--version'], env=self.runtime.environment(),

@@ -69,7 +69,7 @@ def look_at(name, root):
     record = problem = image = None
     try:
         record = read(name, root)
-        image = find_image(name, root, record)
+        image = find_image(name, root, record) if record['image'] else None
     except EasySIFError as err:
         problem = err
     except OSError as err:  # it is being rebuilt or removed at this moment

@@ -98,7 +98,7 @@ def _installed(module, what, prefix):
     if not root:
         return None
     found = inventory.look_at(module, root)
-    image = (found.record or {}).get('image', {})
+    image = (found.record or {}).get('image') or {}
     # a recipe without digest takes what it finds, so that nothing can be said of it
     known = what.digest and image
     return {'installation': root, 'problem': found.problem and found.problem.what, 'digest': image.get('digest'),

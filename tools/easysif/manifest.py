@@ -59,9 +59,14 @@ def read(root):
     problems = schema.problems('manifest', manifest)
     if problems:
         raise EasySIFError(path, problems[0].what, hint='eb --rebuild RECIPE.eb')
-    for name in (NAME, UNTESTED, manifest['image']['file']):  # form 1 lists them
+    for name in (NAME, UNTESTED, image_file(manifest)):  # form 1 lists them
         manifest['files'].pop(name, None)
     return manifest
+
+
+def image_file(manifest):
+    """Return the file name of the image in an installation (str), None where the module has none."""
+    return manifest['image'] and manifest['image']['file']
 
 
 def contents(root, image):
@@ -70,7 +75,7 @@ def contents(root, image):
     Directories count by what is in them. What cannot be read, and what is no file and no link, is None.
 
     :param root: installation directory (str)
-    :param image: file name of the image in it (str)
+    :param image: file name of the image in it (str), None where it has none
     """
     found = {}
     for path, entry in walk(root):

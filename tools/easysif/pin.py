@@ -21,11 +21,12 @@ from easysif.images.reference import DEFINITION, DOCKER, LIBRARY, ORAS, URL, par
 @dataclass(frozen=True)
 class Pin:
     """A recipe (path), the digest that it has and the one that its image has now; None where it has none, or where an
-    image has none that lasts."""
+    image has none that lasts, and why (str)."""
 
     path: str
     before: Optional[str]
     now: Optional[str]
+    why: str = ''
 
 
 def look(path, site, searched=()):
@@ -37,6 +38,8 @@ def look(path, site, searched=()):
     :raises EasySIFError: the recipe is not valid, or its image is not to be had
     """
     known = recipe.load(path)
+    if not known.image:
+        return Pin(path, None, None, 'has no image')
     reference = parse(known.image, known.where)
     before = known.digest or reference.digest or None
     if reference.kind in (DOCKER, ORAS):
@@ -46,7 +49,7 @@ def look(path, site, searched=()):
         return Pin(path, before, registry.resolve(asked, site.registry_mirrors, known.where,
                                                   ca_certificates=site.ca_certificates).digest)
     if reference.kind == DEFINITION:
-        return Pin(path, before, None)
+        return Pin(path, before, None, 'a definition file has no digest; its sha256 belongs into checksums')
     if reference.kind not in (URL, LIBRARY):
         return Pin(path, before, 'sha256:' + sha256_of(_find(reference, known, path, site, searched)))
     places = [site.tmp_dir or '', site.cache_dir or '', *installed.source_paths(installed.easybuild_prefix())]

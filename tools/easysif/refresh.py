@@ -112,7 +112,7 @@ class _Refresh:
             text = self._module_text(inst)
             if text is not None:
                 files.write(os.path.join(new, manifest.MODULE), text)
-            made = manifest.contents(new, self.record['image']['file'])
+            made = manifest.contents(new, manifest.image_file(self.record))
             files.sync(new)
             self.standing.held.check()
             self._put(new)

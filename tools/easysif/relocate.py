@@ -51,7 +51,7 @@ def carry_over(old, new):
     """
     try:
         record = manifest.read(old)
-        ours = {*record['files'], record['image']['file']}
+        ours = {*record['files'], manifest.image_file(record)}
     except EasySIFError:
         ours = set()
     for path, entry in manifest.walk(old):

@@ -73,14 +73,15 @@ def _verify(report, deep):
         report.wrong(os.path.join(report.root, manifest.NAME), '%s is of another module' % manifest.NAME,
                      [('recorded', record['module'])])
     _files(report, record)
-    _image(report, record, deep)
+    if record['image']:
+        _image(report, record, deep)
     _module_file(report, record['modulefile'])
     if deep:
         _overlay(report, record)
 
 
 def _files(report, record):
-    own = {manifest.NAME, manifest.UNTESTED, record['image']['file']}
+    own = {manifest.NAME, manifest.UNTESTED, manifest.image_file(record)}
     left = dict(record['files'])
     unknown = 0
     _modes(report, '.', os.stat(report.root))

@@ -16,7 +16,7 @@ OVERLAY_COMMANDS = ('make-squashfs', 'unmake-squashfs')
 
 
 def write(inst, inside, site, directory=None):
-    """Fill ``bin``, ``runscripts`` and ``easysif`` of an installation directory.
+    """Fill ``bin``, ``runscripts`` and ``easysif`` of an installation directory; without an image the last alone.
 
     :param inst: what is installed (Installation)
     :param inside: what the image holds, as in the manifest (dict)
@@ -24,6 +24,10 @@ def write(inst, inside, site, directory=None):
     :param directory: where to write it, if that is not the installation itself (str)
     """
     directory = directory or inst.root
+    if not inst.sif_name:
+        os.makedirs(os.path.join(directory, 'easysif'), exist_ok=True)
+        site_files.write(os.path.join(directory, 'easysif'), site)
+        return
     _copy_runscripts(inst, directory)
     protected.write(os.path.join(directory, 'runscripts'), inst.provides)
     own = os.path.join(directory, 'easysif')

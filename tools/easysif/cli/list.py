@@ -40,8 +40,8 @@ _HEADS = {name: name for name in ('MODULE', 'IMAGE', 'DIGEST', 'SIZE', 'OVERLAY'
 
 
 def _row(module):
-    image = (module.record or {}).get('image', {})
-    what = 'damaged: %s' % module.problem.what if module.problem else image['reference']
+    image = (module.record or {}).get('image') or {}
+    what = 'damaged: %s' % module.problem.what if module.problem else image.get('reference', '-')
     return {'MODULE': module.name, 'IMAGE': what,
             'DIGEST': (image.get('digest') or '-').rpartition(':')[2][:12], 'SIZE': human(module.size),
             'OVERLAY': module.overlay.state if module.overlay else '-',
@@ -50,7 +50,7 @@ def _row(module):
 
 
 def _values(module):
-    image = (module.record or {}).get('image', {})
+    image = (module.record or {}).get('image') or {}
     return {'module': module.name, 'installation': module.root, 'image': image.get('reference'),
             'digest': image.get('digest'), 'sha256': image.get('sha256'), 'file': module.image, 'size': module.size,
             'overlay': module.overlay and module.overlay.state,

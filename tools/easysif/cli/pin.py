@@ -47,7 +47,7 @@ def _run(args):
 def _line(one, is_check):
     name = os.path.relpath(one.path) if os.path.isabs(one.path) else one.path
     if one.now is None:
-        return '%s: a definition file has no digest; its sha256 belongs into checksums' % name
+        return '%s: %s' % (name, one.why)
     if one.now == one.before:
         return '%s: has the digest of its image' % name
     if one.before is None:

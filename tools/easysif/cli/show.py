@@ -11,6 +11,9 @@ from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import escaped, shortened
 from easysif.text import human
 
+#: what stands in the place of the image of a module that has none
+OWN = 'none: for an image of your own'
+
 
 def register(subparsers):
     """Add the command."""
@@ -92,15 +95,9 @@ def _module_rows(values):
 def _record_rows(record):
     image, inside, parameters = record['image'], record['inside'], record['parameters'] or {}
     unknown = None if record['parameters'] else 'not known'
-    source = image.get('source')
-    rows = [
-        ('recipe', record['recipe']), ('image', image['reference']), ('from', source), ('digest', image.get('digest')),
-        ('manifest', image.get('manifest_digest') if image.get('manifest_digest') != image.get('digest') else None),
-        ('base', ' '.join(filter(None, (image.get('base'), image.get('base_digest')))) or None),
-        ('file', '%s  (%s, %s)' % (image['file'], human(image['size']), image['architecture'])),
-        ('link to', image.get('link')), ('sha256', image['sha256']),
+    rows = [('recipe', record['recipe'])] + (_image_rows(image) if image else [('image', OWN)]) + [
         ('runtime', '%(name)s %(version)s' % record['runtime']), ('site', record['site']),
-        ('kind', unknown or ('environment module' if parameters['environment'] else 'tool module')),
+        ('kind', unknown or _kind(image, parameters['environment'])),
         ('commands', _commands(parameters.get('commands')) if parameters else sorted(inside['commands'])),
         ('needs', unknown or list(parameters['needs']) or 'nothing'),
         ('binds', unknown or list(parameters['binds']) or 'none of its own'),
@@ -117,6 +114,19 @@ def _record_rows(record):
     return rows
 
 
+def _image_rows(image):
+    return [
+        ('image', image['reference']), ('from', image.get('source')), ('digest', image.get('digest')),
+        ('manifest', image.get('manifest_digest') if image.get('manifest_digest') != image.get('digest') else None),
+        ('base', ' '.join(filter(None, (image.get('base'), image.get('base_digest')))) or None),
+        ('file', '%s  (%s, %s)' % (image['file'], human(image['size']), image['architecture'])),
+        ('link to', image.get('link')), ('sha256', image['sha256'])]
+
+
+def _kind(image, is_environment):
+    return '%s module' % ('environment' if is_environment else 'tool') if image else 'bindings, without an image'
+
+
 def _commands(commands):
     """Return wrappers with what they run inside, where that has another name (list of str)."""
     return [name if list(command['words']) == [name] else '%s: %s' % (name, shlex.join(command['words']))
@@ -130,9 +140,9 @@ def _recipe_rows(values):
     there = values['installed']
     return [
         ('recipe', values['recipe']), ('module', values['module']), ('description', values['description']),
-        ('homepage', values['homepage']), ('image', values['image']),
-        ('digest', values['digest'] or 'not in the recipe; what is found is recorded'),
-        ('kind', 'environment module' if values['environment'] else 'tool module'),
+        ('homepage', values['homepage']), ('image', values['image'] or OWN),
+        ('digest', values['digest'] or ('not in the recipe; what is found is recorded' if values['image'] else None)),
+        ('kind', _kind(values['image'], values['environment'])),
         ('commands', _commands({name: {'words': words} for name, words in values['commands'].items()}) or 'none'),
         ('needs', needs or 'nothing'), ('python_env', values['python_env']), ('conda_env', values['conda_env']),
         ('layer', values['python_packages']),
