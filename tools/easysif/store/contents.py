@@ -216,12 +216,12 @@ def open_to_all(path, where):
         return None
     if not info.st_mode & stat.S_IWOTH:
         return None
-    what = 'the image store' if stat.S_ISDIR(info.st_mode) else 'a file of the image store'
-    facts = [('file' if what.startswith('a') else 'directory', path), ('mode', stat.filemode(info.st_mode)),
-             ('owner', modes.owner(info))]
-    hint = 'chmod o-w %s' % shlex.quote(path)
-    return EasySIFError(where, '%s can be written by everybody, so it is not believed' % what, facts=facts,
-                        hint=hint if info.st_uid == os.geteuid() else 'ask %s: %s' % (modes.owner(info), hint))
+    label, what = 'file', 'a file of the image store can be written by everybody, so it is not believed'
+    if stat.S_ISDIR(info.st_mode):
+        label, what = 'directory', 'the image store can be written by everybody, so it is not believed'
+    hint, owner = 'chmod o-w %s' % shlex.quote(path), modes.owner(info)
+    return EasySIFError(where, what, facts=[(label, path), ('mode', stat.filemode(info.st_mode)), ('owner', owner)],
+                        hint=hint if info.st_uid == os.geteuid() else 'ask %s: %s' % (owner, hint))
 
 
 def of_site(site, directory: Optional[str], where):
