@@ -59,8 +59,8 @@ def apply(prefix, settings):
 
 
 def test_loading_gives_any_image_what_the_site_provides(site, tmp_path):
-    bound = Bound(tmp_path / 'p', needs=('mpi', 'amd-gpu', 'slurm', 'absent'), binds=('%s:/own:ro' % (tmp_path / 'own'),),
-                  container_env={'OWN': '$x'})
+    bound = Bound(tmp_path / 'p', needs=('mpi', 'amd-gpu', 'slurm', 'absent'),
+                  binds=('%s:/own:ro' % (tmp_path / 'own'),), container_env={'OWN': '$x'})
     apply(bound.prefix, site)
     env, told = bound.load(tmp_path / 'home', TMPDIR=None)
     assert told == ''
@@ -143,8 +143,8 @@ def test_our_recipes_are_fine_and_name_no_path(name):
 @pytest.mark.parametrize('key, value, words', [
     ('image', 'toy.sif', "image must be left out, as users of ContainerBindings bring an image of their own, not the "
      "text 'toy.sif'"),
-    ('commands', ['python'], "commands must be left out, as users of ContainerBindings bring an image of their own, not "
-     "the list ['python']"),
+    ('commands', ['python'], "commands must be left out, as users of ContainerBindings bring an image of their own, "
+     "not the list ['python']"),
     ('python_env', 'x', "python_env must be left out, as users of ContainerBindings bring an image of their own, not "
      "the text 'x'")])
 def test_what_belongs_to_an_image_is_refused(tmp_path, key, value, words):

@@ -81,8 +81,8 @@ class Recipe:
 
     @property
     def is_environment(self):
-        """Whether one works *in* the module: it has a Python environment, or no commands of its own (bool)."""
-        return bool(self.python_env) or not self.commands
+        """Whether one works *in* the module: it has a Python environment, or an image and no commands of its own (bool)."""
+        return bool(self.python_env or self.image and not self.commands)
 
     @property
     def venv(self):
