@@ -81,7 +81,7 @@ class Recipe:
 
     @property
     def is_environment(self):
-        """Whether one works *in* the module: it has a Python environment, or an image and no commands of its own (bool)."""
+        """Whether one works *in* the module: a Python environment, or an image that is no tool's (bool)."""
         return bool(self.python_env or self.image and not self.commands)
 
     @property
