@@ -70,7 +70,7 @@ def describe_recipe(path, prefix):
     where = os.path.basename(path)
     values, _, errors = recipe.parse(path)
     easyblock = values.get('easyblock')
-    if easyblock != 'ContainerImage':
+    if easyblock not in schema.easyblocks():
         raise EasySIFError(where, 'is no recipe for a container image',
                            facts=[('file', path), ('easyblock', easyblock or 'none')],
                            hint='eb --show-ec %s' % shlex.quote(path))

@@ -54,6 +54,11 @@ def load(name):
         return json.load(handle)
 
 
+def easyblocks():
+    """Return the names of our easyblocks (list of str)."""
+    return load('recipe')['properties']['easyblock']['examples']
+
+
 def unset(name, key):
     """Return what a key is that is not set: an empty list, an empty mapping, None for anything else.
 
