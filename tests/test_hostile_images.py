@@ -18,7 +18,7 @@ import harness
 import hostile
 import toys
 from easysif.errors import TOOL
-from easysif.images import inspect
+from easysif.images import asking, inspect
 from easysif.site_plan import literal
 from helpers_registry import LoopbackRegistry, tiny_layout, tiny_rootfs
 from image_trees import Image
@@ -42,7 +42,7 @@ def image(tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """A second is enough for any image."""
-    monkeypatch.setattr(inspect, 'TIMEOUT', 1)
+    monkeypatch.setattr(asking, 'TIMEOUT', 1)
 
 
 def python(image, answer):
@@ -70,7 +70,7 @@ def test_a_python_that_answers_nonsense_is_as_good_as_none(image):
     for change in (dict(version='three'), dict(version='9' * 5000 + '.1.2'), dict(has_venv='yes'), dict(scripts=[1])):
         answers.append(json.dumps(dict(ANSWER, **change)))
     for answer in answers:
-        python(image, 'easysif look-inside %s\n' % answer)
+        python(image, 'easysif look-inside-python %s\n' % answer)
         err = image.error(python_env='jax')
         assert str(err).startswith("jax-24.10.eb: the image's Python does not answer as Python does: /usr/bin/")
         assert len(str(err)) < 8000 and err.exit_code == TOOL
@@ -78,7 +78,7 @@ def test_a_python_that_answers_nonsense_is_as_good_as_none(image):
 
 
 def test_a_python_that_prints_megabytes_before_it_answers(image):
-    python(image, 'noise\x1b[31m ' * 10 ** 6 + '\neasysif look-inside %s\n' % json.dumps(ANSWER))
+    python(image, 'noise\x1b[31m ' * 10 ** 6 + '\neasysif look-inside-python %s\n' % json.dumps(ANSWER))
     assert image.look(python_env='jax').python.version == '3.12.1'
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from easysif.data import helper
 from easysif.errors import TOOL
-from easysif.images import inspect
+from easysif.images import asking, inspect
 from easysif.run import run
 from image_trees import APPLETS, RUNTIME, Image
 
@@ -72,7 +72,7 @@ def test_a_shell_and_its_commands(image):
     assert facts.env == {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}
     assert facts.commands == {'ls': inspect.Command('/bin/ls'), 'sed': inspect.Command('/bin/sed'),
                               '/bin/cat': inspect.Command('/bin/cat')}
-    assert facts.available == ('busybox',) + tuple(sorted(APPLETS))
+    assert facts.available == dict.fromkeys(('busybox', *APPLETS), '/bin')
     assert (facts.conda, facts.python) == (None, None)
     json.dumps(asdict(facts))
 
@@ -95,7 +95,7 @@ def test_a_shell_that_is_only_on_path(image):
 def test_an_image_without_any_shell(image):
     image.path.joinpath('bin/sh').unlink()
     assert image.look(['ls', 'nosuch']) == inspect.ImageFacts(
-        None, {}, {'ls': inspect.Command(None), 'nosuch': inspect.Command(None)}, (), None, None)
+        None, {}, {'ls': inspect.Command(None), 'nosuch': inspect.Command(None)}, {}, None, None)
     assert str(image.error(python_env='jax')) == (
         'jax-24.10.eb: python_env needs a shell in the image, which has none\n'
         '  image  %s\n'
@@ -216,7 +216,8 @@ def test_which_conda_environment_is_meant(image, environment, python_env, conda_
 
 
 STAND_IN = '''#!/bin/sh
-echo 'easysif look-inside {"version": "3.12.1", "prefix": "/p", "base_prefix": "/p", "has_pip": true, "has_venv": true,
+echo 'easysif look-inside-python {"version": "3.12.1", "prefix": "/p", "base_prefix": "/p", "has_pip": true,
+ "has_venv": true,
  "has_ensurepip": false, "site_packages": ["/p/site-packages"], "scripts": [],
  "distributions": {}}' | /bin/sed ':a;N;s/\\n//;ta'
 '''  # Python without Python, where only the choice of it is tested
@@ -387,7 +388,7 @@ def test_no_pip_in_the_venv_of_a_python_that_has_none(image):
 
 def test_two_container_starts_tell_all(python_image, monkeypatch):
     started = []
-    monkeypatch.setattr(inspect, 'run', lambda argv, **kwargs: started.append(argv) or run(argv, **kwargs))
+    monkeypatch.setattr(asking, 'run', lambda argv, **kwargs: started.append(argv) or run(argv, **kwargs))
     python_image.look(['ls', 'python3'], python_env='jax')
     assert len(started) == 2
 

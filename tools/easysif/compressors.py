@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from easysif import files, runtime
 from easysif.errors import EasySIFError
-from easysif.images.inspect import FLAGS
+from easysif.images.asking import FLAGS
 from easysif.modes import Modes
 from easysif.run import run
 

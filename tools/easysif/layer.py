@@ -17,7 +17,7 @@ import tempfile
 from easysif import index, schema
 from easysif.data import HELPERS, helper_text
 from easysif.errors import INPUT, TOOL, EasySIFError, SeveralErrors
-from easysif.images.inspect import FLAGS
+from easysif.images.asking import FLAGS
 from easysif.module import LAYER, LAYER_FILE
 from easysif.packages import asked as asked_for
 from easysif.packages import installers, protected

@@ -59,16 +59,13 @@ class Draft:
 
     @property
     def ours(self):
-        """Whether our easyblock installs it (bool)."""
-        return self.values.get('easyblock') == 'ContainerImage'
+        """Whether an easyblock of ours installs it (bool)."""
+        return self.values.get('easyblock') in schema.easyblocks()
 
     @property
     def tree(self):
-        """The directory ``easyconfigs`` that the recipe is in (str), None where it is not in a tree of recipes."""
-        top = os.path.abspath(self.path)
-        while os.path.basename(top) != 'easyconfigs' and top != os.path.dirname(top):
-            top = os.path.dirname(top)
-        return top if os.path.basename(top) == 'easyconfigs' else None
+        """The tree of recipes that it is in (str or None)."""
+        return tree_of(self.path)
 
     def text(self, key):
         """Return a value that is a text, '' where it is not there or something else (str)."""
@@ -129,8 +126,7 @@ def path_is_identity(draft):
     identity = '%s-%s' % (name, version)
     folder = os.path.dirname(draft.path)
     if draft.tree:
-        letter = name[0].lower() if re.match('[A-Za-z]', name) else '0'
-        right = os.path.join(draft.tree, letter, name)
+        right = os.path.join(draft.tree, letter(name), name)
         if right != os.path.dirname(os.path.abspath(draft.path)):
             folder = right if os.path.isabs(draft.path) else os.path.relpath(right)
     target = os.path.join(folder, '%s.eb' % identity)
@@ -221,6 +217,19 @@ def definition_is_there(draft):
         if not os.path.isfile(os.path.join(os.path.dirname(draft.path), image)):
             yield draft.error('image', "definition file '%s' is not beside the recipe" % image,
                               hint='git add %s' % shlex.quote(os.path.join(os.path.dirname(draft.path), image)))
+
+
+def tree_of(path):
+    """Return the directory ``easyconfigs`` that a recipe is in (str), None where it is not in a tree of recipes."""
+    top = os.path.abspath(path)
+    while os.path.basename(top) != 'easyconfigs' and top != os.path.dirname(top):
+        top = os.path.dirname(top)
+    return top if os.path.basename(top) == 'easyconfigs' else None
+
+
+def letter(name):
+    """Return the directory of a tree of recipes that a name belongs to: its first letter, else 0 (str)."""
+    return name[0].lower() if re.match('[A-Za-z]', name) else '0'
 
 
 def is_unpinned(values):

@@ -16,9 +16,11 @@ LONGEST_NUMBER = 100   #: characters; one of thousands of digits cannot even be 
 _TAG = 'tag:yaml.org,2002:'
 
 
-def read(path):
+def read(path, loader=yaml.SafeLoader):
     """Return what a YAML file holds and its lines, as ``parse`` does.
 
+    :param path: the file (str)
+    :param loader: yaml.BaseLoader where every value is a text: a version 1.10 is no number (class)
     :raises EasySIFError: it cannot be read, or is not valid
     """
     try:
@@ -30,20 +32,21 @@ def read(path):
         raise EasySIFError(path, 'cannot be read (%s)' % err.strerror) from err
     if len(data) > LARGEST:
         raise EasySIFError(path, 'is larger than %d bytes' % LARGEST)
-    return parse(data, path)
+    return parse(data, path, loader)
 
 
-def parse(text, where):
+def parse(text, where, loader=yaml.SafeLoader):
     """Return the value of a YAML document (None for an empty one) and the line of each place in it.
 
     :param text: the document (str or bytes)
     :param where: its name for messages (str)
+    :param loader: yaml.SafeLoader or yaml.BaseLoader (class)
     :return: value, and a dict from the keys that lead to a place (tuple) to its line (int)
     :raises EasySIFError: it is not valid YAML, has a key twice, or holds more than any of our files has to
     """
     lines = {}
     try:
-        loader = yaml.SafeLoader(text)
+        loader = loader(text)
         try:
             node = loader.get_single_node()
             if node is None:

@@ -11,11 +11,12 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (check, config, doctor, image, list, overlay, pin, refresh, remove, show, site, store, test,
-                         upgrade, verify)
+from easysif.cli import (bump, check, config, doctor, image, importing, list, new, overlay, pin, refresh, remove, show,
+                         site, store, test, upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, check, pin, store, config, site, doctor, test)
+GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, new, bump, importing, check, pin, store, config,
+          site, doctor, test)
 
 
 class Parser(argparse.ArgumentParser):

@@ -60,7 +60,7 @@ def distributions():
 
 
 base_prefix = getattr(sys, 'real_prefix', getattr(sys, 'base_prefix', sys.prefix))
-sys.stdout.write('\neasysif look-inside %s\n' % json.dumps({
+sys.stdout.write('\neasysif look-inside-python %s\n' % json.dumps({
     'version': '%d.%d.%d' % sys.version_info[:3],
     'prefix': sys.prefix,
     'base_prefix': base_prefix,

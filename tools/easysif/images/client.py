@@ -97,7 +97,7 @@ class Client:
         realm = offer.get('realm', '')
         if urlsplit(realm).scheme not in (('http', 'https') if self.plain_http else ('https',)):
             raise NoAnswer('its login server has no https address', 401)
-        repository = re.sub(r'/(manifests|blobs)/[^/]*\Z', '', path)
+        repository = re.sub(r'/(manifests|blobs|tags)/[^/]*\Z', '', path)
         params = {'service': offer.get('service'), 'scope': offer.get('scope') or 'repository:%s:pull' % repository}
         headers = {'Authorization': login.header()} if login else {}
         with self._transport.open(realm, headers, params) as answer:

@@ -6,25 +6,18 @@ the caller's machine or account. Works for any image with a POSIX shell; without
 """
 
 import difflib
-import json
 import posixpath
 import re
 import shlex
-import time
 from dataclasses import dataclass, field
 from typing import Optional
 
-from easysif.data import helper_text
 from easysif.errors import EasySIFError, SeveralErrors
 from easysif.images import provided
-from easysif.run import failure, run
+from easysif.images.asking import FLAGS, ask_python, ask_shell
+from easysif.run import failure
 
-#: neither the caller's environment nor their home, working directory or /tmp: ~/.local would become a fact;
-#: and processes of its own, so that none of an image that starts some in the background outlives the question
-FLAGS = ('--cleanenv', '--contain', '--no-home', '--pid', '--pwd', '/')
 SHELLS = ('/bin/bash', '/usr/bin/bash', '/bin/sh', '/usr/bin/sh')
-NO_SHELL = re.compile(r'stat /bin/sh: no such file|"sh": executable file not found')
-TIMEOUT = 600   #: seconds; an image of 30 GB on a busy Lustre takes some to open
 LONGEST = 4096  #: characters that are looked at of a command to activate conda
 
 #: what the image's Python tells of itself, and of which type
@@ -77,13 +70,13 @@ class ImageFacts:
     :param env: those variables we care for that the image itself defines (dict of str)
     :param commands: what the first word of each command of the recipe is inside (dict of Command)
     :param provides: what the recipe names of the image, with the versions found (dict of str)
-    :param available: names of all commands on the image's PATH and in its conda environment, sorted (tuple of str)
+    :param available: all commands on the image's PATH and in its conda environment, name -> directory (dict of str)
     """
 
     shell: Optional[str]
     env: dict
     commands: dict
-    available: tuple
+    available: dict
     conda: Optional[Conda]
     python: Optional[Python]
     provides: dict = field(default_factory=dict)
@@ -100,10 +93,10 @@ def look_inside(sif, runtime, recipe, where):
     """
     words = sorted({words[0] for words in recipe.commands.values()})
     absolute = [word for word in (*words, recipe.conda_env or '') if word.startswith('/')]
-    records = _ask_shell(sif, runtime, [*SHELLS, *absolute], where)
+    records = ask_shell(sif, runtime, 'look-inside', [*SHELLS, *absolute], where)
     if records is None:
         _check_no_shell(recipe, sif, where)
-        return ImageFacts(None, {}, {word: Command(None) for word in words}, (), None, None)
+        return ImageFacts(None, {}, {word: Command(None) for word in words}, {}, None, None)
     seen = _Seen(records)
     conda = _conda(seen, recipe, where)
     places = ([conda.prefix + '/bin'] if conda else []) + seen.path
@@ -114,11 +107,11 @@ def look_inside(sif, runtime, recipe, where):
     packages = answer.pop('distributions') if answer else {}
     python = Python(path=python, **answer) if answer else None
     _check_python(python, seen, recipe, where)
-    available = sorted(set().union(*(seen.directories.get(place, ()) for place in places)))
-    _check_commands(found, python, seen, available, places, recipe, runtime, sif, where)
+    available = {name: place for place in reversed(places) for name in sorted(seen.directories.get(place, ()))}
+    _check_commands(found, python, available, places, recipe, runtime, sif, where)
     shell = next((path for path in SHELLS if path in seen.files), None)
     return ImageFacts(shell or seen.find('bash', places) or seen.find('sh', places), seen.env,
-                      {word: Command(path, path in scripts) for word, path in found.items()}, tuple(available),
+                      {word: Command(path, path in scripts) for word, path in found.items()}, available,
                       conda, python, provided.check(recipe.provides, packages, where))
 
 
@@ -159,39 +152,10 @@ def _conda_at(prefix, root):
     return Conda(prefix, 'base' if prefix == root else posixpath.basename(prefix), root)
 
 
-def _ask_shell(sif, runtime, arguments, where):
-    """Return the pairs that helpers/look-inside tells of an image (list of (str, str)), None where it has no shell."""
-    script = helper_text('look-inside')
-    for shell in ('/bin/sh', 'sh'):
-        result, late = _run(runtime.exec_argv(sif, [shell, '-s', '--', *arguments], flags=FLAGS), runtime, script)
-        fields = result.stdout.rpartition('begin\0easysif look-inside\0')[2].split('\0')[:-1]
-        pairs = list(zip(fields[::2], fields[1::2]))
-        if result.status == 0 and pairs[-1:] == [('end', '')]:
-            return pairs[:-1]
-        if not NO_SHELL.search(result.stderr):
-            break
-    else:
-        return None
-    error = failure(result, what='the image does not start, or its shell does not work')
-    raise EasySIFError(where, error.what, facts=error.facts + late, exit_code=error.exit_code,
-                       hint='try it by hand: %s' %
-                       shlex.join(runtime.exec_argv(sif, ['/bin/sh', '-c', 'echo it works'], flags=FLAGS)))
-
-
-def _run(argv, runtime, script):
-    """Return what a command left that reads a script (Result), and what there is to say of the time it took (tuple)."""
-    begin = time.monotonic()
-    result = run(argv, env=runtime.environment(), stdin=script, timeout=TIMEOUT, check=False)
-    late = time.monotonic() - begin >= TIMEOUT
-    return result, (('stopped', 'after %d seconds without an answer' % TIMEOUT),) if late else ()
-
-
 def _ask_python(sif, runtime, python, paths, recipe, where):
     """Return what helpers/look_inside_python.py tells (dict); None where Python does not start and none is needed."""
-    argv = runtime.exec_argv(sif, [python, '-E', '-s', '-', *paths], flags=FLAGS)
-    result, late = _run(argv, runtime, helper_text('look_inside_python.py'))
-    line = re.search('^easysif look-inside (.*)$', result.stdout, re.MULTILINE)
-    answer = _answer(line.group(1)) if result.status == 0 and line else None
+    result, late, told = ask_python(sif, runtime, python, 'look_inside_python.py', paths)
+    answer = _answer(told)
     if answer or not recipe.venv:
         return answer
     error, what = failure(result), 'does not start' if result.status else 'does not answer as Python does'
@@ -200,12 +164,8 @@ def _ask_python(sif, runtime, python, paths, recipe, where):
                        shlex.join(runtime.exec_argv(sif, [python, '--version'], flags=FLAGS)))
 
 
-def _answer(text):
+def _answer(answer):
     """Return what the image's Python tells of itself (dict), None where that is nothing that a Python would say."""
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
     if not isinstance(answer, dict) or {key: type(value) for key, value in answer.items()} != ANSWER:
         return None
     if not re.fullmatch(r'[0-9]{1,4}(\.[0-9]{1,4}){2}', answer['version']):
@@ -274,13 +234,13 @@ def _check_python(python, seen, recipe, where):
                            hint='remove %s, or add a complete Python 3 to the image (Debian: python3-venv)' % key)
 
 
-def _check_commands(found, python, seen, available, places, recipe, runtime, sif, where):
+def _check_commands(found, python, available, places, recipe, runtime, sif, where):
     errors = []
     for word in sorted(found):
         if found[word] or recipe.python_packages or recipe.python_env and _comes_with_venv(word, python):
             continue  # of a layer, who makes it holds the commands against it
         near = difflib.get_close_matches(word, available, n=3)
-        place = posixpath.dirname(seen.find(near[0], places)) if near else (places or ['/usr/bin'])[0]
+        place = available[near[0]] if near else (places or ['/usr/bin'])[0]
         errors.append(EasySIFError(
             where, "command '%s' is not in the image" % word, facts=[('closest', ', '.join(near) or 'none')],
             hint='list what the image has: %s' % shlex.join([runtime.name, 'exec', sif, 'ls', place])))

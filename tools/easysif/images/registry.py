@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from easysif.errors import TOOL, EasySIFError
 from easysif.images.client import Client, Document
 from easysif.images.credentials import read_json
-from easysif.images.reference import DOCKER, DOCKER_HUB, ORAS, is_digest
+from easysif.images.reference import DOCKER, DOCKER_HUB, ORAS, TAG, is_digest
 from easysif.images.sif import architecture
 from easysif.images.sources import check_certificates, first_answer, sources
 from easysif.images.transport import NoAnswer
@@ -85,6 +85,26 @@ def resolve(reference, mirrors, where, digest=None, ca_certificates=None):
         if err.status == 404 and wanted and reference.tag and not newer:
             newer = _standing_for(client_of(source, ca_certificates), source, reference)
     raise _not_found(reference, wanted, newer, failures, where)
+
+
+def tags(reference, mirrors, where, ca_certificates=None):
+    """Return the tags that a repository has, as many as the registry tells at once (list of str).
+
+    :param reference: an image in it, of kind DOCKER or ORAS (Reference)
+    :param mirrors: as for `resolve`
+    :param where: the recipe, for messages (str)
+    :param ca_certificates: as for `resolve`
+    :raises EasySIFError: nobody tells them
+    """
+    def ask(source):
+        path = '%s%s/tags/list' % (source.prefix, reference.repository)
+        told = read_json(client_of(source, ca_certificates).get(path, ['application/json']).data).get('tags')
+        return [tag for tag in told or () if isinstance(tag, str) and TAG.match(tag)]
+
+    found, failures = first_answer(sources(reference.registry, mirrors, where), ask)
+    if found is None:
+        raise _not_found(reference, None, None, failures, where)
+    return found
 
 
 def client_of(source, ca_certificates):
