@@ -3,14 +3,18 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 
 from easysif import files
+from easysif.lock import Lock
 from easysif.overlay import environment
 from easysif.overlay.place import Overlay
 from easysif.packages.copied import Copy
+from packing import Commands
 from test_packages import message
 
 
@@ -87,7 +91,8 @@ def test_it_is_killed_before_any_call_and_the_next_command_finishes_it(tmp_path,
     assert number > 10 and seen == sorted(seen, reverse=True) and set(seen) == {'old', 'new'}
 
 
-def test_what_a_wrapper_made_between_the_two_renames_is_kept_as_well(tmp_path):
+@pytest.mark.parametrize('is_kept', [True, False])
+def test_what_a_wrapper_made_between_the_two_renames_is_kept_as_well(tmp_path, is_kept):
     scene(tmp_path)
     number = 0
     while (tmp_path / 'user-software/venv/x').exists():
@@ -96,14 +101,60 @@ def test_what_a_wrapper_made_between_the_two_renames_is_kept_as_well(tmp_path):
         for path in tmp_path.glob('user-software*'):
             files.remove_tree(str(path))
         scene(tmp_path)
-        assert publish(tmp_path, number, False, True) == -signal.SIGKILL
+        assert publish(tmp_path, number, False, is_kept) == -signal.SIGKILL
     (tmp_path / 'user-software/venv/x').mkdir()
     (tmp_path / 'user-software/venv/x/mine').write_text('of a wrapper')
     with Overlay(str(tmp_path), 'x/1', 'a test').alone():
         pass
     assert state(tmp_path) == {'new'}
-    assert (tmp_path / 'user-software.before-rebuild-2' / 'mine').read_text() == 'of a wrapper'
-    assert list((tmp_path / 'user-software.before-rebuild').glob('lib/*/*/old'))
+    wrappers = tmp_path / ('user-software.before-rebuild' + ('-2' if is_kept else ''))
+    assert (wrappers / 'mine').read_text() == 'of a wrapper'
+    assert is_kept == bool(list((tmp_path / 'user-software.before-rebuild').glob('lib/*/*/old')))
+
+
+@pytest.mark.parametrize('is_link', [True, False])
+def test_the_overlay_may_be_reached_through_links(tmp_path, is_link):
+    """Of another depth, where ``..`` leads elsewhere."""
+    (tmp_path / 'deep' / 'er').mkdir(parents=True)
+    (tmp_path / 'root').symlink_to(tmp_path / 'deep' / 'er')
+    root, real = tmp_path / 'root', tmp_path / 'deep' / 'er'
+    scene(root)
+    if is_link:
+        real = tmp_path / 'scratch'
+        real.mkdir()
+        os.rename(root / 'user-software', real / 'user-software')
+        (root / 'user-software').symlink_to(real / 'user-software')
+        os.rename(*[place / ('user-software.new-%d' % os.getpid()) for place in (root, real)])
+    new = real / ('user-software.new-%d' % os.getpid()) / 'venv' / 'x'
+    environment.publish(str(root), str(new), str(root / 'user-software' / 'venv' / 'x'), environment.kept(str(root)),
+                        'python 3.12\n', {'asked': ['new'], 'resolved': []})
+    assert state(root) == {'new'} and list((real / 'user-software.before-rebuild').glob('lib/*/*/old'))
+
+
+def test_the_next_wrapper_puts_an_environment_into_its_place_that_a_killed_command_left_beside(tmp_path):
+    """Where two directories cannot be exchanged it is nowhere for a moment, as here between the two renames."""
+    overlay = Commands(tmp_path)
+    overlay.stand_in('apptainer', 'printf "%s " "$@"')
+    venv, beside = overlay.directory / 'venv' / 'jax', overlay.root / 'user-software.new-1'
+    shutil.copytree(venv, beside / 'jax')
+    (beside / 'jax' / environment.MARK).touch()
+    os.rename(venv, beside / 'old')
+    (overlay.root / environment.NAME).write_text(json.dumps({
+        'new': 'user-software.new-1/jax', 'old': 'user-software/venv/jax', 'aside': 'user-software.new-1/old',
+        'made_for': None, 'packages': None}))
+    with Lock(str(overlay.lock), 'easysif overlay install'):
+        process = subprocess.Popen([overlay.fake.root / 'bin' / 'python', 'x.py'], env=overlay.env, text=True,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stderr.readline().startswith('jax/24.10: waiting for easysif overlay install')
+        assert not venv.exists()
+    out, err = process.communicate()
+    assert out.endswith(' python x.py ') and err == '' and os.listdir(venv) == ['a file']
+    assert os.listdir(overlay.root) == ['user-software']
+    shutil.move(venv, tmp_path / 'aside')
+    (overlay.root / environment.NAME).write_text('')
+    result = overlay('python', 'x.py')
+    assert 'error: %s/environment.json: does not say which environment is to be put where\n' % overlay.root \
+        in result.stderr and result.stdout.endswith(' python x.py ')
 
 
 # --- the copy that is installed into ------------------------------------------------------------------------------
@@ -136,6 +187,18 @@ def test_a_copy_of_what_changed_meanwhile_is_not_used(venv, tmp_path):
     assert message(copy.settle) == (
         'toy/1: somebody else installed packages meanwhile; nothing was changed\n  directory  %s\n'
         'hint: wait for pip to end, then the same command again' % venv)
+
+
+def test_what_changed_in_the_moment_when_the_copy_took_its_place_is_kept(venv, tmp_path):
+    copy = Copy(str(venv), str(tmp_path / 'copy'), 'toy/1')
+    copy.settle()
+    os.rename(venv, tmp_path / 'old')
+    copy.see_off(str(tmp_path / 'old'), str(tmp_path / 'kept'))
+    (tmp_path / 'old' / 'lib' / 'b.py').write_text('precious')
+    assert message(copy.see_off, str(tmp_path / 'old'), str(tmp_path / 'kept')) == (
+        'toy/1: somebody else installed packages at the same moment, and some of them are missing\n  in use  %s\n'
+        '  kept    %s\nhint: once their pip has ended, let them run it again' % (venv, tmp_path / 'kept'))
+    assert (tmp_path / 'kept' / 'lib' / 'b.py').read_text() == 'precious' and not (tmp_path / 'old').exists()
 
 
 def test_where_files_cannot_be_linked_they_are_copied(venv, tmp_path, monkeypatch):

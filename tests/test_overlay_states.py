@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Directory and squashfs in every combination: what packing and unpacking do, what is kept, who is in the way."""
 
+import errno
 import json
 import os
 import shlex
 import shutil
+import signal
 import struct
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -163,6 +166,93 @@ def test_what_the_user_put_over_a_squashfs_that_is_kept_is_never_pruned(overlay,
         assert 'the former squashfs file is kept as %s.%d\n' % (overlay.squashfs, number) in said
     assert os.lstat(kept).st_ino == before.st_ino and os.lstat(kept).st_mtime_ns == before.st_mtime_ns
     assert names(overlay)[2:] == ['user-software.squashfs', 'user-software.squashfs.1', 'user-software.squashfs.3']
+
+
+def test_a_link_that_the_user_made_to_a_squashfs_that_is_kept_is_no_second_name_of_it(overlay):
+    """As some go back: with ``ln -s``."""
+    overlay('make-squashfs')
+    change(overlay, 'second')
+    overlay('make-squashfs', '--replace')
+    overlay.squashfs.unlink()
+    overlay.squashfs.symlink_to('user-software.squashfs.1')
+    overlay('unmake-squashfs', '--use-directory')
+    for text in ('the third one', 'the fourth one'):
+        overlay('make-squashfs', '--replace')
+        change(overlay, text)
+    assert inside('%s.1' % overlay.squashfs) == inside('%s.2' % overlay.squashfs) == 'content'
+    assert os.path.islink('%s.2' % overlay.squashfs)
+
+
+def made_for(overlay):
+    """Return for what Python the overlay says that it is (str)."""
+    return (overlay.root / 'made-for').read_text().split()[1]
+
+
+def rolled_back(overlay, number, can_link):
+    """Roll back in a process that kills itself before one of its calls that change files; return its exit status (int).
+
+    :param number: of the call, from 1 on (int)
+    """
+    def counted(real):
+        def call(*args, **options):
+            calls.append(real)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **options)
+        return call
+
+    def refuse(*_, **__):
+        raise OSError(errno.EOPNOTSUPP, 'Operation not supported')
+    calls, pid = [], os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        os.link = os.link if can_link else refuse
+        with inner(overlay).alone() as lock:
+            for name in ('rename', 'link', 'unlink', 'fsync'):
+                setattr(os, name, counted(getattr(os, name)))
+            generations.rollback(inner(overlay), lock)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize('state', ['squashfs', 'directory', 'rolled back'])
+@pytest.mark.parametrize('can_link', [True, False])
+def test_rollback_is_killed_before_any_call_and_something_is_packed_at_every_moment(overlay, tmp_path, state, can_link):
+    """What it was made for is that of what is used, after the next command; nothing is lost and nothing there twice."""
+    for text, python in (('3.11', '3.11'), ('3.12', '3.12')):
+        change(overlay, text)
+        (overlay.root / 'made-for').write_text('python %s\n' % python)
+        overlay('make-squashfs', '--replace')
+    if state != 'squashfs':
+        overlay('unmake-squashfs')
+        (overlay.root / 'made-for').write_text('python 3.13\n')
+        change(overlay, '3.13')
+    if state == 'rolled back':
+        generations.rollback(inner(overlay), SimpleNamespace(check=lambda: None))
+    before, number, status, seen = tmp_path / 'before', 0, None, []
+    shutil.copytree(overlay.root, before, symlinks=True)
+    while status != 0:
+        shutil.rmtree(overlay.root)
+        harness.run(['cp', '-a', before, overlay.root])
+        number += 1
+        status = rolled_back(overlay, number, can_link)
+        assert status in (0, -signal.SIGKILL)
+        is_packed = overlay.squashfs.exists()
+        assert is_packed or state != 'squashfs'
+        with inner(overlay).alone():
+            pass
+        assert is_packed == overlay.squashfs.exists()
+        seen.append(inside(overlay.squashfs) if is_packed else '3.13')
+        assert made_for(overlay) == seen[-1], number
+        files = sorted(inside(path) for path in overlay.root.glob('*.squashfs*'))
+        assert files == (['3.11', '3.12'] if state == 'squashfs' else ['3.12']), number
+        assert not [name for name in names(overlay) if not name.startswith(('user-software', 'overlay.js', 'made-for'))]
+        assert schema.problems('overlay', library.record(str(overlay.root))) == []
+    former, now = {'squashfs': ('3.12', '3.11'), 'directory': ('3.13', '3.12'), 'rolled back': ('3.12', '3.13')}[state]
+    assert number > 5 and seen == [former] * seen.count(former) + [now] * seen.count(now) and {*seen} == {former, now}
+    assert 'made_for' not in library.record(str(overlay.root))
 
 
 def test_what_was_kept_before_there_were_numbers_is_older_than_all_and_never_pruned(overlay):

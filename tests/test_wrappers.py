@@ -129,9 +129,10 @@ def installers(tmp_path):
 
 
 CHANGES = ['pip install x', 'pip -q install x', 'pip uninstall -y x', 'pip3 install x', 'uv pip install x',
-           'conda install x', 'python -m pip install x']
+           'conda install x', 'python -m pip install x', 'python -m uv pip install x']
 CHANGES_NOTHING = ['pip list', 'pip', 'pip install --target=/d x', 'pip install -t /d x', 'pip install --help',
-                   'uv run x', 'conda list', 'python -m pip list', 'python install', 'python -m venv install']
+                   'uv run x', 'conda list', 'python -m pip list', 'python install', 'python -m venv install',
+                   'python -m uv add install']
 
 
 @pytest.mark.parametrize('words', CHANGES)

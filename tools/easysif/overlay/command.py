@@ -14,6 +14,7 @@ from easysif.text import counted, human
 
 #: settings of the site that a wrapper hands on
 SITE = ('compressor', 'level', 'block', 'keep')
+PATIENCE = 60  #: seconds in which who puts a virtual environment into its place is done with it
 
 
 def add_common_options(parser, changes=True):
@@ -130,26 +131,35 @@ def _pruned(paths, dry_run):
         yield '%s: %s' % ('would no longer be kept' if dry_run else 'no longer kept', path)
 
 
+def _finish(overlay, _):
+    def hold(overlay):
+        with overlay.alone(wait=PATIENCE):
+            pass
+    execute(overlay, hold)
+
+
 def main(argv=None):
     """Run ``make-squashfs`` or ``unmake-squashfs`` for the wrapper, which knows the place; return the exit code (int).
 
-    :param argv: ``make`` or ``unmake``, then the user's arguments and the wrapper's options (list of str)
+    :param argv: ``make`` or ``unmake``, then the user's arguments and the wrapper's options (list of str); or
+        ``finish``, by which a wrapper that misses the virtual environment has the one put there that is to be there
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     action = argv.pop(0) if argv else 'make'
     parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, description={
         'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
-        'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}[action])
-    {'make': add_pack_options, 'unmake': add_unpack_options}[action](parser)
+        'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}.get(action))
+    {'make': add_pack_options, 'unmake': add_unpack_options, 'finish': lambda _: None}[action](parser)
     for option in ('containerroot', 'module', 'installation', *SITE):
         parser.add_argument('--' + option, help=argparse.SUPPRESS)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='backslashreplace')
     args = parser.parse_args(argv)
     site = {name: getattr(args, name) for name in SITE if getattr(args, name)}
-    overlay = Overlay(args.containerroot, args.module, parser.prog, args.installation, site)
+    overlay = Overlay(args.containerroot, args.module, args.module if action == 'finish' else parser.prog,
+                      args.installation, site)
     try:
-        {'make': run_pack, 'unmake': run_unpack}[action](overlay, args)
+        {'make': run_pack, 'unmake': run_unpack, 'finish': _finish}[action](overlay, args)
     except EasySIFError as err:
         print('error: %s' % err, file=sys.stderr)
         return err.exit_code

@@ -33,7 +33,7 @@ def publish(root, new, old, aside, made_for=None, packages=None):
     with open(os.path.join(new, MARK), 'w', encoding='ascii') as handle:
         os.fsync(handle.fileno())
     files.sync_directory(new)
-    paths = {name: os.path.relpath(path, root) for name, path in (('new', new), ('old', old), ('aside', aside))}
+    paths = {name: _below(root, path) for name, path in (('new', new), ('old', old), ('aside', aside))}
     with files.undisturbed():
         files.write(os.path.join(root, NAME), json.dumps(dict(paths, made_for=made_for, packages=packages)) + '\n')
         finish(root)
@@ -53,8 +53,8 @@ def finish(root):
     known = _read(path)
     new, old, aside = [os.path.join(root, known[name]) for name in ('new', 'old', 'aside')]
     if os.path.lexists(os.path.join(new, MARK)) and not (os.path.lexists(old) and files.exchange(new, old)):
-        if os.path.lexists(old):
-            os.rename(old, files.free_name(aside))
+        if os.path.lexists(old):  # where the old one is aside already, this one is somebody's who found none
+            os.rename(old, files.free_name(kept(root)) if os.path.lexists(aside) else aside)
         os.rename(new, old)
     if os.path.lexists(new):  # it has been exchanged
         os.rename(new, files.free_name(aside))
@@ -66,6 +66,22 @@ def finish(root):
     if os.path.lexists(os.path.join(old, MARK)):
         os.unlink(os.path.join(old, MARK))
     os.unlink(path)
+
+
+def kept(root):
+    """Return where an old environment is kept, outside of what is packed (str); there may be more, as ``…-2``.
+
+    :param root: the user's directory for a module, CONTAINERROOT (str)
+    """
+    return os.path.realpath(os.path.join(root, 'user-software')) + '.before-rebuild'
+
+
+def _below(root, path):
+    """Return a path as it is below a directory, or the whole of it where it is not (str)."""
+    for top in (root, os.path.realpath(root)):
+        if path.startswith(os.path.join(top, '')):
+            return os.path.relpath(path, top)
+    return path
 
 
 def _read(path):

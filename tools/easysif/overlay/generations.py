@@ -5,6 +5,7 @@ import errno
 import os
 import shlex
 import shutil
+from contextlib import suppress
 
 from easysif import files, squashfs
 from easysif.errors import EasySIFError
@@ -37,39 +38,56 @@ def damage(overlay, path):
     return None
 
 
-def put(overlay, path, values, first=False):
-    """Put a squashfs file into its place; the one that is there is kept.
-
-    At every moment one of the two is in the place, where the file system has hard links.
+def put(overlay, path, values, first=False, made_for=None):
+    """Put a squashfs file into its place; the one that is there is kept. At every moment one of the two is there.
 
     :param overlay: the overlay (Overlay)
     :param path: the new file (str)
     :param values: what is recorded of it (dict), None where nothing is known
     :param first: whether the next rollback is to find that nothing was packed before (bool)
+    :param made_for: what the overlay is made for then (str), None where that is as before
     :returns: where the former one is now (str), None where there was none
     :raises OSError: it cannot be done, and all is as before
     """
     kept = next_name(overlay) if os.path.lexists(overlay.squashfs) else None
-    _record(overlay, kept, values, {'sha256': recorded.sha256(path), 'made_for': made_for(overlay)} if first else None)
+    digest = recorded.sha256(path)
+    _record(overlay, kept, squashfs=values, made_for=_said_later(digest, made_for),
+            rollback={'sha256': digest, 'made_for': now_made_for(overlay)} if first else None)
     if kept:
-        try:
-            os.link(overlay.squashfs, kept)
-        except OSError as err:
-            if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            os.rename(overlay.squashfs, kept)
+        _duplicate(overlay, kept)
     os.rename(path, overlay.squashfs)
-    files.sync_directory(overlay.root)
+    _settle(overlay, made_for)
     return kept
 
 
-def retire(overlay):
-    """Keep the squashfs file, and use it no longer; return where it is now (str)."""
+def retire(overlay, made_for=None):
+    """Keep the squashfs file, and use it no longer; return where it is now (str).
+
+    :param overlay: the overlay (Overlay)
+    :param made_for: what the overlay is made for then (str), None where that is as before
+    """
     kept = next_name(overlay)
-    _record(overlay, kept, None, None)
+    _record(overlay, kept, squashfs=None, made_for=_said_later(None, made_for))
     os.rename(overlay.squashfs, kept)
-    files.sync_directory(overlay.root)
+    _settle(overlay, made_for, rollback=None)
     return kept
+
+
+def finish(overlay):
+    """Do what is left to be done after a command that was killed; to be called under the lock.
+
+    What the overlay is made for is said, and the squashfs file that was to be kept is no longer there twice.
+    """
+    later = recorded.record(overlay.root).get('made_for')
+    if isinstance(later, dict):
+        now = recorded.sha256(overlay.squashfs) if os.path.isfile(overlay.squashfs) else None
+        _settle(overlay, later.get('text') if later.get('sha256') == now else None)
+    known = recorded.kept_records(overlay.root)
+    for number, path in overlay.kept():
+        with suppress(OSError):
+            if str(number) in known and os.lstat(path).st_size == os.lstat(overlay.squashfs).st_size and all(
+                    recorded.is_recorded(one, known[str(number)]) for one in (path, overlay.squashfs)):
+                os.unlink(path)
 
 
 def keep(overlay, path, values):
@@ -103,13 +121,16 @@ def prune(overlay):
 def too_many(overlay, more=()):
     """Return the oldest squashfs files that are kept and more than the site wants (list of str).
 
-    Those that are not what is recorded under their number are somebody's own, and are not counted.
+    Those that are not what is recorded under their number are somebody's own, as those to which somebody made a link,
+    and are not counted.
 
     :param more: files that would be kept besides, the newest last (sequence of str)
     """
-    known = recorded.kept_records(overlay.root)
-    paths = [path for number, path in overlay.kept() if str(number) in known
-             and known[str(number)]['sha256'] == recorded.sha256(path)]
+    known, kept = recorded.kept_records(overlay.root), overlay.kept()
+    links = [path for path in (overlay.squashfs, *(path for _, path in kept)) if os.path.islink(path)]
+    led_to = [os.path.realpath(path) for path in links]
+    paths = [path for number, path in kept
+             if recorded.is_recorded(path, known.get(str(number))) and os.path.realpath(path) not in led_to]
     return [*paths, *more][:-int(overlay.site['keep'])]
 
 
@@ -138,15 +159,12 @@ def rollback(overlay, lock, dry_run=False):
     if not dry_run:
         lock.check()
         if not path:
-            retire(overlay)
-            set_made_for(overlay, before['made_for'])
+            retire(overlay, before['made_for'])
         else:
             if is_damaged:
                 os.rename(overlay.squashfs, done['damaged'])
             values = recorded.squashfs_record(overlay.root, path)
-            put(overlay, path, values, first=not done['kept'])
-            set_made_for(overlay, (values or {}).get('made_for'))
-            _set_kept(overlay, {})
+            put(overlay, path, values, not done['kept'], (values or {}).get('made_for'))
     return done
 
 
@@ -184,14 +202,14 @@ def next_name(overlay, ahead=0):
 def before_rollback(overlay):
     """Return what is recorded of how it was before a rollback put the squashfs into its place while there was none.
 
-    :returns: a dict, with ``made_for`` as :func:`made_for` told it of the directory; None where it is not so
+    :returns: a dict, with ``made_for`` as :func:`now_made_for` told it of the directory; None where it is not so
     """
     known = recorded.record(overlay.root).get('rollback')
     is_sound = isinstance(known, dict) and isinstance(known.get('made_for'), str)
     return known if is_sound and known.get('sha256') == recorded.sha256(overlay.squashfs) else None
 
 
-def made_for(overlay):
+def now_made_for(overlay):
     """Return what an overlay was made for, as the file of that name has it (str), empty where it does not say."""
     try:
         with open(os.path.join(overlay.root, MADE_FOR), encoding='utf-8') as handle:
@@ -200,30 +218,58 @@ def made_for(overlay):
         return ''
 
 
-def set_made_for(overlay, text):
-    """Say what the overlay was made for that is used from now on: directory and each squashfs file may differ in it.
-
-    :param text: as :func:`made_for` returned it (str); anything else says nothing, and what is said stays
-    """
-    path = os.path.join(overlay.root, MADE_FOR)
-    if isinstance(text, str) and text:
-        files.write(path, text)
-    elif text == '' and os.path.lexists(path):
-        os.unlink(path)
-
-
 def _number(path):
     return path.rpartition('.')[2]
 
 
-def _record(overlay, kept, values, rollback):
-    """Record that the squashfs is kept under another name, what takes its place, and what the next rollback finds.
+def _record(overlay, kept, **values):
+    """Record that the squashfs is kept under another name (str, None where it is not), and whatever else.
 
     A kill in between does no harm: what is known of a file is found by its checksum.
     """
     former = recorded.squashfs_record(overlay.root, overlay.squashfs) if kept else None
-    known = {_number(kept): former} if former else {}
-    _set_kept(overlay, known, squashfs=values, rollback=rollback)
+    _set_kept(overlay, {_number(kept): former} if former else {}, **values)
+
+
+def _duplicate(overlay, kept):
+    """Give the squashfs a second name; where the file system has no hard links, a copy of it has that name."""
+    copy = overlay.beside(overlay.squashfs) + '.copy'
+    try:
+        os.link(overlay.squashfs, kept, follow_symlinks=False)
+    except OSError as err:
+        if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        shutil.copy2(overlay.squashfs, copy, follow_symlinks=False)
+        squashfs.sha256(copy, sync=True)
+        os.rename(copy, kept)
+    finally:
+        with suppress(OSError):
+            os.unlink(copy)
+
+
+def _said_later(digest, text):
+    """Return what is recorded so that, after a kill, the next command says what the overlay is made for (dict or None).
+
+    :param digest: of the squashfs that is in use then (str), None where none is
+    :param text: as :func:`now_made_for` returned it (str); None where nothing is to be said
+    """
+    return {'sha256': digest, 'text': text} if isinstance(text, str) else None
+
+
+def _settle(overlay, made_for, **values):
+    """Bring the names to the disk, and say what the overlay is made for that is used from now on.
+
+    Directory and each squashfs file may differ in it.
+
+    :param made_for: as :func:`now_made_for` returned it (str); of None nothing is said, and what is said stays
+    """
+    files.sync_directory(overlay.root)
+    path = os.path.join(overlay.root, MADE_FOR)
+    if isinstance(made_for, str) and made_for:
+        files.write(path, made_for)
+    elif made_for == '' and os.path.lexists(path):
+        os.unlink(path)
+    _set_kept(overlay, {}, made_for=None, **values)
 
 
 def _set_kept(overlay, new, **values):

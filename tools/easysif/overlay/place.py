@@ -11,15 +11,15 @@ import sys
 from easysif import files
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
-from easysif.overlay import environment, recorded
+from easysif.overlay import environment, generations
 from easysif.overlay.progress import Progress
 from easysif.run import run
 from easysif.text import human
 
 #: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
 HALF, LEAVING = '.new-', '.leaving-'
-OURS = re.compile(r'(user-software(\.squashfs)?|\.(overlay\.json|environment\.json|made-for))\.new-[0-9]+(\.probe)?|'
-                  r'\.user-software\.leaving-[0-9]+')
+OURS = re.compile(r'(user-software(\.squashfs)?|\.(overlay\.json|environment\.json|made-for))\.new-[0-9]+'
+                  r'(\.probe|\.copy)?|\.user-software\.leaving-[0-9]+')
 FORMER = 10 ** 9  #: so much less is the number of a squashfs file that was kept when there were no numbers yet
 DOUBTED = '.doubted-'  #: begins the name of a directory that is looked at for the last time; it comes back
 
@@ -103,9 +103,10 @@ class Overlay:
                                     'overlays' % shlex.quote(self.directory))
 
     @contextlib.contextmanager
-    def alone(self):
+    def alone(self, wait=0):
         """Hold the lock of the overlay for the block, which is given the lock; what was left half done goes first.
 
+        :param wait: seconds to wait for another process that has it (float)
         :raises EasySIFError: there is no overlay, it cannot be changed, or another process is at work on it
         """
         if not os.path.isdir(self.root):
@@ -120,7 +121,7 @@ class Overlay:
             raise EasySIFError(self.where, what, facts=[('directory', self.root)],
                                hint='chmod u+w -- %s' % shlex.quote(self.root) if is_own else
                                'export EASYSIF_OVERLAYS=<a directory of yours> && module reload')
-        with Lock(os.path.join(self.root, '.pack.lock'), self.where, tell=self._tell) as lock:
+        with Lock(os.path.join(self.root, '.pack.lock'), self.where, wait, self._tell) as lock:
             self._sweep()
             yield lock
 
@@ -128,7 +129,7 @@ class Overlay:
         print('%s: %s' % (self.where, line), file=sys.stderr)
 
     def _sweep(self):
-        """Remove what killed commands left: what is half made, what was leaving, a second name of the squashfs.
+        """Remove what killed commands left: what is half made, what was leaving, the squashfs a second time.
 
         A new environment whose turn it was comes into its place first, and a directory of which it was not yet known
         whether it may go comes back. What users put here stays.
@@ -143,11 +144,7 @@ class Overlay:
                     self._tell('%s: %s' % (err.what, path))
             elif OURS.fullmatch(name):
                 discard(path)
-        known = recorded.kept_records(self.root)
-        for number, path in self.kept():
-            with contextlib.suppress(OSError):
-                if str(number) in known and os.path.samefile(path, self.squashfs):
-                    os.unlink(path)
+        generations.finish(self)
 
     def take_away(self, content):
         """Give the directory a hidden name, under which the next command removes it, and return that (str).

@@ -4,6 +4,7 @@
 import json
 import os
 import shlex
+import stat
 from functools import lru_cache
 
 from easysif import files, squashfs
@@ -79,6 +80,18 @@ def squashfs_record(root, path):
     """
     records = squashfs_records(root)
     return next((one for one in records if one['sha256'] == sha256(path)), None)
+
+
+def is_recorded(path, one):
+    """Tell whether a file is what is recorded (bool); a link, or what cannot be read, is somebody's own.
+
+    :param path: the file (str)
+    :param one: what is recorded of a squashfs file (dict), None for nothing
+    """
+    try:
+        return bool(one) and stat.S_ISREG(os.lstat(path).st_mode) and one['sha256'] == sha256(path)
+    except OSError:
+        return False
 
 
 def sha256(path):

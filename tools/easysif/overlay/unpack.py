@@ -51,9 +51,7 @@ def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=Fal
             return dict(done, **_would_keep(overlay, bool(content and done['extracted'])))
         lock.check()
         before = generations.before_rollback(overlay)
-        done['kept'] = generations.retire(overlay)
-        if before and not done['extracted']:
-            generations.set_made_for(overlay, before['made_for'])
+        done['kept'] = generations.retire(overlay, before['made_for'] if before and not done['extracted'] else None)
         if done['kept_directory']:  # what is in use now is what is not needed to go back
             done['kept_directory'] = generations.renew(overlay, done['kept_directory'])
         done['pruned'] = generations.prune(overlay)

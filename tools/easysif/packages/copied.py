@@ -40,11 +40,24 @@ class Copy:
 
         :raises EasySIFError: the environment itself has been changed meanwhile, which would be lost
         """
+        files.sync(self.path, {inode for inode, *_ in self.before.values()})
         if _files(self.source) != self.before:
             raise EasySIFError(self.where, 'somebody else installed packages meanwhile; nothing was changed',
                                facts=[('directory', self.source)],
                                hint='wait for pip to end, then the same command again')
-        files.sync(self.path, {inode for inode, *_ in self.before.values()})
+
+    def see_off(self, aside, kept):
+        """See that the environment, in whose place the copy is by now, was to its last moment what was copied.
+
+        :param aside: where it is (str)
+        :param kept: where it is kept if it was not (str)
+        :raises EasySIFError: it was not
+        """
+        if _files(aside) != self.before:
+            os.rename(aside, kept)
+            raise EasySIFError(self.where, 'somebody else installed packages at the same moment, and some of them '
+                               'are missing', facts=[('in use', self.source), ('kept', kept)],
+                               hint='once their pip has ended, let them run it again')
 
 
 def _link(source, target):
@@ -55,11 +68,11 @@ def _link(source, target):
 
 
 def _files(directory):
-    """Return all files of an environment, without what Python compiles as it runs: path -> inode, size, time (dict)."""
+    """Return all files of an environment, without what Python compiles as it runs: name -> inode, size, time (dict)."""
     found = {}
     for parent, _, names in os.walk(directory):
         for path in (os.path.join(parent, name) for name in names if not name.endswith('.pyc')):
             with suppress(FileNotFoundError):  # as what Python writes beside before it renames it
                 info = os.lstat(path)
-                found[path] = info.st_ino, info.st_size, info.st_mtime_ns
+                found[os.path.relpath(path, directory)] = info.st_ino, info.st_size, info.st_mtime_ns
     return found

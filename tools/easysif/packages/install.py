@@ -3,6 +3,7 @@
 
 import os
 
+from easysif import files
 from easysif.errors import EasySIFError
 from easysif.overlay import environment
 from easysif.overlay.place import discard
@@ -40,8 +41,9 @@ def install(target, lines, options=(), installer='pip', upgrade=False):
                 update_record(target.overlay.root, packages=record)
             else:
                 copy.settle()
-                environment.publish(target.overlay.root, copy.path, target.host_venv, os.path.join(beside, 'old'),
-                                    packages=record)
+                old = os.path.join(beside, 'old')
+                environment.publish(target.overlay.root, copy.path, target.host_venv, old, packages=record)
+                copy.see_off(old, files.free_name(environment.kept(target.overlay.root)))
         return {'module': target.name, **record, 'installed': new}
 
 

@@ -18,8 +18,6 @@ from easysif.packages.pins import read_lock_file
 from easysif.packages.target import PLACE, known, to_record
 from easysif.run import failure
 
-KEPT = '.before-rebuild'  #: ends the name of the old one, beside the directory of the overlay
-
 
 def wanted(target, lock=None):
     """Return the packages that make up an overlay (list of Pin) and where that is known from (str).
@@ -177,7 +175,7 @@ def _publish(target, beside, is_first, packages):
     """
     old, new = target.host_venv, os.path.join(beside, 'venv', target.venv_name)
     is_empty = is_first and not glob.glob(glob.escape(old) + '/lib/python*/site-packages/*.dist-info')
-    kept = files.free_name(os.path.realpath(target.overlay.directory) + KEPT)
+    kept = files.free_name(environment.kept(target.overlay.root))
     python = '.'.join(target.record['inside']['python']['version'].split('.')[:2])
     made_for = 'python %s\nat %s\nimage sha256:%s\n' % (python, target.image_python, target.record['image']['sha256'])
     environment.publish(target.overlay.root, new, old, os.path.join(beside, 'old') if is_empty else kept, made_for,

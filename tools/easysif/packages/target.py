@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A module with the overlay that packages go into, and how commands are run inside of it."""
 
+import hashlib
 import json
 import os
 import re
@@ -78,13 +79,16 @@ class Target:
         """Make a directory for the block, on the file system of the overlay, for what is to take a place in it.
 
         Under the lock. What killed commands left of such goes before. It stays where what is in it is still to be put
-        into its place, which the next one does that has the lock.
+        into its place, which the next one does that has the lock. Where the directory is a link, another overlay may
+        have one to the same, with a lock of its own, so what is made tells whose it is.
         """
-        real = os.path.realpath(self.overlay.directory)
-        for name in os.listdir(os.path.dirname(real)):
-            if re.fullmatch(re.escape(os.path.basename(real)) + r'\.new-[0-9]+', name):
-                discard(os.path.join(os.path.dirname(real), name))
-        path = '%s%s%d' % (real, HALF, os.getpid())
+        real, root = [os.path.realpath(path) for path in (self.overlay.directory, self.overlay.root)]
+        above, name = os.path.split(real)
+        begin = name + HALF + ('' if above == root else hashlib.sha256(os.fsencode(root)).hexdigest()[:16] + '-')
+        for other in os.listdir(above):
+            if re.fullmatch(re.escape(begin) + '[0-9]+', other):
+                discard(os.path.join(above, other))
+        path = os.path.join(above, '%s%d' % (begin, os.getpid()))
         os.mkdir(path)
         try:
             yield path
