@@ -145,7 +145,7 @@ def test_the_next_wrapper_puts_an_environment_into_its_place_that_a_killed_comma
     with Lock(str(overlay.lock), 'easysif overlay install'):
         process = subprocess.Popen([overlay.fake.root / 'bin' / 'python', 'x.py'], env=overlay.env, text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stderr.readline().startswith('jax/24.10: waiting for easysif overlay install')
+        assert process.stderr.readline().startswith('jax/24.10: waiting for process ')
         assert not venv.exists()
     out, err = process.communicate()
     assert out.endswith(' python x.py ') and err == '' and os.listdir(venv) == ['a file']

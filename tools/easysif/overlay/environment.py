@@ -53,11 +53,11 @@ def finish(root):
     known = _read(path)
     new, old, aside = [os.path.join(root, known[name]) for name in ('new', 'old', 'aside')]
     if os.path.lexists(os.path.join(new, MARK)) and not (os.path.lexists(old) and files.exchange(new, old)):
-        if os.path.lexists(old):  # where the old one is aside already, this one is somebody's who found none
-            os.rename(old, files.free_name(kept(root)) if os.path.lexists(aside) else aside)
+        if os.path.lexists(old):
+            os.rename(old, _free(root, aside))
         os.rename(new, old)
     if os.path.lexists(new):  # it has been exchanged
-        os.rename(new, files.free_name(aside))
+        os.rename(new, _free(root, aside))
     files.sync_directory(os.path.dirname(old))
     if known['made_for'] is not None:
         files.write(os.path.join(root, MADE_FOR), known['made_for'])
@@ -66,6 +66,12 @@ def finish(root):
     if os.path.lexists(os.path.join(old, MARK)):
         os.unlink(os.path.join(old, MARK))
     os.unlink(path)
+
+
+def _free(root, aside):
+    """Return where an environment goes (str): aside, or if the old one is there already, as one that somebody made who
+    found none, to where it is kept."""
+    return files.free_name(kept(root)) if os.path.lexists(aside) else aside
 
 
 def kept(root):
