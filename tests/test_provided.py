@@ -15,6 +15,12 @@ def test_what_is_there_is_found_by_any_way_to_write_its_name():
     assert provided.check({}, {}, 'r.eb') == {}
 
 
+def test_a_version_without_a_local_part_is_met_by_any_build_of_it():
+    assert provided.check({'flash-attn': '2.6'}, PACKAGES, 'r.eb') == {'flash-attn': '2.6+cu12'}
+    with pytest.raises(EasySIFError, match='says .flash-attn/2.6.cu11., but the image has another version'):
+        provided.check({'flash-attn': '2.6+cu11'}, PACKAGES, 'r.eb')
+
+
 def test_what_is_not_there_or_another_version_is_told_all_at_once():
     with pytest.raises(EasySIFError) as raised:
         provided.check({'jaxx': None, 'jax': '0.5'}, PACKAGES, 'r.eb')

@@ -29,7 +29,7 @@ def check(provides, packages, where):
                 where, "provides names '%s', which is no Python package of the image" % name,
                 facts=[('closest', ', '.join(near) or 'none')], hint="remove '%s' from provides%s" % (
                     name, ", or write '%s'" % near[0] if near else '')))
-        elif version not in (None, found[name]):
+        elif version not in (None, found[name], found[name].partition('+')[0]):  # as == of pip: 2.7.1 is 2.7.1+cu128
             errors.append(EasySIFError(
                 where, "provides says '%s/%s', but the image has another version" % (name, version),
                 facts=[('image', found[name])], hint="write '%s/%s', or '%s' for whatever the image has"
