@@ -15,6 +15,7 @@ import pytest
 import toys
 from easysif import manifest
 from easysif.images import sources
+from easysif.images.kept import Obtained
 from easysif.site import resolve
 from easysif.site_files import apply
 from helpers_registry import stub
@@ -175,8 +176,10 @@ def test_a_module_that_runs_from_the_store_is_well_and_says_so(easysif, linked, 
     (linked.prefix / 'other.sif').write_bytes((store / 'toy.sif').read_bytes())
     linked.sif.symlink_to(linked.prefix / 'other.sif')
     assert 'the link to the image leads elsewhere\n' in easysif('verify', 'toy')[2]
-    linked.sif.unlink()
-    assert restored(easysif, linked) == '%s/toy.sif' % store and os.readlink(linked.sif) == '%s/toy.sif' % store
+    for harm in ('elsewhere', 'gone'):
+        if harm == 'gone':
+            linked.sif.unlink()
+        assert restored(easysif, linked) == '%s/toy.sif' % store and os.readlink(linked.sif) == '%s/toy.sif' % store
     assert easysif('remove', 'toy')[0] == 0
     assert (toys.snapshot(store), (store / 'toy.sif').stat().st_mtime_ns) == before
 
@@ -233,6 +236,69 @@ def test_a_restore_that_is_killed_leaves_the_old_or_the_new_and_the_next_one_nee
         code, _, err = easysif('image', 'restore', 'toy')
         assert code == 0 and toys.sha256(toy.sif) == digest, err
         assert os.listdir(toy.root.parent) == ['1'] and manifest.read(str(toy.root))['image']['sha256'] == digest
+
+
+#: what changes something on the disk
+CALLS = ('rename', 'unlink', 'symlink', 'link', 'mkdir', 'rmdir', 'chmod', 'fsync', 'utime')
+
+
+def test_a_restore_that_is_killed_at_a_change_leaves_a_module_that_the_next_one_makes_whole(
+        easysif, toy, tmp_path, monkeypatch):
+    """What a registry has is made into other bytes: image, record, wrappers and module file change together."""
+    toy.record()
+    made = tmp_path / 'made.sif'
+    data, origin = toy.sif.read_bytes(), {'source': 'a.mirror', 'manifest_digest': 'sha256:' + 'e' * 64}
+    monkeypatch.setattr('easysif.restore.obtain', lambda *_: Obtained(str(made), origin=origin))
+
+    def restore(number):
+        made.write_bytes(data + b'x' * (number + 1))
+        toy.sif.unlink()
+        return killed_at(number, lambda: easysif('image', 'restore', 'toy'), tmp_path / 'calls')
+    assert restore(0) == 0
+    calls = (tmp_path / 'calls').read_text().split()
+    renames = [number for number, name in enumerate(calls, 1) if name in ('rename', 'replace')]
+    image = renames[1]  # the first one is of the lock
+    for number in sorted({*renames, *range(image, len(calls), 8)}):
+        old = image_of(toy)['sha256']
+        assert restore(number) == -signal.SIGKILL
+        new, recorded = toys.sha256(made), image_of(toy)['sha256']
+        now = toys.sha256(toy.sif) if toy.sif.exists() else None
+        assert recorded in (old, new) and (now == new if recorded == new else now in (None, new)), number
+        code, _, err = easysif('image', 'restore', 'toy')
+        assert code == 0, (number, err)
+        code, _, err = easysif('verify', 'toy')
+        assert (code, toys.sha256(toy.sif), image_of(toy)['sha256']) == (0, new, new), (number, err)
+        assert "es_image='sha256:%s'" % new in (toy.root / 'easysif' / 'module.sh').read_text(), number
+        assert str(toy.sif.stat().st_size) in toy.modulefile.read_text(), number
+        assert os.listdir(toy.root.parent) == ['1'] and os.listdir(toy.modulefile.parent) == ['1.lua'], number
+
+
+def killed_at(number, function, calls):
+    """Call a function in a process that is killed when it is about to make a change; return its status (int).
+
+    :param number: of the change, 0 for none (int)
+    :param calls: file that takes the names of all changes (Path)
+    """
+    process = os.fork()
+    if not process:
+        seen = []
+
+        def counted(name, real):
+            def call(*args, **kwargs):
+                seen.append(name)
+                if len(seen) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **kwargs)
+            return call
+        for name in CALLS:
+            setattr(os, name, counted(name, getattr(os, name)))
+        try:
+            code = function()[0]
+            calls.write_text(' '.join(seen))
+            os._exit(code)
+        finally:
+            os._exit(9)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def test_what_is_written_while_the_disk_is_full_is_told(easysif, toy, store, monkeypatch):

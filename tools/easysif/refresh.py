@@ -8,7 +8,7 @@ import hashlib
 import os
 import shlex
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from easysif import files, installed, inventory, manifest, render, wrappers
@@ -66,16 +66,37 @@ def refresh(name, prefix, site):
     return done
 
 
+def refresh_held(known, standing, site):
+    """Make them anew of a module whose lock is held, and publish its record as it is now (Refreshed).
+
+    Whenever that is killed, the record is the old one, or all is made anew but the module file, which whoever takes the
+    lock next then puts in its place.
+
+    :param known: where it is (Belongings), whose record may say something new
+    :param standing: its place (Standing)
+    :param site: the resolved site (Site)
+    :raises EasySIFError: nothing can be written, or an older EasySIF has installed it
+    """
+    done = Refreshed(known.name)
+    _check_form(known)
+    _Refresh(known, standing, done).run(site)
+    return done
+
+
 def _known(name, prefix):
     known = Belongings(name, prefix)
     if known.record is None:
         inventory.read(name, known.root)  # says that there is none
-    if known.record['parameters'] is None:
-        again = 'easysif refresh %s%s' % (name, installed.option(prefix))
-        raise EasySIFError(name, 'an older EasySIF installed it, and did not record what is needed',
-                           facts=[('file', os.path.join(known.root, manifest.NAME))],
-                           hint='%s && %s' % (_module_only(name, known.root, known.record), again))
+    _check_form(known)
     return known
+
+
+def _check_form(known):
+    if known.record['parameters'] is None:
+        again = 'easysif refresh %s%s' % (known.name, installed.option(known.prefix))
+        raise EasySIFError(known.name, 'an older EasySIF installed it, and did not record what is needed',
+                           facts=[('file', os.path.join(known.root, manifest.NAME))],
+                           hint='%s && %s' % (_module_only(known.name, known.root, known.record), again))
 
 
 def _module_only(name, root, record):
@@ -119,9 +140,10 @@ class _Refresh:
         finally:
             self.standing.clear()
         self._clear_out(made, text is not None)
-        self._record(made)  # before the module file: whenever we are killed, it or its copy is what is recorded
-        if text is not None:
-            self._write(self.known.module, text)
+        # the module file is renamed after the record: in between it lies beside its place, where the next one finds it
+        with self._written(self.known.module, text) if text is not None else nullcontext():
+            with self._written(os.path.join(self.root, manifest.NAME), self._recorded(made)):
+                pass
         self._link()
         if self.record['parameters']['environment']:
             self._link_containerroot(inst.sif_name)
@@ -212,11 +234,12 @@ class _Refresh:
                 self.done.changed.append(path)
         self.record['files'].update(made)
 
-    def _write(self, path, text):
-        """Write a file, unless it is the same already, with the mode that it had."""
-        with suppress(OSError, ValueError), open(path, encoding='utf-8', newline='') as handle:
-            if handle.read() == text and not os.stat(path).st_mode & stat.S_IWOTH:
-                return
+    @contextmanager
+    def _written(self, path, text):
+        """Write a file beside its place for the block, and rename it there then, unless it is the same already."""
+        if _holds(path, text):
+            yield
+            return
         before = os.lstat(path).st_mode if os.path.isfile(path) and not os.path.islink(path) else None
         directory = os.path.dirname(path)
         with Modes(self.known.prefix).publishing(path):
@@ -224,6 +247,7 @@ class _Refresh:
             with files.writable(directory), files.written_beside(path, text) as beside:
                 if before is not None:
                     os.chmod(beside, stat.S_IMODE(before) & ~stat.S_IWOTH)
+                yield
                 os.rename(beside, path)
         self.done.changed.append(os.path.relpath(path, self.root) if path.startswith(self.root + os.sep) else path)
 
@@ -233,10 +257,11 @@ class _Refresh:
         self.standing.publish({})
         self.done.changed += missing
 
-    def _record(self, made):
+    def _recorded(self, made):
+        """Return what the record is now (str)."""
         if manifest.MODULE in made:
             self.record['modulefile']['sha256'] = made[manifest.MODULE].partition(':')[2]
-        self._write(os.path.join(self.root, manifest.NAME), manifest.dumps(self.record))
+        return manifest.dumps(self.record)
 
     def _link_containerroot(self, sif_name):
         """Link image and runscripts from the user's directory in the prefix, where that is what the module uses."""
@@ -252,6 +277,14 @@ def _is_same(made, there):
     try:
         return manifest.content(there) == manifest.content(made)
     except OSError:
+        return False
+
+
+def _holds(path, text):
+    try:
+        with open(path, encoding='utf-8', newline='') as handle:
+            return handle.read() == text and not os.stat(path).st_mode & stat.S_IWOTH
+    except (OSError, ValueError):
         return False
 
 

@@ -19,9 +19,9 @@ from easysif.images import sif
 from easysif.images.kept import Kept, directories
 from easysif.images.place import place, refer, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, parse
-from easysif.modes import Modes, owner
+from easysif.modes import owner
 from easysif.obtain import Places, obtain
-from easysif.refresh import refresh
+from easysif.refresh import refresh_held
 from easysif.store.contents import Store
 
 WHOLE = 'whole'
@@ -64,17 +64,11 @@ def restore(module, prefix, site, tell=None):
     standing = known.standing()
     try:
         with standing.alone(known.name, hint='wait for it to end, then run the same command again'):
-            known = _known(known.name, prefix)
-            done, is_changed = _Restoring(known, standing, site, tell).run()
+            return _Restoring(_known(known.name, prefix), standing, site, tell).run()
     finally:
         standing.tidy()
         with suppress(OSError):  # another one has its lock there
             os.rmdir(os.path.dirname(standing.lock))
-    if is_changed:
-        problems = refresh(known.name, known.prefix, site).problems
-        if problems:
-            raise problems[0]
-    return done
 
 
 def _known(name, prefix):
@@ -101,10 +95,11 @@ class _Restoring:
         self.tried, self.origin, self.obtained = [], {}, None
 
     def run(self):
-        """Return what was done (Restored), and whether the record is another one now (bool)."""
+        """Return what was done (Restored)."""
         with suppress(OSError):
-            if sha256_of(self.own) == self.image['sha256']:
-                return Restored(self.known.name, self.own, WHOLE, None, self.image['sha256'], self.image['size']), False
+            leads = os.readlink(self.own) if os.path.islink(self.own) else None
+            if leads == self.image.get('link') and sha256_of(self.own) == self.image['sha256']:
+                return Restored(self.known.name, self.own, WHOLE, None, self.image['sha256'], self.image['size'])
         new = self.standing.make()
         try:
             target = os.path.join(new, self.image['file'])
@@ -116,20 +111,24 @@ class _Restoring:
             with files.undisturbed(), files.writable(self.known.root):
                 os.rename(target, self.own)
                 files.sync_directory(self.known.root)
-                if image != self.image:
-                    self._write(image)
         except OSError as err:
             raise EasySIFError(self.known.name, 'the image cannot be put into its place (%s)' % err.strerror,
                                facts=[('file', self.own)], hint='ls -ld -- %s' % shlex.quote(self.known.root)) from err
         finally:
             self.standing.clear()
+        if image != self.image:
+            # the record is the last word: where we are killed before it says what the image is now, the image is not
+            # the recorded one, and all of this is done again
+            self.known.record['image'] = image
+            problems = refresh_held(self.known, self.standing, self.site).problems
+            if problems:
+                raise problems[0]
         if self.obtained:
             self.obtained.forget()
             with suppress(OSError):
                 os.unlink(self._log())
         return Restored(self.known.name, self.own, placed.how, source, placed.sha256, found.size,
-                        placed.sha256 != self.image['sha256'], self.obtained and self.obtained.note
-                        ), image != self.image
+                        placed.sha256 != self.image['sha256'], self.obtained and self.obtained.note)
 
     def _bring(self, target):
         """Make the image at a path; return how that was done (Placed) and where it came from (str)."""
@@ -251,9 +250,3 @@ class _Restoring:
         if self.obtained and 'source' in self.obtained.origin:
             image['source'] = self.obtained.origin['source']
         return dict(image, sha256=placed.sha256, size=found.size)
-
-    def _write(self, image):
-        path = os.path.join(self.known.root, manifest.NAME)
-        with Modes(self.known.prefix).publishing(path):
-            files.write(path, manifest.dumps(dict(self.known.record, image=image)),
-                        stat.S_IMODE(os.stat(path).st_mode) | stat.S_IWUSR)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from easysif import files, installed, manifest
 from easysif.errors import EasySIFError
+from easysif.layout import layouts
 
 RUNS, COPIED = 'runs', 'copied'
 
@@ -68,14 +69,16 @@ def usage(store, prefixes):
 
 def _closed(prefix, found):
     """Note what of a prefix may not be looked at, unless module files tell what is in it: any module may be there."""
-    software, modules = os.path.join(prefix, 'software'), os.path.join(prefix, 'modules', 'all')
-    for path in (prefix, software, os.path.dirname(modules), modules):
-        if _is_closed(path):
-            found.unknown.append(_unknown(path, prefix))
-    for path in _directories(software):
-        in_modules = os.path.join(modules, os.path.basename(path))
-        if _is_closed(path) and (_is_closed(in_modules) or not os.path.isdir(in_modules)):
-            found.unknown.append(_unknown(path, prefix))
+    known = layouts(prefix)
+    closed = [path for path in dict.fromkeys([prefix, *(path for one in known for path in (
+        one.software, os.path.dirname(one.modules), one.modules))]) if _is_closed(path)]
+    for software in dict.fromkeys(one.software for one in known):
+        in_modules = [one.modules for one in known if one.software == software]
+        for path in filter(_is_closed, _directories(software)):
+            told = [os.path.join(modules, os.path.basename(path)) for modules in in_modules]
+            if all(_is_closed(one) or not os.path.isdir(one) for one in told):
+                closed.append(path)
+    found.unknown += [_unknown(path, prefix) for path in closed]
 
 
 def _is_closed(path):
@@ -124,9 +127,11 @@ def _stat(path):
 
 def _unfinished(entries, prefix, found):
     """Note what installations that are being made link to: they are not among the modules yet."""
-    software = os.path.join(prefix, 'software')
-    for parent in _directories(software):
-        for root in _directories(parent):
+    for software, levels in dict.fromkeys((one.software, one.levels) for one in layouts(prefix)):
+        parents = [software]
+        for _ in range(levels - 1):
+            parents = [path for parent in parents for path in _directories(parent)]
+        for root in (path for parent in parents for path in _directories(parent)):
             if not os.path.basename(root).startswith('.'):
                 continue
             if _is_closed(root):
@@ -134,8 +139,9 @@ def _unfinished(entries, prefix, found):
             for path in _links(root):
                 for entry in entries:
                     if files.inode(path) == entry.identity:
-                        name = '%s/%s' % (os.path.basename(parent), os.path.basename(root)[1:].rpartition('.')[0])
-                        found.uses.setdefault(entry.name, []).append(Use(name, prefix, RUNS, ''))
+                        name = os.path.relpath(os.path.dirname(root), software)
+                        version = os.path.basename(root)[1:].rpartition('.')[0]
+                        found.uses.setdefault(entry.name, []).append(Use('%s/%s' % (name, version), prefix, RUNS, ''))
 
 
 def _directories(path):
