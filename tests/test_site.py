@@ -295,9 +295,9 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('provides: {AMD GPU: {}}', ":1: a key of provides must be a word of small letters, digits and -, "
      "not the text 'AMD GPU'"),
     ('provides:\n  mpi: yes', ":2: provides.mpi must be a mapping of binds, container_env, path, library_path, "
-     "requires and conflicts, not true"),
+     "libraries, requires and conflicts, not true"),
     ('provides:\n  mpi:\n    bind: [/x]', ":3: unknown key 'bind' in provides.mpi\n  allowed  "
-     "binds, container_env, path, library_path, requires, conflicts\nhint: did you mean 'binds'?"),
+     "binds, container_env, path, library_path, libraries, requires, conflicts\nhint: did you mean 'binds'?"),
     ('provides:\n  mpi:\n    binds:\n      - x', ":4: provides.mpi.binds[0] must be an absolute path, not 'x'"),
     ('registry_mirrors: {nvcr.io: localhost}',
      ":1: registry_mirrors.nvcr.io must be a list of http(s)://host[:port][/path], not the text 'localhost'"),

@@ -138,6 +138,19 @@ def site_bind(text):
         raise ValueError("must name a directory of the root, not all of them ('%s')" % text)
 
 
+def library(text):
+    """A file of the host, ``path[:name]``, which may be a pattern where it has no name of its own inside.
+
+    :raises ValueError: it has more parts, the path cannot be bound, or the name is none or that of several files
+    """
+    source, colon, name = text.partition(':')
+    site_bind(source)
+    if colon and (not re.fullmatch(r'[A-Za-z0-9_.+-]+', name) or not name.strip('.')):
+        raise ValueError("must be file[:name], with the name of a file inside, not '%s'" % text)
+    if colon and glob.has_magic(source):
+        raise ValueError("must not have a name for all that fits a pattern: '%s'" % text)
+
+
 def search_path(text):
     """A directory inside the image, for a list with ``:`` between its parts.
 
@@ -206,5 +219,5 @@ def _without(text, *others):
 #: the names that the schemas use; all but environment are for texts
 FORMATS = {'line': line, 'help-text': help_text, 'quoted-text': quoted_text, 'module-value': module_value,
            'environment': environment, 'path': path, 'bind-path': bind_path, 'bind': bind, 'site-bind': site_bind,
-           'search-path': search_path, 'bind-template': bind_template, 'command-name': command_name,
+           'library': library, 'search-path': search_path, 'bind-template': bind_template, 'command-name': command_name,
            'command-line': command_line}

@@ -43,7 +43,12 @@ def directories(patterns):
 
 def _fitting(pattern):
     """Return what fits a pattern (list of str), without what no bind or list of directories can carry, nor UTF-8."""
-    return [path for path in sorted(glob.glob(pattern)) if not re.search('[,:^\n\ud800-\udfff]', path)]
+    return [path for path in sorted(glob.glob(pattern)) if can_be_bound(path)]
+
+
+def can_be_bound(path):
+    """Return whether a bind or a list of directories can carry a path (bool)."""
+    return not re.search('[,:^\n\ud800-\udfff]', path)
 
 
 def target(bind):

@@ -41,6 +41,7 @@ class Need:
     :param library_path: directories inside that are searched for libraries, first (tuple of str)
     :param requires: other needs that come with it (tuple of str)
     :param conflicts: other needs that it does not go with (tuple of str)
+    :param libraries: libraries of the host that come with all that they need, ``path[:name]`` (tuple of str)
     """
 
     binds: tuple
@@ -49,6 +50,7 @@ class Need:
     library_path: tuple = ()
     requires: tuple = ()
     conflicts: tuple = ()
+    libraries: tuple = ()
 
 
 @dataclass(frozen=True)

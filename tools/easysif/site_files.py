@@ -6,7 +6,7 @@ So the values of a site stand in no modulefile, and after a system update one co
 
 import os
 
-from easysif import files, host_paths, needs, runtime
+from easysif import files, host_libraries, host_paths, needs, runtime
 from easysif.errors import EasySIFError
 from easysif.modes import Modes
 from easysif.render import lua_quote, shell_quote
@@ -45,6 +45,7 @@ def mark(prefix):
 
 def write(directory, site, refused=()):
     """Write ``site.lua`` and ``site.sh`` into a directory and return the paths of those that changed (list of str)."""
+    site = host_libraries.resolved(site)
     texts = {'site.lua': lua_text(site, refused), 'site.sh': shell_text(site, refused)}
     return [path for path, content in ((os.path.join(directory, name), texts[name]) for name in sorted(texts))
             if files.write(path, content)]
