@@ -7,7 +7,7 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
-from easysif import files, installed, inventory, manifest
+from easysif import files, installed, inventory, layout, manifest
 from easysif.errors import EasySIFError
 from easysif.standing import Standing
 
@@ -51,7 +51,7 @@ class Belongings:
     """
 
     def __init__(self, name, prefix):
-        self.name, self.prefix, self.root = name, prefix, os.path.join(prefix, 'software', name)
+        self.name, self.prefix, self.root = name, prefix, layout.roots(prefix, name)[0]
         self.record = inventory.read(name, self.root) if os.path.lexists(self.root) else None
         recorded = self.record and self.record['modulefile']
         ending = os.sep + name + '.lua'
@@ -63,8 +63,9 @@ class Belongings:
                                hint=inventory.rebuild(name, self.root))
         if self.record:
             self._check_place(paths)
-        self.module = paths[0] if paths else os.path.join(prefix, 'modules', 'all') + ending
-        self._spell(os.path.join('modules', 'all') + ending)
+        self.module = paths[0] if paths else next(filter(os.path.lexists, (
+            one.modules + ending for one in layout.layouts(prefix))), layout.usual(prefix).modules + ending)
+        self._spell()
         self.places = sorted({*paths, self.module, *_places(os.path.dirname(self.module[:-len(ending)]), ending)})
         self.links = [path for path in self.places if path in paths[1:] or _leads(path, self.module)]
         defaults = [os.path.join(os.path.dirname(path), 'default') for path in self.places]
@@ -82,11 +83,12 @@ class Belongings:
                                        ('module file', path) for path in paths[:1])],
                                    hint=inventory.rebuild(self.name, self.root))
 
-    def _spell(self, below):
-        prefix = self.module[:-len(below) - 1]
-        with suppress(OSError):
-            if self.module.endswith(os.sep + below) and os.path.samefile(prefix, self.prefix):
-                self.prefix, self.root = prefix, os.path.join(prefix, 'software', self.name)
+    def _spell(self):
+        told = [_root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
+        for root in filter(None, [_root_in(self.module, ROOTS[1][1]), *told]):
+            if os.path.realpath(root) == os.path.realpath(self.root) and root.endswith(os.sep + self.name):
+                self.prefix, self.root = layout.prefix_of(root[:-len(self.name) - 1]), root
+                return
 
     def standing(self):
         """Return the place of the installation, with the lock that ``eb`` takes as well (Standing)."""

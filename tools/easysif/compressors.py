@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from easysif import files, runtime
 from easysif.errors import EasySIFError
+from easysif.layout import layouts
 from easysif.images.asking import FLAGS
 from easysif.modes import Modes
 from easysif.run import run
@@ -41,8 +42,9 @@ def refused(prefix, site):
     path = os.path.join(prefix, 'easysif', NAME)
     known = _read(path)
     if {name: known.get(name) for name in key} != key or not isinstance(known.get('refused'), list):
-        refuses = _try(found, sorted(glob.glob(os.path.join(glob.escape(prefix), 'software', '*', '*', '*.sif')),
-                                     key=_size)[:MOST])
+        images = [path for one in layouts(prefix)
+                  for path in glob.glob(os.path.join(glob.escape(one.software), *'*' * one.levels, '*.sif'))]
+        refuses = _try(found, sorted(images, key=_size)[:MOST])
         if refuses is None:
             return ()
         known = dict(key, schema=1, refused=refuses)

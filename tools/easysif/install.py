@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 
-from easysif import compressors, files, layer, manifest, relocate, render, runtime, site_files, wrappers
+from easysif import compressors, files, layer, layout, manifest, relocate, render, runtime, site_files, wrappers
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe, parameters
 from easysif.errors import EasySIFError
@@ -203,6 +203,7 @@ class Install:
                                facts=[('file', self.obtained.path)], hint='eb %s' % self.recipe.where)
         if tests is not None:
             self.manifest['tests'] = tests
+        layout.note(self.prefix, standing.root, self.module, standing.module)
         text = relocate.text_of(text, standing.new, standing.root)
         digest = hashlib.sha256(text.encode()).hexdigest()
         block = relocate.text_of(self.module_text(), standing.new, standing.root)

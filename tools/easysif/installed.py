@@ -4,7 +4,7 @@
 import os
 import shlex
 
-from easysif import manifest, schema
+from easysif import layout, manifest, schema
 from easysif.errors import EasySIFError
 from easysif.run import failure, run
 
@@ -19,9 +19,15 @@ LOADED = ('CONTAINERROOT', 'USER_SOFTWARE')
 
 
 def easybuild_prefix():
-    """Return the prefix that EasyBuild would use, as far as its environment says (str), whether it is there or not."""
-    return os.path.abspath(os.environ.get('EASYBUILD_INSTALLPATH') or os.environ.get('EASYBUILD_PREFIX')
-                           or os.path.expanduser('~/.local/easybuild'))
+    """Return the prefix that EasyBuild would use, as far as its environment says (str), whether it is there or not.
+
+    It is where the directory of all installations lies, whatever that is called.
+    """
+    top = os.environ.get('EASYBUILD_INSTALLPATH') or os.environ.get('EASYBUILD_PREFIX') or os.path.expanduser(
+        '~/.local/easybuild')
+    software = os.environ.get('EASYBUILD_INSTALLPATH_SOFTWARE') or os.path.join(
+        top, os.environ.get('EASYBUILD_SUBDIR_SOFTWARE') or 'software')
+    return layout.prefix_of(os.path.abspath(software))
 
 
 def source_paths(prefix):
@@ -57,17 +63,19 @@ def modules(prefix):
 
     :param prefix: EasyBuild's install path (str)
     """
-    software, files = os.path.join(prefix, 'software'), os.path.join(prefix, 'modules', 'all')
-    found = {}
-    for module in _two_levels(software):
-        root = os.path.join(software, module)
-        if any(os.path.lexists(os.path.join(root, path)) for path in OURS):
-            found[module] = root
-    for module, extension in map(os.path.splitext, _two_levels(files)):
-        root = os.path.join(software, module)
-        if extension == '.lua' and module not in found and not os.path.isdir(os.path.join(root, manifest.EASYBUILDS)):
-            if _is_marked(os.path.join(files, module + extension)):
+    found, layouts = {}, layout.layouts(prefix)
+    for software, levels in dict.fromkeys((one.software, one.levels) for one in layouts):
+        for module in _below(software, levels):
+            root = os.path.join(software, module)
+            if module not in found and any(os.path.lexists(os.path.join(root, path)) for path in OURS):
                 found[module] = root
+    for one in layouts:
+        for module, extension in map(os.path.splitext, _below(one.modules, one.levels)):
+            root = os.path.join(one.software, module)
+            if extension == '.lua' and module not in found \
+                    and not os.path.isdir(os.path.join(root, manifest.EASYBUILDS)):
+                if _is_marked(os.path.join(one.modules, module + extension)):
+                    found[module] = root
     return dict(sorted(found.items()))
 
 
@@ -79,13 +87,13 @@ def find(prefix, module):
     :raises EasySIFError: it is not installed, or several are
     """
     known = modules(prefix)
-    fitting = [name for name in known if module in (name, name.split('/')[0])]
+    fitting = [name for name in known if means(module, name)] or _called(module, known)
     if len(fitting) == 1:
         return fitting[0], known[fitting[0]]
     if fitting:
         raise EasySIFError(module, 'is installed in several versions', facts=[('versions', ', '.join(fitting))],
                            hint='name one: %s' % fitting[-1])
-    near = schema.closest(module, list(known) + [name.split('/')[0] for name in known])
+    near = schema.closest(module, list(known) + [os.path.dirname(name) for name in known])
     raise EasySIFError(module, 'is not installed here',
                        facts=[('prefix', prefix), ('installed', ', '.join(known) or 'nothing')],
                        hint="did you mean '%s'?" % near if near else 'eb --search %s' % shlex.quote(module))
@@ -124,9 +132,43 @@ def _ask(root, question):
                timeout=60)
 
 
-def _two_levels(directory):
-    return [os.path.join(name, version) for name in _entries(directory) for version in
-            _entries(os.path.join(directory, name))]
+def means(word, name):
+    """Tell whether a word means a module (bool): its name, the last parts of it, or either without the version."""
+    whole = name if '/' in word else os.path.dirname(name)
+    return any(full == word or full.endswith('/' + word) for full in {whole, os.path.dirname(name)})
+
+
+def top_of(record, name, prefix):
+    """Return the directory of modules in which the module file of an installation has its name (str).
+
+    :param record: its manifest (dict), None where that cannot be read
+    """
+    recorded, ending = record and record['modulefile'], '/%s.lua' % name
+    if recorded and recorded['path'].endswith(ending):
+        return recorded['path'][:-len(ending)]
+    return layout.usual(prefix).modules
+
+
+def _called(word, known):
+    """Return the modules that are loaded by a name of another naming scheme, such as tools/toy/1 (list of str)."""
+    found = []
+    for name, root in known.items() if '/' in word else ():
+        try:
+            recorded = manifest.read(root)['modulefile']
+        except EasySIFError:
+            continue
+        stem = os.path.splitext(recorded['path'])[0] if recorded else ''
+        if any(one.endswith(os.sep + word) for one in (stem, os.path.dirname(stem))):
+            found.append(name)
+    return found
+
+
+def _below(directory, levels):
+    """Return the paths that lie so many levels below a directory (list of str), relative to it."""
+    found = _entries(directory)
+    for _ in range(levels - 1):
+        found = [os.path.join(one, name) for one in found for name in _entries(os.path.join(directory, one))]
+    return found
 
 
 def _entries(directory):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Optional
 
-from easysif import installed, manifest, squashfs
+from easysif import installed, layout, manifest, squashfs
 from easysif.errors import EasySIFError
 from easysif.resources import processors
 
@@ -111,7 +111,7 @@ def restore(name, root):
 
 
 def _prefix(name, root):
-    return root[:-len(os.path.join('software', name)) - 1]
+    return layout.prefix_of(root[:-len(name) - 1])
 
 
 def find_image(name, root, record, may_ask=True):

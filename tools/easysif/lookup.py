@@ -21,7 +21,7 @@ def module_or_recipe(name, prefix):
     known = installed.modules(prefix)
     if name.endswith('.eb'):
         path = search.find(name)
-    elif any(name in (module, module.split('/')[0]) for module in known):
+    elif any(installed.means(name, module) for module in known):
         return (*installed.find(prefix, name), None)
     else:
         path = search.find(name)
@@ -35,7 +35,7 @@ def _neither(name, known, prefix):
     stem = os.path.basename(name)[:-len('.eb')] if name.endswith('.eb') else name.replace('/', '-')
     near, word = _beginning_like(stem, recipes), stem + '.eb'
     first = next((one for one in near if one.lower().startswith(stem.lower())), None)
-    meant = (schema.closest(name, [*known, *(module.split('/')[0] for module in known)])
+    meant = (schema.closest(name, [*known, *(os.path.dirname(module) for module in known)])
              or first or schema.closest(word, near) or next(iter(near), None) or schema.closest(word, recipes))
     return EasySIFError(
         name, 'is neither an installed module nor a recipe',

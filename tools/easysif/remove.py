@@ -10,7 +10,7 @@ import shlex
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from easysif import belongings, files, installed, inventory, manifest
+from easysif import belongings, files, installed, inventory, layout, manifest
 from easysif.belongings import Belongings, Size
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
@@ -91,10 +91,11 @@ class Removal:
         if 'newer EasySIF' in err.what or 'cannot be read (Permission' in err.what:
             return err
         option = installed.option(self.prefix)
-        root, top = os.path.join(self.prefix, 'software', self.name), os.path.join(self.prefix, 'modules')
-        ending = self.name + '.lua'
-        paths = [path for path in (os.path.join(top, name, ending) for name in sorted(os.listdir(top)))
-                 if os.path.lexists(path)] if os.path.isdir(top) else []
+        root = layout.roots(self.prefix, self.name)[0]
+        tops = {os.path.dirname(one.modules) for one in layout.layouts(self.prefix)}
+        paths = [path for top in sorted(tops) if os.path.isdir(top)
+                 for path in (os.path.join(top, name, self.name + '.lua') for name in sorted(os.listdir(top)))
+                 if os.path.lexists(path)]
         byhand = 'rm -r -- %s' % shlex.join([root, *paths])
         return EasySIFError(self.name, 'cannot be removed: %s' % err.what, facts=err.facts,
                             hint='%s && easysif remove %s%s; or by hand, whatever else lies there: %s' % (
@@ -230,11 +231,12 @@ class Removal:
 
 def _left_over(prefix, module):
     """Return the module of which a removal that was killed left something (str), None where there is none."""
-    for top, ending in (('software', '.new'), ('overlays', '.removed')):
-        directory = os.path.join(prefix, top, os.path.dirname(module) or module)
+    tops = [(one.software, '.new') for one in layout.layouts(prefix)]
+    for top, ending in (*tops, (os.path.join(prefix, 'overlays'), '.removed')):
+        directory = os.path.join(top, os.path.dirname(module) or module)
         with suppress(OSError):
             for name in os.listdir(directory):
-                found = os.path.join(os.path.basename(directory), name[1:-len(ending)])
+                found = os.path.join(os.path.relpath(directory, top), name[1:-len(ending)])
                 if name.startswith('.') and name.endswith(ending) and module in (found, os.path.dirname(found)):
                     return found
     return None

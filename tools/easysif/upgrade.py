@@ -73,7 +73,7 @@ def newer(prefix):
     known, recipes, found = {}, {}, {}
     for module in modules:
         known.setdefault(_kind(module), []).append(module)
-    for name in {module.split('/')[0] for module in modules}:
+    for name in {_kind(module)[0] for module in modules}:
         for kind, module, file_name in _recipes(name):
             recipes.setdefault(kind, []).append((module, file_name))
     for module in modules:
@@ -86,12 +86,12 @@ def newer(prefix):
 
 
 def _kind(module):
-    name, _, version = module.partition('/')
-    return name, version.partition('-')[2]
+    name, version = os.path.split(module)
+    return os.path.basename(name), version.partition('-')[2]
 
 
 def _age(module):
-    return order(module.partition('/')[2].partition('-')[0])
+    return order(os.path.basename(module).partition('-')[0])
 
 
 def _recipes(name):

@@ -4,7 +4,7 @@
 import os
 import stat
 
-from easysif import installed, modes
+from easysif import installed, layout, manifest, modes
 from easysif.errors import EasySIFError
 
 
@@ -47,10 +47,11 @@ def overlay_of(args):
     name, prefix = args.module, prefix_of(args)
     if not name:
         loaded = os.path.dirname(os.environ.get('RUNSCRIPTS', ''))  # only a module of ours that one works in sets it
-        prefix, name = os.path.dirname(os.path.dirname(os.path.dirname(loaded))), '/'.join(loaded.split('/')[-2:])
         if not os.path.exists(os.path.join(loaded, 'easysif', 'module.sh')):
             raise EasySIFError('easysif overlay', 'no module is loaded that has an overlay',
                                hint='module load MODULE, or name it: easysif overlay status MODULE')
+        name = manifest.read(loaded)['module']
+        prefix = layout.prefix_of(loaded[:-len(name) - 1])
     name, root = installed.find(prefix, name)
     place = installed.overlay(root)
     if not place:

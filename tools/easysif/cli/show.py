@@ -54,12 +54,10 @@ def _print(rows):
 
 def _module_values(module, prefix):
     record = module.record
-    modules = os.path.join(prefix, 'modules', 'all')
-    default = os.path.join(modules, module.name + '.lua')
+    top = installed.top_of(record, module.name, prefix)
+    default = os.path.join(top, module.name + '.lua')
     recorded = record and record['modulefile']
     modulefile = recorded['path'] if recorded else default if os.path.isfile(default) else None
-    ending = '/%s.lua' % module.name
-    top = modulefile[:-len(ending)] if modulefile and modulefile.endswith(ending) else modules
     words = module.name + installed.option(prefix)
     return {
         'module': module.name, 'installation': module.root, 'prefix': prefix,

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 
-from easysif import installed, site
+from easysif import installed, layout, site
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import USAGE, EasySIFError, SeveralErrors, escaped
 from easysif.store import upkeep
@@ -160,7 +160,8 @@ def _gc(args):
     if not prefixes:
         installed.default_prefix()  # says that nothing is installed there to hold the store against
     for prefix in prefixes:
-        if not os.path.isdir(os.path.join(prefix, 'software')):  # as where its file system is not mounted
+        # as where its file system is not mounted
+        if not any(os.path.isdir(one.software) for one in layout.layouts(prefix)):
             raise EasySIFError(prefix, 'nothing is installed there, to hold the image store against',
                                hint='name the prefix with --prefix DIR')
     done = upkeep.look_for_waste(store, usage(store, prefixes), args.names)

@@ -27,7 +27,7 @@ def _run(args):
     record = manifest.read(root)
     results = []
     for test in record['tests']:
-        outcome = run([helper('with-module'), os.path.join(prefix, 'modules', 'all'), module, test['command']],
+        outcome = run([helper('with-module'), installed.top_of(record, module, prefix), module, test['command']],
                       check=False)
         passed = outcome.status == 0
         results.append({'command': test['command'], 'result': 'passed' if passed else 'failed'})
