@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every recipe of the repository is installed by the real eb, on a stand-in for its image, and used."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+
+import harness
+import toys
+from easysif import check, needs, recipe, site
+from recipe_standins import StandIns
+
+pytestmark = pytest.mark.e2e
+
+#: sites in the order in which one is looked for that has all that a recipe would like to have
+SITES = ('default', 'perlmutter', 'jureca', 'lumi')
+
+#: those for CPUs have no stand-in: tests/test_recipes_cpu.py builds them with the real packages
+RECIPES = {path: one for path, one in ((path, recipe.load(path)) for path in check.find()
+                                       if "easyblock = 'ContainerImage'" in open(path).read())
+           if 'slim' not in (open(path.rsplit('/', 1)[0] + '/' + one.image).read() if one.image.endswith('.def') else '')}
+
+#: the environment of the shell, without what Lmod keeps its books in
+ENVIRONMENT = "env -0 | sort -z | tr '\\0\\n' '\\n ' | grep -v '^\\(__LMOD_\\|_ModuleTable\\|_=\\|LMOD_\\)'"
+
+
+def site_of(one):
+    """Return the name of the first site that provides all that a recipe needs, or would like (str)."""
+    return next(name for name in SITES
+                if set(one.needs) <= set(needs.closure(site.profile(site.shipped()[name]).site.provides, {})))
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory, images, registry):
+    """All recipes installed by one eb for each site: what it printed of each recipe (dict), the prefix (Path)."""
+    directory = tmp_path_factory.mktemp('recipes')
+    own = [images.upstream(name) for name in ('jax', 'samtools')]
+    bases = StandIns(images, directory / 'store').make([one for one in RECIPES.values() if one.image not in own])
+
+    def install(name):
+        text = yaml.safe_load(open(site.shipped()[name]))
+        text.update(harness.site_settings(registry), image_store=str(directory / 'store'), base_images=bases)
+        text.pop('match', None)
+        path = directory / ('%s.yaml' % name)
+        path.write_text(yaml.safe_dump(text))
+        paths = [unpinned(path, directory / 'unpinned') for path, one in RECIPES.items() if site_of(one) == name]
+        result = harness.run_eb([*paths, '--dump-test-report=%s' % (directory / ('%s.md' % name))],
+                                directory / 'prefix', directory / 'home', path, check=False)
+        return result.output.split('== processing EasyBuild easyconfig ')[1:]
+
+    with ThreadPoolExecutor(2) as two:
+        parts = [part for parts in two.map(install, {site_of(one) for one in RECIPES.values()}) for part in parts]
+    return {part.split()[0].rsplit('/', 1)[-1]: part for part in parts}, directory / 'prefix'
+
+
+def unpinned(path, directory):
+    """Return a recipe, or a copy of it without the digest (str): a stand-in has another one than what it stands for."""
+    text = open(path).read()
+    if '\ndigest = ' not in text:
+        return path
+    directory.mkdir(exist_ok=True)
+    copy = directory / path.rsplit('/', 1)[-1]
+    copy.write_text(''.join(line for line in text.splitlines(True) if not line.startswith('digest = ')))
+    return str(copy)
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.rsplit('/', 1)[-1][:-3])
+def test_a_recipe_is_installed_tested_loaded_used_extended_and_unloaded(installed, shell, path):
+    one, (printed, prefix) = RECIPES[path], installed
+    said = printed[path.rsplit('/', 1)[-1]]
+    assert 'COMPLETED: Installation ended successfully' in said, said
+    name = '%s/%s%s' % (one.name, one.version, one.versionsuffix)
+    root, manifest = toys.installation(prefix, name)
+    assert [test['result'] for test in manifest['tests']] == ['passed'] * len(one.sanity_check_commands)
+    assert set(manifest['inside']['provides']) == set(one.provides)
+    script = ['before=$(%s)' % ENVIRONMENT, 'module load %s' % name]
+    if one.python_env:
+        script += ['echo "answer = 42" >$USER_SOFTWARE/venv/*/lib/python3.*/site-packages/mine.py',
+                   'python -c "import mine; print(mine.answer)"']
+    else:
+        script += ['start-shell -c "echo 42"']
+    script += ['module unload %s' % name, 'test "$before" = "$(%s)"' % ENVIRONMENT]
+    assert shell('\n'.join(script), prefix=prefix).stdout == '42\n'
