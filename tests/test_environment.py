@@ -112,6 +112,20 @@ def test_what_a_wrapper_made_between_the_two_renames_is_kept_as_well(tmp_path, i
     assert is_kept == bool(list((tmp_path / 'user-software.before-rebuild').glob('lib/*/*/old')))
 
 
+def test_where_the_old_one_may_not_be_moved_nothing_has_happened_and_the_next_command_goes_on(tmp_path):
+    """As that of another member of a group, in a directory that only that one may write."""
+    scene(tmp_path)
+    (tmp_path / 'user-software' / 'venv').chmod(0o555)
+    with pytest.raises(PermissionError):
+        environment.publish(str(tmp_path), str(tmp_path / ('user-software.new-%d' % os.getpid()) / 'venv' / 'x'),
+                            str(tmp_path / 'user-software' / 'venv' / 'x'), environment.kept(str(tmp_path)))
+    with Overlay(str(tmp_path), 'x/1', 'a test').alone():
+        pass
+    assert state(tmp_path) == {'old'}
+    assert sorted(os.listdir(tmp_path)) == ['made-for', 'overlay.json', 'user-software']
+    (tmp_path / 'user-software' / 'venv').chmod(0o755)
+
+
 @pytest.mark.parametrize('is_link', [True, False])
 def test_the_overlay_may_be_reached_through_links(tmp_path, is_link):
     """Of another depth, where ``..`` leads elsewhere."""

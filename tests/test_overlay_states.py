@@ -551,6 +551,35 @@ def test_a_directory_that_a_link_leads_to_is_packed_but_never_replaced(overlay, 
     assert (tmp_path / 'scratch' / 'venv' / 'jax' / 'a file').read_text() == 'other'
 
 
+def test_a_mount_point_is_packed_but_never_replaced(overlay, tmp_path, monkeypatch):
+    """As a disk image of the user's, or a file system for each project: nothing can be renamed to its place."""
+    shutil.copytree(overlay.directory, tmp_path / 'mounted')
+    mounted = ['unshare', '--map-root-user', '--mount', 'sh', '-ec', 'mount --bind "$0" "$1"; shift; exec "$@"',
+               tmp_path / 'mounted', overlay.directory]
+
+    def run(*argv, check=True):
+        return harness.run([*mounted, *argv], env=overlay.env, check=check)
+    said = ('the directory is a mount point, and nothing can take its place\n  directory  %s\nhint: umount %s, and '
+            'mount above it: %s; pip install works as it is\n') % (
+        overlay.directory, *[shlex.quote(str(path)) for path in (overlay.directory, overlay.root)])
+    make, unmake = [overlay.fake.root / 'bin' / name for name in ('make-squashfs', 'unmake-squashfs')]
+    before = tree(overlay.root)
+    assert run(make, '--remove', check=False).stderr == 'error: make-squashfs: ' + said and tree(overlay.root) == before
+    run(make)
+    (tmp_path / 'mounted' / 'more').touch()
+    assert run(unmake, '--replace', check=False).stderr == 'error: unmake-squashfs: ' + said
+    code = ('import sys; from easysif.overlay import place, state; from easysif.packages import target; '
+            'it = place.Overlay(sys.argv[1], "jax/24.10", "easysif"); found = target.Target.__new__(target.Target); '
+            'found.overlay, found.host_venv = it, it.directory + "/venv/jax"; '
+            'what = (lambda: state.remove(it, True)) if sys.argv[2] == "remove" else found.beside().__enter__\n'
+            'try: what()\nexcept place.EasySIFError as err: sys.exit("error: %s" % err)')
+    monkeypatch.setitem(overlay.env, 'PYTHONPATH', os.pathsep.join(sys.path))
+    for action in ('remove', 'beside'):
+        assert run(sys.executable, '-c', code, overlay.root, action, check=False).stderr == 'error: easysif: ' + said
+    run(unmake, '--use-directory')
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs.1']
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 def test_a_flipped_bit_is_found_before_anything_is_unpacked(overlay):

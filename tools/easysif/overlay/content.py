@@ -183,4 +183,5 @@ def unreadable(err, where):
                             hint='wait for pip to end, then the same command again')
     return EasySIFError(where, 'a file of the overlay cannot be read (%s)' % err.strerror,
                         facts=[('file', os.fsdecode(err.filename))],
-                        hint='chmod u+r -- %s' % shlex.quote(os.fsdecode(err.filename)))
+                        hint='chmod %s -- %s' % ('u+rx' if os.path.isdir(err.filename) else 'u+r',
+                                                 shlex.quote(os.fsdecode(err.filename))))

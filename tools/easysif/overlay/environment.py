@@ -27,7 +27,7 @@ def publish(root, new, old, aside, made_for=None, packages=None):
     :param aside: where the old one goes (str), which is not there yet
     :param made_for: what it was made for, as the file of that name has it (str), None where that is as before
     :param packages: what is recorded of packages (dict)
-    :raises OSError: it cannot be done; it will be by the next one
+    :raises OSError: it cannot be done; it will be by the next one, or the old one could not be moved and stays
     """
     os.makedirs(os.path.dirname(old), exist_ok=True)
     with open(os.path.join(new, MARK), 'w', encoding='ascii') as handle:
@@ -54,7 +54,11 @@ def finish(root):
     new, old, aside = [os.path.join(root, known[name]) for name in ('new', 'old', 'aside')]
     if os.path.lexists(os.path.join(new, MARK)) and not (os.path.lexists(old) and files.exchange(new, old)):
         if os.path.lexists(old):
-            os.rename(old, _free(root, aside))
+            try:
+                os.rename(old, _free(root, aside))
+            except OSError:  # as where it is somebody else's: nothing has happened, and the next one is not held up
+                os.unlink(path)
+                raise
         os.rename(new, old)
     if os.path.lexists(new):  # it has been exchanged
         os.rename(new, _free(root, aside))

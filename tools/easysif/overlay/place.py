@@ -91,11 +91,25 @@ class Overlay:
         """Tell whether there is a directory with something in it, a virtual environment or anything else (bool)."""
         return os.path.isdir(self.directory) and bool(os.listdir(self.directory))
 
+    def refuse_mount(self, directory):
+        """See that something can take the place of a directory, or of what is in it, where that is there.
+
+        :param directory: the directory, or one in it (str)
+        :raises EasySIFError: it is a mount point, or in one
+        """
+        above = os.path.dirname(os.path.realpath(self.directory))
+        if os.path.isdir(directory) and files.mount(directory) != files.mount(above):
+            raise EasySIFError(self.where, 'the directory is a mount point, and nothing can take its place',
+                               facts=[('directory', directory)],
+                               hint='umount %s, and mount above it: %s; pip install works as it is' % (
+                                   shlex.quote(directory), shlex.quote(self.root)))
+
     def refuse_link(self):
         """See that the directory is none that lies elsewhere, before it is replaced or removed.
 
-        :raises EasySIFError: it is a link
+        :raises EasySIFError: it is a link, or a mount point
         """
+        self.refuse_mount(self.directory)
         if os.path.islink(self.directory):
             raise EasySIFError(self.where, 'the directory is a link, which is not followed',
                                facts=[('link', self.directory), ('leads to', os.path.realpath(self.directory))],

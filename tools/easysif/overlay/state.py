@@ -11,9 +11,8 @@ from datetime import datetime
 
 from easysif import files, squashfs
 from easysif.errors import EasySIFError
-from easysif.overlay import generations, pack, recorded
+from easysif.overlay import environment, generations, pack, recorded
 from easysif.overlay.content import Content
-from easysif.overlay.environment import MADE_FOR
 from easysif.overlay.place import discard
 from easysif.overlay.usage import refuse_if_used, users
 
@@ -21,7 +20,7 @@ from easysif.overlay.usage import refuse_if_used, users
 BEFORE_REBUILD = re.compile(r'user-software\.before-rebuild(-[0-9]+)?')
 
 #: what an overlay consists of, besides these, what is kept and what is damaged
-PARTS = ('user-software', 'user-software.squashfs', recorded.NAME, MADE_FOR)
+PARTS = ('user-software', 'user-software.squashfs', recorded.NAME, environment.MADE_FOR)
 
 
 def status(overlay):
@@ -45,7 +44,7 @@ def status(overlay):
         'writable': os.access(overlay.directory, os.W_OK),
         'directory': content and {'path': overlay.directory, 'files': content.files(), 'bytes': content.data},
         'squashfs': packed, 'kept': [_file(overlay, path) for _, path in reversed(overlay.kept())],
-        'before_rebuild': [path for path in parts(overlay) if BEFORE_REBUILD.fullmatch(os.path.basename(path))],
+        'before_rebuild': before_rebuild(overlay),
         'made_for': made_for(overlay.root), 'packages': {'asked': asked, 'resolved': resolved},
         'used_by': [asdict(user) for user in users(overlay.directory)]}
     return dict(found, next=_next(overlay, found))
@@ -56,7 +55,7 @@ def made_for(root):
 
     :param root: the user's directory for a module, CONTAINERROOT (str)
     """
-    with suppress(OSError, ValueError), open(os.path.join(root, MADE_FOR), encoding='utf-8') as handle:
+    with suppress(OSError, ValueError), open(os.path.join(root, environment.MADE_FOR), encoding='utf-8') as handle:
         pairs = [line.split(None, 1) for line in handle]
         return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2 and pair[0] in ('python', 'image')}
     return {}
@@ -97,6 +96,7 @@ def remove(overlay, force=False):
     with overlay.alone() as lock:
         if not force:
             refuse_if_used(overlay)
+        overlay.refuse_mount(overlay.directory)
         aside, gone = overlay.leaving(), parts(overlay)
         lock.check()
         os.mkdir(aside)
@@ -113,6 +113,13 @@ def parts(overlay):
     kept = {os.path.basename(path) for _, path in overlay.kept()}
     return [os.path.join(overlay.root, name) for name in names
             if name in PARTS or name in kept or damaged.match(name) or BEFORE_REBUILD.fullmatch(name)]
+
+
+def before_rebuild(overlay):
+    """Return the virtual environments that rebuilds have replaced (list of str), beside what a link leads to."""
+    above, name = os.path.split(environment.kept(overlay.root))
+    return [os.path.join(above, other) for other in sorted(os.listdir(above) if os.path.isdir(above) else [])
+            if re.fullmatch(re.escape(name) + '(-[0-9]+)?', other)]
 
 
 def _file(overlay, path):

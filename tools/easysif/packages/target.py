@@ -8,7 +8,7 @@ import re
 import shlex
 from contextlib import contextmanager
 
-from easysif import index, installed, inventory
+from easysif import files, index, installed, inventory
 from easysif.errors import TOOL, EasySIFError
 from easysif.overlay import environment
 from easysif.overlay.place import HALF, Overlay, discard
@@ -82,6 +82,7 @@ class Target:
         into its place, which the next one does that has the lock. Where the directory is a link, another overlay may
         have one to the same, with a lock of its own, so what is made tells whose it is.
         """
+        self.overlay.refuse_mount(files.existing_directory(os.path.dirname(self.host_venv)))
         real, root = [os.path.realpath(path) for path in (self.overlay.directory, self.overlay.root)]
         above, name = os.path.split(real)
         begin = name + HALF + ('' if above == root else hashlib.sha256(os.fsencode(root)).hexdigest()[:16] + '-')
