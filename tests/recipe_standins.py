@@ -16,6 +16,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import textwrap
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,7 @@ def package(name, version):
              info + '/WHEEL': 'Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
              info + '/RECORD': ''}
     if name in BRING:
-        files['stand_in_%s.py' % module] = 'def main():\n%s' % re.sub('^', '    ', SCRIPT.partition('\n')[2], flags=re.M)
+        files['stand_in_%s.py' % module] = 'def main():\n' + textwrap.indent(SCRIPT, '    ')
         files[info + '/entry_points.txt'] = '[console_scripts]\n%s = stand_in_%s:main\n' % (BRING[name], module)
     return files
 
@@ -184,11 +185,11 @@ class StandIns:
         """Make a SIF file of a base with a directory added to it."""
         env = harness.user_environment(self.directory / 'home')
         if base not in self.squashfs:
-            self.squashfs[base] = self.directory / ('%s.squashfs' % base)
+            self.squashfs[base] = self.directory / ('base of %s' % base)
             listed = harness.run(['apptainer', 'sif', 'list', self.images.sif(base)], env=env).stdout
             number = re.search(r'^(\d+) .*FS \(Squashfs/\*System', listed, re.M)[1]
-            process = 'apptainer sif dump %s %s >%s' % (number, self.images.sif(base), self.squashfs[base])
-            harness.run(['sh', '-c', process], env=env)
+            dump = 'apptainer sif dump "$1" "$2" >"$3"'
+            harness.run(['sh', '-c', dump, 'sh', number, self.images.sif(base), self.squashfs[base]], env=env)
         squashfs = target.with_suffix('.squashfs')
         shutil.copyfile(self.squashfs[base], squashfs)
         harness.run(['mksquashfs', tree, squashfs, '-keep-as-directory', '-no-progress', '-no-recovery', '-all-root'],

@@ -2,6 +2,7 @@
 """Every recipe of the repository is installed by the real eb, on a stand-in for its image, and used."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,10 +17,14 @@ pytestmark = pytest.mark.e2e
 #: sites in the order in which one is looked for that has all that a recipe would like to have
 SITES = ('default', 'perlmutter', 'jureca', 'lumi')
 
-#: those for CPUs have no stand-in: tests/test_recipes_cpu.py builds them with the real packages
-RECIPES = {path: one for path, one in ((path, recipe.load(path)) for path in check.find()
-                                       if "easyblock = 'ContainerImage'" in open(path).read())
-           if 'slim' not in (open(path.rsplit('/', 1)[0] + '/' + one.image).read() if one.image.endswith('.def') else '')}
+def _recipes():
+    """Return the recipes by their paths, but those for CPUs, which test_recipes_cpu.py builds with the real packages."""
+    found = {path: recipe.load(path) for path in check.find() if "easyblock = 'ContainerImage'" in Path(path).read_text()}
+    return {path: one for path, one in found.items()
+            if not one.image.endswith('.def') or 'slim' not in Path(path).with_name(one.image).read_text()}
+
+
+RECIPES = _recipes()
 
 #: the environment of the shell, without what Lmod keeps its books in
 ENVIRONMENT = "env -0 | sort -z | tr '\\0\\n' '\\n ' | grep -v '^\\(__LMOD_\\|_ModuleTable\\|_=\\|LMOD_\\)'"
@@ -39,7 +44,7 @@ def installed(tmp_path_factory, images, registry):
     bases = StandIns(images, directory / 'store').make([one for one in RECIPES.values() if one.image not in own])
 
     def install(name):
-        text = yaml.safe_load(open(site.shipped()[name]))
+        text = yaml.safe_load(Path(site.shipped()[name]).read_text())
         text.update(harness.site_settings(registry), image_store=str(directory / 'store'), base_images=bases)
         text.pop('match', None)
         path = directory / ('%s.yaml' % name)
@@ -56,7 +61,7 @@ def installed(tmp_path_factory, images, registry):
 
 def unpinned(path, directory):
     """Return a recipe, or a copy of it without the digest (str): a stand-in has another one than what it stands for."""
-    text = open(path).read()
+    text = Path(path).read_text()
     if '\ndigest = ' not in text:
         return path
     directory.mkdir(exist_ok=True)
