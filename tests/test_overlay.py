@@ -295,8 +295,8 @@ def test_what_cannot_be_read_is_named(overlay, kind):
     path.chmod(0)
     try:
         overlay.fails('make-squashfs', 1, 'make-squashfs: a file of the overlay cannot be read (Permission denied)',
-                      '  file  %s' % path, 'hint: chmod %s -- %s' % ('u+rx' if kind == 'directory' else 'u+r',
-                                                                       shlex.quote(str(path))))
+                      '  file  %s' % path, 'hint: chmod %s -- %s' % (
+                          'u+rx' if kind == 'directory' else 'u+r', shlex.quote(str(path))))
     finally:
         path.chmod(0o755)
 

@@ -99,6 +99,9 @@ class Overlay:
         """
         above = os.path.dirname(os.path.realpath(self.directory))
         if os.path.isdir(directory) and files.mount(directory) != files.mount(above):
+            directory = os.path.realpath(directory)
+            while files.mount(os.path.dirname(directory)) == files.mount(directory):
+                directory = os.path.dirname(directory)
             raise EasySIFError(self.where, 'the directory is a mount point, and nothing can take its place',
                                facts=[('directory', directory)],
                                hint='umount %s, and mount above it: %s; pip install works as it is' % (
