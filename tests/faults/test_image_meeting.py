@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 import toys
-from image_scene import check
+from image_scene import DEFINITION, check
 from test_meeting import DONE, MANY, WORK, together
 
 pytestmark = pytest.mark.e2e
@@ -65,3 +65,20 @@ def test_many_recipes_share_one_image(image_scenes, server, moment, way):
         assert [count for path, count in counts.items() if is_layer(server, path)] == [1]
     scene.remove(*versions)
     check(scene, way, False)
+
+
+def test_definitions_share_one_base(image_scenes, server):
+    scene = image_scenes[0]
+    begin, versions, recipes = len(server.seen), ['3.0', '3.1'], []
+    for version in versions:
+        directory = scene.directory / ('definition ' + version)
+        directory.mkdir()
+        (directory / 'toy.def').write_text(DEFINITION + '    echo %s >/made\n' % version)
+        recipes.append(scene.recipe(directory, version, 5, image='toy.def'))
+    results, said = together(scene, recipes), scene.look()
+    for version, (status, output) in zip(versions, results):
+        assert (status, said.pop('toy/' + version)) == (0, '5') and DONE in output, output
+    counts = fetched(server, 'docker', begin)
+    assert [count for path, count in counts.items() if is_layer(server, path)] == [1]
+    scene.remove(*versions)
+    check(scene, 'definition', False)

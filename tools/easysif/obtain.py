@@ -11,7 +11,7 @@ from typing import Optional
 
 from easysif import known, manifest
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import build, define, pull, registry, sif, signature, sources, web
+from easysif.images import bases, build, define, pull, registry, sif, signature, sources, web
 from easysif.images.kept import Kept, Obtained, file_digest
 from easysif.images.place import CHECKSUMS, check, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
@@ -220,20 +220,22 @@ def _from_definition(reference, recipe, site, runtime, places):
         if image:
             return os.path.join(root, image)
         beside = os.path.join(os.path.dirname(os.path.abspath(definition)), name)
-        return beside if os.path.isfile(beside) else known.find_file(Reference(kind=FILE, text=name, path=name), site,
-                                                                     places, recipe.where)
+        base = Reference(kind=FILE, text=name, path=name)
+        return beside if os.path.isfile(beside) else known.find_file(base, site, places, recipe.where)
 
     def make(part):
         facts = define.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
-                                       recipe.build_args, find_base, places.tell)
+                                       recipe.build_args, find_base, places.tell, bases.Bases(kept))
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
+    kept = _kept(recipe, places)
     # not the installed one: to rebuild from a definition is to get what its packages are now
-    return _kept(recipe, places).make(_digest(json.dumps([written, values, recipe.build_args])),
-                                      lambda image: image.get('definition_sha256') == written, make)
+    return kept.make(_digest(json.dumps([written, values, recipe.build_args])),
+                     lambda image: image.get('definition_sha256') == written, make)
 
 
 def _kept(recipe, places):
+    bases.sweep(places.downloads, recipe.where)
     return Kept(places.downloads, recipe.where, places.lock, places.prefix)
 
 

@@ -86,6 +86,7 @@ def _add(args):
         except EasySIFError as err:
             errors.append(err)
         progress.clear()
+    adding.close()
     if args.json:
         print(json.dumps([{'image': what, 'name': one.name, 'file': one.path, 'sha256': one.sha256, 'size': one.size,
                            'how': one.how, 'note': one.note} for what, one in done], indent=2))

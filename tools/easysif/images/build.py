@@ -20,7 +20,6 @@ from easysif.run import describe, run
 
 NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]')  # not what went wrong in %post
 FULL = re.compile('no space left on device|disk quota exceeded', re.IGNORECASE)
-MORE_ROOM = 'export EASYSIF_TMP_DIR=<a directory with more room>'
 LOGINS = ('DOCKER_USERNAME', 'DOCKER_PASSWORD')
 HEAD, TAIL = 1 << 12, 1 << 16  #: bytes of a log that are looked at: in the beginning is said how it is built
 LINES, WIDEST = 8, 200         #: lines of it that an error shows, and characters of each
@@ -62,7 +61,7 @@ def from_archive(path, scheme, target, runtime, site, tmp_dir, log, where):
     with workspace(tmp_dir, target, log, where) as work:
         env = environment(runtime, work)
         pack = packer(env, where)
-        space.check(work, os.path.getsize(path), 'at least, to unpack %s' % path, where, MORE_ROOM)
+        space.check(work, os.path.getsize(path), 'at least, to unpack %s' % path, where, pull.MORE_ROOM)
         link = os.path.join(work, 'archive.tar')  # a colon in its path would be taken for the end of it
         os.symlink(os.path.abspath(path), link)
         _make('%s:archive.tar' % scheme, link, found, pack, env, work, target, runtime, site, log, where,
@@ -168,7 +167,7 @@ class Failure:
         last = [line[:WIDEST] for line in lines if line and not NOISE.match(line)][-LINES:]
         what, hint = missing or ('', 'less %s' % shlex.quote(self.log))
         if any(FULL.search(line) for line in lines[-10:]):
-            hint = MORE_ROOM
+            hint = pull.MORE_ROOM
         facts = [('command', shlex.join(self.result.argv)), ('exit code', describe(self.result.status)),
                  ('reason', reason), ('missing', what), ('last lines' if len(last) > 1 else 'last line',
                                                          '\n'.join(last)), ('log', self.log)]

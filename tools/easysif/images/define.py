@@ -51,7 +51,7 @@ MISSING = (
 
 
 def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where, build_args=None,
-                    find_base=lambda name: None, tell=None):
+                    find_base=lambda name: None, tell=None, bases=None):
     """Make a SIF file from a definition file, and return what it was made of (dict).
 
     Relative paths in the definition start at its own directory. ``/tmp`` and ``/var/tmp`` of the build are private:
@@ -68,6 +68,7 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     :param build_args: values of its build arguments (dict of str)
     :param find_base: finds a base that is a SIF file (callable: str -> path or None)
     :param tell: takes a line for the log now and then (callable: str)
+    :param bases: where bases are fetched once for several builds (bases.Bases), None where they are only for this one
     :raises EasySIFError: it cannot be read, its base is not to be had, the runtime failed
 
     The result has ``base`` (as the definition names it), ``base_source`` (path or reference used for it),
@@ -82,20 +83,25 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
             argv += ['--bind', bind(os.path.join(work, 'inside', name), '/' + name)]
         path = os.path.join(work, 'definition.def')
         with open(path, 'w', encoding='utf-8', errors='surrogateescape', newline='') as handle:
-            handle.write(derived.with_bases(_fetch(derived, work, site, where, tell), where))
+            handle.write(derived.with_bases(_fetch(derived, work, site, where, tell, bases), where))
         _build(argv, [os.path.abspath(target), path], env, os.path.dirname(os.path.abspath(definition_path)), log,
                where, "definition '%s'" % os.path.basename(definition_path))
+    if bases:
+        bases.done()
     return {'base': derived.base.reference, 'base_source': derived.base.source, 'base_digest': derived.base.digest,
             'definition': derived.text}
 
 
-def _fetch(derived, work, site, where, tell):
+def _fetch(derived, work, site, where, tell, bases):
     """Bring the bases here that registries have; return their paths by the reference that was used (dict of str)."""
     paths = {}
     for base in derived.bases:
         if base.resolved and base.source not in paths:
             path = paths[base.source] = os.path.join(work, 'base-%d' % len(paths))
-            (pull.sif if base.is_sif else pull.layout)(base.resolved, path, site, where, tell)
+            if bases:
+                bases.bring(base, path, work, site, tell)
+            else:
+                (pull.sif if base.is_sif else pull.layout)(base.resolved, path, site, where, tell)
     return paths
 
 

@@ -161,11 +161,11 @@ class Kept:
         path = None
         try:
             with open(_record(target), encoding='utf-8') as handle:
-                origin = json.load(handle) if self._is_ours(os.lstat(_record(target))) else None
+                origin = json.load(handle) if self.is_ours(os.lstat(_record(target))) else None
             if isinstance(origin, dict) and fits(origin):
                 path, sha256 = _link(target), origin.pop('sha256', None)
                 verified = files.identity(path)
-                if self._is_ours(os.lstat(path)) and sha256_of(path) == sha256:
+                if self.is_ours(os.lstat(path)) and sha256_of(path) == sha256:
                     return Obtained(path, True, target, sha256, origin, verified=verified)
         except (OSError, ValueError):
             pass
@@ -173,8 +173,11 @@ class Kept:
             _unlink(path)
         return None
 
-    def _is_ours(self, info):
-        """Tell by what lstat says of a file whether only those can have put it here who may write to the prefix."""
+    def is_ours(self, info):
+        """Tell by what lstat says of a file whether only those can have put it here who may write to the prefix (bool).
+
+        :param info: what lstat says (os.stat_result)
+        """
         prefix = os.stat(self.prefix) if self.prefix and os.path.isdir(self.prefix) else None
         here = os.stat(self.directory)
         group = here.st_mode & stat.S_IWGRP and not (
@@ -187,7 +190,7 @@ class Kept:
         """Remove what strangers have put where an image is to be, before it is fetched."""
         for path in filter(os.path.lexists, (_record(target), target)):
             info = os.lstat(path)
-            if not self._is_ours(info):
+            if not self.is_ours(info):
                 _unlink(path)
                 if os.path.lexists(path):
                     raise EasySIFError(self.where, 'a file of another user is where the image is to be kept',

@@ -18,10 +18,11 @@ from easysif.images.registry import client_of, other_bytes
 from easysif.images.transport import NoAnswer
 from easysif.text import human
 
+MORE_ROOM = 'export EASYSIF_TMP_DIR=<a directory with more room>'
 AT_ONCE = 3  #: layers that are fetched at the same time, as docker does
 
 
-def layout(resolved, directory, site, where, tell=None):
+def layout(resolved, directory, site, where, tell=None, work=None):
     """Bring a container image here as an OCI layout.
 
     :param resolved: what to fetch (registry.Resolved)
@@ -29,6 +30,7 @@ def layout(resolved, directory, site, where, tell=None):
     :param site: its ``ca_certificates`` are used
     :param where: the recipe, for messages (str)
     :param tell: takes a line for the log now and then (callable: str)
+    :param work: directory in which it will be unpacked (str), the same where None
     :raises EasySIFError: no source has all of it, a source sends other bytes, there is no room for it
     """
     blobs = {blob.digest: blob for blob in resolved.blobs}.values()
@@ -36,8 +38,10 @@ def layout(resolved, directory, site, where, tell=None):
     place = os.path.join(directory, 'blobs', 'sha256')
     os.makedirs(place)
     # they are unpacked and packed again: what is unpacked is no smaller
-    space.check(directory, 2 * total, 'at least, to unpack %s' % resolved.name, where,
-                hint='export EASYSIF_TMP_DIR=<a directory with more room>')
+    is_one = work is None or os.stat(work).st_dev == os.stat(directory).st_dev
+    if not is_one:
+        space.check(directory, total, resolved.name, where, 'export EASYSIF_CACHE_DIR=<a directory with more room>')
+    space.check(work or directory, 2 * total, 'at least, to unpack %s' % resolved.name, where, MORE_ROOM)
     with Progress(resolved.name, total, tell) as progress, ThreadPoolExecutor(AT_ONCE) as pool:
         failed = threading.Event()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from easysif import files, recipe, runtime, search
 from easysif.errors import EasySIFError, told
-from easysif.images import sif
+from easysif.images import bases, sif
 from easysif.images.place import DIGEST, STORE, check, place, sha256_of
 from easysif.images.reference import DOCKER, FILE, LIBRARY, ORAS, file_name, parse
 from easysif.obtain import Places, obtain
@@ -77,6 +77,12 @@ class Adding:
         check_name(name, what)
         with self._alone(name, what) as lock:
             return self._publish(os.path.abspath(what), name, what, {'reference': os.path.basename(what)}, lock)
+
+    def close(self):
+        """Remove what was fetched for several images; to be called when the last one was added."""
+        bases.forget(leftovers.fetched(self.store))
+        with suppress(OSError):  # others are at work there
+            os.rmdir(leftovers.fetched(self.store))
 
     def _add_recipe(self, what, name):
         path = search.find(what)

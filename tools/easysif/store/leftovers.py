@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from easysif import files, inventory
 from easysif.errors import EasySIFError
+from easysif.images import bases
 from easysif.images.kept import Kept
 from easysif.images.workspace import remove
 from easysif.store.contents import key
@@ -70,6 +71,7 @@ def clear_out(store):
             _clear(store, one)
     if fetched(store) in paths:
         Kept(fetched(store), 'easysif store', {}).clear()
+        bases.clear(fetched(store), 'easysif store')
         with suppress(OSError):  # others are at work there by now
             os.rmdir(fetched(store))
     return [path for path in left(store) if path in paths]
