@@ -58,7 +58,7 @@ def test_every_command_finds_what_a_naming_scheme_puts_elsewhere(eb, easysif, to
     assert easysif('verify', 'toy', '--prefix', prefix)[0] == 1
     called('refresh', 'toy')
     assert file.read_text() == text
-    called('refresh')
+    called('refresh', '--all')
     called('site', 'apply')
     called('verify', 'toy/1.0')
     called('remove', 'toy', '--yes')
@@ -83,7 +83,7 @@ def test_an_overlay_is_found_under_every_way_of_installing(eb, easysif, images, 
     use = 'module use %s/m/all/Core; module load snake\n' % tmp_path
     done = harness.run_shell(use + '%s/bin/easysif overlay status --json; make-squashfs --remove' % (
         harness.CLONE / 'tools'), tmp_path / 'none', tmp_path / 'home', env={
-            'EB_PYTHON': harness.eb_environment(prefix, tmp_path / 'home')['EB_PYTHON']})
+            name: harness.eb_environment(prefix, tmp_path / 'home')[name] for name in ('EB_PYTHON', 'PYTHONPATH')})
     assert str(overlay) in done.stdout and (overlay / 'user-software.squashfs').is_file()
     assert harness.run_shell(use + 'python -c "print(open(\'/user-software/venv/snake/mine\').read())"', tmp_path /
                              'none', tmp_path / 'home').stdout == 'precious\n'
@@ -94,12 +94,11 @@ def test_an_overlay_is_found_under_every_way_of_installing(eb, easysif, images, 
 @pytest.mark.e2e
 def test_users_have_their_own_beside_what_the_site_installed(eb, easysif, toy, tmp_path):
     central, own = tmp_path / 'central', tmp_path / 'own'
-    for prefix, version, script in ((central, '1.0', 'fine'), (central, '3.0', 'fine'), (own, '2.0', 'fine')):
-        recipe = toys.recipe(tmp_path / 'recipes', version=version, commands=[script])
+    for prefix, version, command in ((central, '1.0', 'fine'), (central, '3.0', 'fine'), (own, '2.0', 'fine'),
+                                     (own, '3.0', 'fine of my own')):
+        recipe = toys.recipe(tmp_path / 'recipes', version=version, commands={'fine': command})
         eb(recipe, '--sourcepath=%s' % toy.parent, *(['--set-default-module'] if version == '1.0' else []),
            prefix=prefix)
-    eb(toys.recipe(tmp_path / 'recipes', commands={'fine': 'fine of my own'}), '--sourcepath=%s' % toy.parent,
-       prefix=own)
     before = toys.snapshot(central)
     for path in [central, *central.rglob('*')]:
         if not path.is_symlink():
@@ -110,12 +109,12 @@ def test_users_have_their_own_beside_what_the_site_installed(eb, easysif, toy, t
     def loaded(script, module):
         return harness.run_shell('%smodule load %s; echo $EBROOTTOY; fine' % (script, module), tmp_path / 'none',
                                  tmp_path / 'home').stdout.splitlines()
-    # what the site calls the default is it, until there is one of one's own; of one name and version, one's own
-    assert loaded(use, 'toy') == ['%s/software/toy/1.0' % central, '']
-    assert loaded(use, 'toy/3.0') == loaded(mine, 'toy/3.0') == ['%s/software/toy/3.0' % central, '']
+    # the default is what the site calls so; of one name and version, one's own
+    assert loaded(use, 'toy') == loaded(mine, 'toy') == ['%s/software/toy/1.0' % central, '']
+    assert loaded(use, 'toy/3.0') == ['%s/software/toy/3.0' % central, '']
     assert loaded(mine, 'toy/2.0') == ['%s/software/toy/2.0' % own, '']
-    assert loaded(mine, 'toy/1.0') == ['%s/software/toy/1.0' % own, 'of my own']
-    for prefix, names in ((central, ['toy/1.0', 'toy/3.0']), (own, ['toy/1.0', 'toy/2.0'])):
+    assert loaded(mine, 'toy/3.0') == ['%s/software/toy/3.0' % own, 'of my own']
+    for prefix, names in ((central, ['toy/1.0', 'toy/3.0']), (own, ['toy/2.0', 'toy/3.0'])):
         code, out, _ = easysif('list', '--prefix', str(prefix), '--json')
         assert [one['module'] for one in json.loads(out)] == names
         assert easysif('verify', '--prefix', str(prefix))[0] == 0
@@ -201,6 +200,6 @@ def test_what_is_spelled_through_a_link_is_found_as_it_was_installed(tmp_path, e
     made = MadeUp(tmp_path / 'prefix', python_env=None)
     (tmp_path / 'link').symlink_to('prefix')
     before = toys.snapshot(made.root)
-    code, out, err = easysif('refresh', '--prefix', str(tmp_path / 'link'))
+    code, out, err = easysif('refresh', '--all', '--prefix', str(tmp_path / 'link'))
     assert (code, err) == (0, '') and toys.snapshot(made.root) == before, out
     assert Path(made.modulefile).is_file()

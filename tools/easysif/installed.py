@@ -87,7 +87,7 @@ def find(prefix, module):
     :raises EasySIFError: it is not installed, or several are
     """
     known = modules(prefix)
-    fitting = [name for name in known if means(module, name)] or _called(module, known)
+    fitting = meant(module, known)
     if len(fitting) == 1:
         return fitting[0], known[fitting[0]]
     if fitting:
@@ -136,6 +136,14 @@ def means(word, name):
     """Tell whether a word means a module (bool): its name, the last parts of it, or either without the version."""
     whole = name if '/' in word else os.path.dirname(name)
     return any(full == word or full.endswith('/' + word) for full in {whole, os.path.dirname(name)})
+
+
+def meant(word, known):
+    """Return the modules that a word means (list of str): as they are installed, else as they are loaded.
+
+    :param known: as from `modules` (dict)
+    """
+    return [name for name in known if means(word, name)] or _called(word, known)
 
 
 def top_of(record, name, prefix):

@@ -21,7 +21,7 @@ def module_or_recipe(name, prefix):
     known = installed.modules(prefix)
     if name.endswith('.eb'):
         path = search.find(name)
-    elif any(installed.means(name, module) for module in known):
+    elif installed.meant(name, known):
         return (*installed.find(prefix, name), None)
     else:
         path = search.find(name)
