@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Every recipe of the repository is installed by the real eb, on a stand-in for its image, and used."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,14 +18,19 @@ pytestmark = pytest.mark.e2e
 #: sites in the order in which one is looked for that has all that a recipe would like to have
 SITES = ('default', 'perlmutter', 'jureca', 'lumi')
 
+
 def _recipes():
-    """Return the recipes by their paths, but those for CPUs, which test_recipes_cpu.py builds with the real packages."""
-    found = {path: recipe.load(path) for path in check.find() if "easyblock = 'ContainerImage'" in Path(path).read_text()}
+    """Return the recipes by their paths, but those for CPUs, which test_recipes_cpu.py builds with real packages."""
+    found = {path: recipe.load(path) for path in map(os.path.abspath, check.find())
+             if "'ContainerImage'" in Path(path).read_text()}
     return {path: one for path, one in found.items()
             if not one.image.endswith('.def') or 'slim' not in Path(path).with_name(one.image).read_text()}
 
 
 RECIPES = _recipes()
+
+#: how many recipes one eb gets
+AT_ONCE = 7
 
 #: the environment of the shell, without what Lmod keeps its books in
 ENVIRONMENT = "env -0 | sort -z | tr '\\0\\n' '\\n ' | grep -v '^\\(__LMOD_\\|_ModuleTable\\|_=\\|LMOD_\\)'"
@@ -37,25 +43,30 @@ def site_of(one):
 
 
 @pytest.fixture(scope='module')
-def installed(tmp_path_factory, images, registry):
-    """All recipes installed by one eb for each site: what it printed of each recipe (dict), the prefix (Path)."""
+def installed(request, tmp_path_factory, images, registry):
+    """The chosen recipes, installed by a few eb at a time: what was printed of each (dict), the prefix (Path)."""
     directory = tmp_path_factory.mktemp('recipes')
+    wanted = sorted({item.callspec.params['path'] for item in request.session.items if item.path == request.path})
     own = [images.upstream(name) for name in ('jax', 'samtools')]
-    bases = StandIns(images, directory / 'store').make([one for one in RECIPES.values() if one.image not in own])
+    bases = StandIns(images, directory / 'store').make([RECIPES[path] for path in wanted
+                                                        if RECIPES[path].image not in own])
 
-    def install(name):
+    def install(paths):
+        name = site_of(RECIPES[paths[0]])
         text = yaml.safe_load(Path(site.shipped()[name]).read_text())
         text.update(harness.site_settings(registry), image_store=str(directory / 'store'), base_images=bases)
         text.pop('match', None)
-        path = directory / ('%s.yaml' % name)
-        path.write_text(yaml.safe_dump(text))
-        paths = [unpinned(path, directory / 'unpinned') for path, one in RECIPES.items() if site_of(one) == name]
-        result = harness.run_eb([*paths, '--dump-test-report=%s' % (directory / ('%s.md' % name))],
-                                directory / 'prefix', directory / 'home', path, check=False)
+        profile = directory / ('%s.yaml' % name)
+        profile.write_text(yaml.safe_dump(text))
+        result = harness.run_eb([*(unpinned(path, directory / 'unpinned') for path in paths),
+                                 '--dump-test-report=%s' % (directory / 'report')],
+                                directory / 'prefix', directory / 'home', profile, check=False)
         return result.output.split('== processing EasyBuild easyconfig ')[1:]
 
+    groups = [[path for path in wanted if site_of(RECIPES[path]) == name] for name in SITES]
     with ThreadPoolExecutor(2) as two:
-        parts = [part for parts in two.map(install, {site_of(one) for one in RECIPES.values()}) for part in parts]
+        parts = [part for parts in two.map(install, [paths[first:first + AT_ONCE] for paths in groups
+                                                     for first in range(0, len(paths), AT_ONCE)]) for part in parts]
     return {part.split()[0].rsplit('/', 1)[-1]: part for part in parts}, directory / 'prefix'
 
 
@@ -81,8 +92,8 @@ def test_a_recipe_is_installed_tested_loaded_used_extended_and_unloaded(installe
     assert set(manifest['inside']['provides']) == set(one.provides)
     script = ['before=$(%s)' % ENVIRONMENT, 'module load %s' % name]
     if one.python_env:
-        script += ['echo "answer = 42" >$USER_SOFTWARE/venv/*/lib/python3.*/site-packages/mine.py',
-                   'python -c "import mine; print(mine.answer)"']
+        script += ['here=$(echo "$USER_SOFTWARE"/venv/*/lib/python3.*/site-packages)',
+                   'echo "answer = 42" >"$here/mine.py"', 'python -c "import mine; print(mine.answer)"']
     else:
         script += ['start-shell -c "echo 42"']
     script += ['module unload %s' % name, 'test "$before" = "$(%s)"' % ENVIRONMENT]
