@@ -390,7 +390,7 @@ def test_without_a_login_a_private_registry_says_how_to_log_in(locked):
 
 
 @pytest.mark.parametrize('place', ['.apptainer/docker-config.json', '.singularity/docker-config.json',
-                                   '.docker/config.json'])
+                                   '.docker/config.json', '.config/containers/auth.json'])
 @pytest.mark.parametrize('key', ['%s', 'https://%s', 'https://%s/v1/'])
 def test_a_login_is_taken_from_where_runtime_and_docker_keep_it(locked, tmp_path, place, key):
     write_login(tmp_path / place, key % locked.host)
@@ -398,10 +398,27 @@ def test_a_login_is_taken_from_where_runtime_and_docker_keep_it(locked, tmp_path
     assert found.digest == locked.digest('x/tiny:1')
 
 
-def test_a_login_is_taken_from_where_variables_say(locked, tmp_path, monkeypatch):
-    write_login(tmp_path / 'd' / 'config.json', locked.host)
-    monkeypatch.setenv('DOCKER_CONFIG', str(tmp_path / 'd'))
+@pytest.mark.parametrize('place, variable, value', [
+    ('d/config.json', 'DOCKER_CONFIG', 'd'), ('d/docker-config.json', 'APPTAINER_CONFIGDIR', 'd'),
+    ('x.json', 'APPTAINER_AUTHFILE', 'x.json'), ('x.json', 'REGISTRY_AUTH_FILE', 'x.json'),
+    ('d/containers/auth.json', 'XDG_RUNTIME_DIR', 'd'), ('d/containers/auth.json', 'XDG_CONFIG_HOME', 'd')])
+def test_a_login_is_taken_from_where_variables_say(locked, tmp_path, monkeypatch, place, variable, value):
+    write_login(tmp_path / place, locked.host)
+    monkeypatch.setenv(variable, str(tmp_path / value))
     assert resolve('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}).source == locked.host
+
+
+def test_a_login_of_podman_may_be_for_a_part_of_a_registry(locked, tmp_path):
+    path, right, wrong = tmp_path / '.config/containers/auth.json', *(
+        {'auth': base64.b64encode(('%s:%s' % (USER, password)).encode()).decode()} for password in (PASSWORD, SECRET))
+    path.parent.mkdir(parents=True)
+    for logins, is_good in (({'': wrong, '/x': right}, True), ({'': wrong, '/x/tiny': right, '/x': wrong}, True),
+                            ({'': right, '/y': wrong, '/x/tin': wrong}, True), ({'': right, '/x': wrong}, False)):
+        path.write_text(json.dumps({'auths': {locked.host + part: login for part, login in logins.items()}}))
+        if is_good:
+            assert resolve('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}).source == locked.host
+        else:
+            assert 'login refused' in str(refusal('docker://up.invalid/x/tiny:1', {'up.invalid': [locked.url]}))
 
 
 @pytest.mark.parametrize('config, asked', [

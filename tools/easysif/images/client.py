@@ -17,15 +17,18 @@ LARGEST = 8 << 20  # bytes of a manifest or an image configuration; registries a
 
 CHALLENGE = re.compile(r'\b(Bearer|Basic)\b((?:\s*,?\s*[A-Za-z_]+\s*=\s*(?:"[^"]*"|[^\s,"]+))*)', re.IGNORECASE)
 PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
+FOLLOWING = re.compile(r'<(?:https?://[^/>]*)?/v2/([^>]+)>\s*;\s*rel="?next"?')
 WORDS = {404: 'no such image'}
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a registry sent: the bytes as they came, and their media type ('' where it said none)."""
+    """What a registry sent: the bytes as they came, their media type and the path of what follows ('' where it said none).
+    """
 
     data: bytes
     media_type: str
+    following: str = ''
 
 
 class Client:
@@ -51,7 +54,9 @@ class Client:
         :raises NoAnswer: it is not there, or not to be had
         """
         with self.open(path, {'Accept': ', '.join(accept) or '*/*'}) as answer:
-            return Document(_read(answer), answer.headers.get('Content-Type', '').partition(';')[0].strip())
+            following = FOLLOWING.match(answer.headers.get('Link', ''))
+            return Document(_read(answer), answer.headers.get('Content-Type', '').partition(';')[0].strip(),
+                            following[1] if following else '')
 
     @contextmanager
     def open(self, path, headers):
@@ -74,15 +79,15 @@ class Client:
             if not is_last:  # a token that was good for the last request may be too old for this one
                 self._authorize(challenge, path)
         # Docker Hub answers so for a name that does not exist
-        raise NoAnswer('%s (HTTP 401)' % ('login refused' if self._find_login() else 'no such image, or login needed'),
-                       401)
+        raise NoAnswer('%s (HTTP 401)' % (
+            'login refused' if self._find_login(path) else 'no such image, or login needed'), 401)
 
-    def _find_login(self):
-        return credentials.find(self.login_name, self.variables)
+    def _find_login(self, path):
+        return credentials.find(self.login_name, self.variables, repository=_repository(path))
 
     def _authorize(self, challenge, path):
         """Find the header value that answers a challenge."""
-        login = self._find_login()
+        login = self._find_login(path)
         offers = {kind.lower(): {name.lower(): quoted or bare for name, quoted, bare in PARAMETER.findall(rest)}
                   for kind, rest in CHALLENGE.findall(challenge)}
         if 'bearer' in offers:
@@ -97,8 +102,8 @@ class Client:
         realm = offer.get('realm', '')
         if urlsplit(realm).scheme not in (('http', 'https') if self.plain_http else ('https',)):
             raise NoAnswer('its login server has no https address', 401)
-        repository = re.sub(r'/(manifests|blobs|tags)/[^/]*\Z', '', path)
-        params = {'service': offer.get('service'), 'scope': offer.get('scope') or 'repository:%s:pull' % repository}
+        params = {'service': offer.get('service'),
+                  'scope': offer.get('scope') or 'repository:%s:pull' % _repository(path)}
         headers = {'Authorization': login.header()} if login else {}
         with self._transport.open(realm, headers, params) as answer:
             told = credentials.read_json(_read(answer))
@@ -108,6 +113,10 @@ class Client:
             raise NoAnswer('login %s (HTTP %d from its login server)' % ('refused' if login else 'needed', status), 401,
                            passing.again, passing.wait)
         return token
+
+
+def _repository(path):
+    return re.sub(r'/(manifests|blobs|tags)/[^/]*\Z', '', path)
 
 
 def _read(answer):

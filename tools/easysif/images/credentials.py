@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Logins for registries, from where the runtime and docker keep them; they are read, used and never shown."""
+"""Logins for registries, from where the runtime, docker and podman keep them; they are read, used and never shown."""
 
 import base64
 import binascii
@@ -29,13 +29,14 @@ class Login:
         return 'Basic %s' % base64.b64encode(('%s:%s' % (self.user, self.password)).encode()).decode()
 
 
-def find(host, variables, env=None):
+def find(host, variables, env=None, repository=''):
     """Return the login for a registry, None where there is none (Login or None).
 
     :param host: HOST or HOST:PORT, ``docker.io`` for Docker Hub (str)
     :param variables: whether {APPTAINER,SINGULARITY}_DOCKER_{USERNAME,PASSWORD} are meant for this registry: they
         name none, so they must not be sent to a mirror (bool)
     :param env: environment to look into (dict), the process's where None
+    :param repository: what is wanted of it, as podman may have a login for a part of a registry alone (str)
     """
     env = os.environ if env is None else env
     for prefix in PREFIXES if variables else ():
@@ -50,7 +51,7 @@ def find(host, variables, env=None):
             continue
         logins, helpers = (known.get(key) if isinstance(known.get(key), dict) else {}
                            for key in ('auths', 'credHelpers'))
-        for name in _names(host):
+        for name in [*_parts(host, repository), *_names(host)]:
             login = _decode(logins.get(name)) or _ask(helpers.get(name), name)
             if login:
                 return login
@@ -63,10 +64,14 @@ def find(host, variables, env=None):
 def files(env):
     """Return the files that may hold logins, the runtime's own first (list of str)."""
     home = env.get('HOME') or os.path.expanduser('~')
-    return [env[prefix + 'AUTHFILE'] for prefix in PREFIXES if env.get(prefix + 'AUTHFILE')] + [
+    named = [env.get(name) for name in (*(prefix + 'AUTHFILE' for prefix in PREFIXES), 'REGISTRY_AUTH_FILE')]
+    run_time, config = env.get('XDG_RUNTIME_DIR'), env.get('XDG_CONFIG_HOME') or os.path.join(home, '.config')
+    return [
+        *filter(None, named),
         os.path.join(env.get('APPTAINER_CONFIGDIR') or os.path.join(home, '.apptainer'), 'docker-config.json'),
         os.path.join(env.get('SINGULARITY_CONFIGDIR') or os.path.join(home, '.singularity'), 'docker-config.json'),
         os.path.join(env.get('DOCKER_CONFIG') or os.path.join(home, '.docker'), 'config.json'),
+        *(os.path.join(place, 'containers', 'auth.json') for place in filter(None, (run_time, config))),
     ]
 
 
@@ -77,6 +82,12 @@ def read_json(data):
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _parts(host, repository):
+    """Return the names under which podman keeps logins of parts of a registry, the smallest first (list of str)."""
+    words = repository.split('/') if repository else []
+    return ['/'.join([host, *words[:number]]) for number in range(len(words), 0, -1)]
 
 
 def _names(host):
