@@ -60,7 +60,8 @@ def installed(request, tmp_path_factory, images, registry):
         profile.write_text(yaml.safe_dump(text))
         result = harness.run_eb([*(unpinned(path, directory / 'unpinned') for path in paths),
                                  '--dump-test-report=%s' % (directory / 'report')],
-                                directory / 'prefix', directory / 'home', profile, check=False)
+                                directory / 'prefix', directory / 'home', profile, check=False,
+                                env={'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': '/stand-in/wheels'})
         return result.output.split('== processing EasyBuild easyconfig ')[1:]
 
     groups = [[path for path in wanted if site_of(RECIPES[path]) == name] for name in SITES]
