@@ -87,7 +87,7 @@ def test_an_overlay_is_found_under_every_way_of_installing(eb, easysif, images, 
     assert str(overlay) in done.stdout and (overlay / 'user-software.squashfs').is_file()
     assert harness.run_shell(use + 'python -c "print(open(\'/user-software/venv/snake/mine\').read())"', tmp_path /
                              'none', tmp_path / 'home').stdout == 'precious\n'
-    code, out, err = easysif('remove', 'snake', '--with-overlay', '--yes', '--prefix', str(prefix))
+    code, out, err = easysif('remove', 'snake', '--overlay', '--yes', '--prefix', str(prefix))
     assert (code, err) == (0, '') and not (prefix / 'overlays').exists()
 
 

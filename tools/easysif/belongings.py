@@ -74,8 +74,9 @@ class Belongings:
     def _check_place(self, paths):
         """See that what is recorded is of this installation: in a copied prefix it is of the original."""
         told = [_root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
-        told += [_root_in(path, ROOTS[1][1]) or (None if any(told) else 'not known') for path in paths
-                 if os.path.exists(path) and not _is_below(path, self.prefix)]
+        tops = [self.prefix, *(one.modules for one in layout.layouts(self.prefix))]
+        told += [_root_in(path, ROOTS[1][1]) or 'not known' for path in paths if os.path.exists(path)
+                 and not any(_is_below(path, top) for top in tops) and not _leads(path, paths[0])]
         for root in filter(None, told):
             if not _is_same(root, self.root):
                 raise EasySIFError(self.name, 'was installed elsewhere, and what belongs to that is not touched',
