@@ -34,6 +34,8 @@ def upstream(tmp_path, monkeypatch):
     ("image = (\n    'x'\n    '.sif'\n)\n", "image = (\n    'x'\n    '.sif'\n)\ndigest = 'NEW'\n"),
     ("image = 'x.sif'", "image = 'x.sif'\ndigest = 'NEW'\n"),
     ('digest   = "OLD" # why OLD\nimage = "x"\n', 'digest   = "NEW" # why NEW\nimage = "x"\n'),
+    ("image = 'x.sif'  # not pinned: no network\nneeds = []\n", "image = 'x.sif'\ndigest = 'NEW'\nneeds = []\n"),
+    ("# not pinned: no network\r\nimage = 'x.sif'\r\n", "image = 'x.sif'\r\ndigest = 'NEW'\r\n"),
     ("image = 'docker://a.b/c:1@OLD'\ndigest = 'OLD'\n", "image = 'docker://a.b/c:1@NEW'\ndigest = 'NEW'\n"),
     ("image = 'x'\ndigest = ''\nb = 'OLD'\n", "image = 'x'\ndigest = 'NEW'\nb = 'OLD'\n"),
 ])
@@ -90,7 +92,7 @@ def test_what_cannot_be_pinned_is_told_and_the_others_are_pinned(easysif, upstre
     code, out, err = easysif('pin', 'gone-1.0.eb', 'wrong-1.0.eb', 'good-1.0.eb')
     assert (code, out) == (1, 'good-1.0.eb: got %s\n' % upstream.digest)
     assert ('error: gone-1.0.eb: image file not found: gone.sif\n  searched  %s\n'
-            'hint: easysif pin --sourcepath DIR gone-1.0.eb\nerror: wrong-1.0.eb:7: image must be a reference'
+            'hint: name its directory with --sourcepath DIR\nerror: wrong-1.0.eb:7: image must be a reference'
             % tmp_path) in err
     assert upstream.digest in good.read_text()
 

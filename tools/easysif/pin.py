@@ -18,6 +18,10 @@ from easysif.images.place import sha256_of
 from easysif.images.reference import DEFINITION, DOCKER, LIBRARY, ORAS, URL, parse
 
 
+#: a comment that says why a recipe has no digest: a line of its own, or the end of one
+_WHY_NOT = re.compile(rb'^[ \t]*# not pinned:[^\r\n]*(\r\n|\r|\n)|[ \t]*# not pinned:[^\r\n]*', re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Pin:
     """A recipe (path), the digest that it has and the one that its image has now; None where it has none, or where an
@@ -29,15 +33,16 @@ class Pin:
     why: str = ''
 
 
-def look(path, site, searched=()):
+def look(path, site, searched=(), known=None):
     """Return what the digest of a recipe is and should be (Pin).
 
     :param path: the recipe (str)
     :param site: the resolved site (Site)
     :param searched: directories where image files may be, besides the image store and that of the recipe (list of str)
+    :param known: the recipe that is going to lie there (Recipe), None for the one that does
     :raises EasySIFError: the recipe is not valid, or its image is not to be had
     """
-    known = recipe.load(path)
+    known = known or recipe.load(path)
     if not known.image:
         return Pin(path, None, None, 'has no image')
     reference = parse(known.image, known.where)
@@ -102,9 +107,12 @@ def inject(path, site, searched, tell):
 def pinned(data, digest):
     """Return a recipe with another digest (bytes): in the place of the one it has, else below ``image``.
 
+    A comment that says why it has none goes.
+
     :param data: the recipe (bytes), which is valid
     :param digest: ``sha256:…`` (str)
     """
+    data = _WHY_NOT.sub(b'', data)
     values = {node.targets[0].id: node for node in ast.parse(data).body if isinstance(node, ast.Assign)}
     lines = re.findall(b'[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+', data)
     is_there = False
@@ -130,5 +138,5 @@ def _find(reference, known, path, site, searched):
                   if os.path.isfile(os.path.join(place, reference.path))), None)
     if not found:
         raise EasySIFError(known.where, 'image file not found: %s' % reference.path,
-                           facts=[('searched', ', '.join(places))], hint='easysif pin --sourcepath DIR %s' % path)
+                           facts=[('searched', ', '.join(places))], hint='name its directory with --sourcepath DIR')
     return found

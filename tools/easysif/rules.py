@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from easysif import recipe, schema, site, templates
 from easysif.errors import EasySIFError, SeveralErrors
+from easysif.images.reference import parse
+from easysif.real_test import does_work
+from easysif.text import sentence
 
 #: every key that has a fixed place; EasyBuild's other parameters stand where they read best
 ORDER = ('easyblock', 'name', 'version', 'versionsuffix', 'homepage', 'description', 'toolchain',
@@ -24,11 +27,7 @@ NOT_TO_SHADOW = frozenset(
     'getopt git grep gzip head hostname id kill ksh ln ls lua mkdir mksquashfs mktemp ml module mount mpiexec mpirun '
     'mv ps pwd readlink realpath rm rmdir salloc sbatch scancel scontrol sed seq sh singularity sinfo sleep sort '
     'squeue srun ssh stat sudo tail tar tclsh tcsh tee test timeout touch tr true umask umount uname uniq unsquashfs '
-    'wc which '
-    'xargs zsh'.split())
-
-#: words that make a command say what it is instead of doing what it is for
-_NO_TEST = {'--version', '-version', '-V', '-v', 'version', '--help', '-help', '-h', 'help'}
+    'wc which xargs zsh'.split())
 
 RULES = []
 
@@ -72,10 +71,21 @@ class Draft:
         value = self.values.get(key)
         return value if isinstance(value, str) else ''
 
+    @property
+    def image(self):
+        """What ``image`` says with its templates put in, '' where that cannot be known (str)."""
+        try:
+            return templates.resolve(self.text('image'), self.values)
+        except EasySIFError:
+            return ''  # the schema's rule tells of it
+
+    def place(self, key):
+        """Return where a key is, for messages (str)."""
+        return '%s:%d' % (self.where, self.lines[key]) if key in self.lines else self.where
+
     def error(self, key, what, hint=None):
         """Return a problem that has to do with a key, or with the whole where that is None (EasySIFError)."""
-        return EasySIFError('%s:%d' % (self.where, self.lines[key]) if key in self.lines else self.where, what,
-                            hint=hint)
+        return EasySIFError(self.place(key), what, hint=hint)
 
 
 def rule(function):
@@ -141,7 +151,8 @@ def short(draft):
     """A recipe has at most 25 lines, blank ones not counted."""
     if draft.length > MAX_LINES:
         yield draft.error(None, 'has %d lines, and %d are allowed, blank ones not counted'
-                          % (draft.length, MAX_LINES))
+                          % (draft.length, MAX_LINES),
+                          hint='fill the lines of lists up to 120 columns, and let comments say only why')
 
 
 @rule
@@ -150,7 +161,7 @@ def tested(draft):
     commands = draft.values.get('sanity_check_commands') or ()
     if not draft.ours or 'sanity_check_commands' in draft.unreadable:
         return
-    if not any(_does_work(one) for one in (commands if isinstance(commands, (list, tuple)) else [commands])):
+    if not any(does_work(one) for one in (commands if isinstance(commands, (list, tuple)) else [commands])):
         yield draft.error('sanity_check_commands', 'sanity_check_commands %s'
                           % ('only ask for version or help' if commands else 'is missing'),
                           hint="""write what it is for: sanity_check_commands = ['python -c "import jax"']""")
@@ -181,15 +192,26 @@ def shadows_nothing(draft):
 
 @rule
 def described(draft):
-    """A description is one line, starts with no article and ends with no full stop."""
-    text = draft.text('description')
-    if len(text.splitlines()) > 1:
-        yield draft.error('description', 'description must be one line')
-    if text.rstrip().endswith('.'):
-        yield draft.error('description', 'description must not end with a full stop')
+    """A description is one line that says more than the name, starts with no article and ends with no full stop."""
+    text, name = draft.text('description'), draft.text('name')
     article = re.match(r'\s*(an?|the)\s', text, re.IGNORECASE)
-    if article:
-        yield draft.error('description', "description must not start with the article '%s'" % article.group(1))
+    wrong = ['must be one line'] if len(text.splitlines()) > 1 else []
+    wrong += ['must not end with a full stop'] if text.rstrip().endswith('.') else []
+    wrong += ["must not start with the article '%s'" % article.group(1)] if article else []
+    if sentence(text).lower() == name.lower() != '':
+        yield draft.error('description', 'description says no more than the name',
+                          hint='write description = "…": what %s does, in a few words' % name)
+    elif wrong:
+        yield draft.error('description', 'description %s' % ', and '.join(wrong),
+                          hint='write description = %r' % sentence(text))
+
+
+@rule
+def has_a_homepage(draft):
+    """A homepage is where users read about the software, not an address of examples."""
+    if re.match(r'https?://([^/:]*\.)?(example\.(com|net|org)|localhost)([/:]|\Z)', draft.text('homepage')):
+        yield draft.error('homepage', 'homepage is only an example',
+                          hint="write homepage = 'https://…': where users read about %s" % draft.text('name'))
 
 
 @rule
@@ -206,17 +228,32 @@ def needs_are_provided(draft):
 
 
 @rule
+def gives_something(draft):
+    """A recipe without an image is there for what it gives to images of its users."""
+    if draft.text('easyblock') == 'ContainerBindings' and not draft.unreadable.intersection(recipe.OURS) and not any(
+            draft.values.get(key) for key in ('needs', 'binds', 'container_env')):
+        yield draft.error(None, 'gives nothing to the images of its users',
+                          hint="write what they need of the host: needs = ['mpi']")
+
+
+@rule
+def image_is_understood(draft):
+    """An image is named as registries and web servers want it."""
+    if draft.ours and re.search(schema.load('recipe')['properties']['image']['pattern'], draft.image):
+        try:
+            parse(draft.image, draft.place('image'))
+        except EasySIFError as err:
+            yield err
+
+
+@rule
 def definition_is_there(draft):
     """A definition file that image names lies beside the recipe."""
-    image = draft.text('image')
-    if draft.ours and image.endswith('.def') and '/' not in image:
-        try:
-            image = templates.resolve(image, draft.values)
-        except EasySIFError:
-            return  # the schema's rule tells of it
-        if not os.path.isfile(os.path.join(os.path.dirname(draft.path), image)):
-            yield draft.error('image', "definition file '%s' is not beside the recipe" % image,
-                              hint='git add %s' % shlex.quote(os.path.join(os.path.dirname(draft.path), image)))
+    if draft.ours and draft.image.endswith('.def') and '/' not in draft.image:
+        path = os.path.join(os.path.dirname(draft.path), draft.image)
+        if not os.path.isfile(path):
+            yield draft.error('image', "definition file '%s' is not beside the recipe" % draft.image,
+                              hint='git add %s' % shlex.quote(path))
 
 
 def tree_of(path):
@@ -239,28 +276,3 @@ def is_unpinned(values):
     """
     image, digests = str(values.get('image')), values.get('digest') or values.get('checksums')
     return not digests and not image.endswith('.def') and '@sha256:' not in image
-
-
-def _does_work(command):
-    """Return whether a sanity check command does more than name its version or its options (bool)."""
-    if not isinstance(command, str):
-        return False
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    try:
-        words = list(lexer)
-    except ValueError:
-        return True  # no business of this rule; the shell will tell
-    steps, reading = [[]], True
-    for word in words:
-        if word in (';', '&', '&&', '||', '(', ')'):
-            steps.append([])
-            reading = True
-        elif set(word) <= set('<>|&'):
-            if reading and steps[-1][-1:] == ['2']:
-                steps[-1].pop()  # of 2>&1
-            reading = False  # what follows only looks at the answer
-        elif reading and (steps[-1] or '=' not in word):
-            steps[-1].append(word)
-    return any(len(step) > 1 and not _NO_TEST.issuperset(step[1:]) and not {'--version', '--help'}.intersection(step)
-               for step in steps)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Texts for a terminal: sizes, tables that fit, and names of others that cannot play tricks."""
 
+import re
 import unicodedata
 
 from easysif.errors import escaped, shortened
@@ -23,6 +24,13 @@ def human(size):
 def counted(number, what):
     """Return a number of things as people read it: ``1 file``, ``2 files`` (str)."""
     return '%d %s%s' % (number, what, '' if number == 1 else 's')
+
+
+def sentence(text):
+    """Return a text of anybody's as recipes describe software: one line, no article, no full stop (str)."""
+    line = ' '.join(''.join(char if char.isprintable() else ' ' for char in text).split())
+    line = re.sub(r'^((an?|the)\s+)+', '', line, flags=re.IGNORECASE).rstrip('. ')
+    return line[:1].upper() + line[1:]
 
 
 def width(text):

@@ -1,35 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The next version of a recipe: the same text with another version, and the digest that the image has now."""
+"""The next version of a recipe: the same text with another version, and the digest that its image has now."""
 
 import ast
 import os
 import re
-import shutil
+import shlex
 import tempfile
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 
-from easysif import pin, recipe
-from easysif.authoring.compose import path_of, write
+from easysif import files, pin, recipe
+from easysif.authoring.compose import Proposal, check_free, image_of, look_at, naming, path_of, write
 from easysif.errors import EasySIFError
 from easysif.images import registry
 from easysif.images.reference import DEFINITION, DOCKER, ORAS, parse
 
-_NOT_PINNED = re.compile(rb'[ \t]*# not pinned:[^\r\n]*')
-
-
-@dataclass(frozen=True)
-class Bumped:
-    """What was made: the recipe (path), its text, the digest that was written into it (str or None), and the lines that
-    still name the old version (list of int)."""
-
-    path: str
-    text: str
-    digest: str
-    old_version_in: list
-
 
 def bump(path, version, site, image=None, offline=False, searched=(), force=False, dry_run=False):
-    """Write the recipe of another version beside one (Bumped); with a digest, unless its image has none that lasts.
+    """Write the recipe of another version beside one (Proposal); with a digest, unless its image has none that lasts.
 
     :param path: the recipe (str)
     :param version: the new version (str)
@@ -42,93 +30,149 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
     :raises EasySIFError: the recipe is not valid, the version is no other, or its image is not to be had
     """
     old = recipe.load(path)
-    with open(path, 'rb') as handle:
-        data = handle.read()
     if version == old.version:
         raise EasySIFError(path, 'has this version already', facts=[('version', version)],
-                           hint='easysif pin %s, if the image was pushed again' % path)
-    text = _changed(data, version, image)
-    with tempfile.TemporaryDirectory() as directory:
-        values, draft = _draft(text, directory, path)
-        target = path_of(values, os.path.dirname(path) or '.')
-        new = recipe.load(draft)
-        if new.image == old.image and not new.image.endswith('.def'):
-            raise EasySIFError(path, 'image does not follow the version', facts=[('image', old.image)],
-                               hint='name the new one: easysif bump %s %s --image REFERENCE' % (path, version))
-        digest = None if offline else _digest(draft, new, site, [os.path.dirname(os.path.abspath(path)), *searched])
-        if digest:
-            text = pin.pinned(_NOT_PINNED.sub(b'', text), digest)
-    beside = _definition(old, new, path)
-    write(target, text.decode(), force, without=('pinned',), dry_run=dry_run)
-    if beside and not dry_run:
-        shutil.copyfile(*beside)
-    lines = text.decode().splitlines()
-    left = [number for number, line in enumerate(lines, 1) if re.search(
-        r'(?<![\w.])%s(?![\w.])' % re.escape(old.version), line)]
-    return Bumped(target, text.decode(), digest, left)
+                           hint='easysif pin %s, if its image was pushed again' % shlex.quote(path))
+    with open(path, 'rb') as handle:
+        data = _with(handle.read(), version, image)
+    new, target = _read(data, path)
+    check_free(target, force or dry_run)
+    kind = parse(new.image, new.where).kind if new.image else None
+    if new.image == old.image and kind not in (DEFINITION, None):
+        raise EasySIFError(path, 'image does not follow the version', facts=[('image', old.image)],
+                           hint='name the new one: easysif bump %s %s --image REFERENCE' % (shlex.quote(path), version))
+    digest = None if offline or kind in (DEFINITION, None) else _digest(path, new, site, searched)
+    text = (pin.pinned(data, digest) if digest else _unpinned(data)).decode()
+    source, copy, notes = _definition(old, new, path) if kind == DEFINITION else (None, None, [])
+    proposal = Proposal(target, text, digest, [*_still_old(text, old), *notes])
+    look_at(proposal, ('pinned',))
+    if not dry_run:
+        _write(proposal, force, source, copy)
+    return proposal
 
 
-def _changed(data, version, image):
-    """Return a recipe (bytes) with another version, another image where one is given, and without digests."""
-    nodes = {node.targets[0].id: node for node in ast.parse(data).body if isinstance(node, ast.Assign)}
-    lines = data.splitlines(keepends=True)
+def _with(data, version, image):
+    """Return a recipe (bytes) with another version, another image where one is given, and all else letter by letter.
+
+    ``checksums`` go, which are those of another image file, but those of a definition file that stays.
+    """
+    nodes, span = _parsed(data)
+    begin, end = span(nodes['version'].value)
+    quote = data[begin:begin + 1].decode() if data[begin:begin + 1] in (b'"', b"'") else "'"
+    is_plain = re.fullmatch('[A-Za-z0-9._+-]+', version)
+    changes = [(begin, end, (quote + version + quote if is_plain else repr(version)).encode())]
+    if image:
+        changes.append((*span(nodes['image'].value), repr(image_of(version, image)).encode()))
+    if 'image' in nodes and 'sources' not in nodes and (
+            image or not ast.literal_eval(nodes['image'].value).endswith('.def')):
+        changes += _lines(nodes, span, data, 'checksums')
+    return _changed(data, changes)
+
+
+def _unpinned(data):
+    """Return a recipe (bytes) without digests."""
+    nodes, span = _parsed(data)
+    changes = _lines(nodes, span, data, 'digest')
+    if 'image' in nodes:
+        begin, end = span(nodes['image'].value)
+        changes.append((begin, end, re.sub(rb'@sha256:[0-9a-f]{64}', b'', data[begin:end])))
+    return _changed(data, changes)
+
+
+def _parsed(data):
+    """Return the assignments of a recipe by name (dict of ast.Assign), and what places a node in it (function)."""
     starts = [0]
-    for line in lines:
+    for line in re.findall(b'[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+', data):
         starts.append(starts[-1] + len(line))
 
     def span(node):
         return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
 
-    changes = [(*span(nodes['version'].value), repr(version).encode())]
-    begin, end = span(nodes['image'].value)
-    text = image or re.sub('@sha256:[0-9a-f]{64}', '', ast.literal_eval(nodes['image'].value))
-    changes.append((begin, end, repr(text).encode()))
-    for key in {'digest', 'checksums'}.intersection(nodes):
-        changes.append((starts[nodes[key].lineno - 1], starts[nodes[key].end_lineno], b''))
+    return {node.targets[0].id: node for node in ast.parse(data).body if isinstance(node, ast.Assign)}, span
+
+
+def _lines(nodes, span, data, key):
+    """Return what takes the lines of a key away (list of one change), nothing where it is not there (empty list)."""
+    if key not in nodes:
+        return []
+    begin, end = span(nodes[key])
+    return [(begin, re.compile(b'[^\r\n]*(\r\n|\r|\n|$)').match(data, end).end(), b'')]
+
+
+def _changed(data, changes):
     for begin, end, text in sorted(changes, reverse=True):
         data = data[:begin] + text + data[end:]
     return data
 
 
-def _draft(text, directory, path):
-    """Write a draft and return its values (dict) and its path (str), which is named as the recipe will be."""
-    draft = os.path.join(directory, os.path.basename(path))
-    with open(draft, 'wb') as handle:
-        handle.write(text)
-    values, _ = recipe.read(draft)
-    named = path_of(values, directory)
-    os.rename(draft, named)
-    return values, named
+def _read(data, path):
+    """Return the new recipe (Recipe), and where it belongs (str)."""
+    with tempfile.TemporaryDirectory() as directory:
+        draft = os.path.join(directory, os.path.basename(path))
+        with open(draft, 'wb') as handle:
+            handle.write(data)
+        values, lines = recipe.read(draft)
+    return recipe.validate(values, os.path.basename(path), lines, path), path_of(values, os.path.dirname(path) or '.')
 
 
-def _digest(draft, new, site, searched):
+def _digest(path, new, site, searched):
     try:
-        return pin.look(draft, site, searched).now
+        return pin.look(path, site, searched, replace(new, digest=None)).now
     except EasySIFError as err:
         reference = parse(new.image, new.where)
         if reference.kind not in (DOCKER, ORAS):
             raise
-        raise _with_tags(err, reference, new, site) from err
+        raise _with_tags(err, reference, new, path, site) from err
 
 
-def _with_tags(err, reference, new, site):
+def _with_tags(err, reference, new, path, site):
     """Return an error with the tags of the new version that the registry has, where it has some and tells them."""
     try:
         known = registry.tags(reference, site.registry_mirrors, new.where, site.ca_certificates)
     except EasySIFError:
         return err
-    near = [tag for tag in known if tag.startswith(new.version)]
-    if not near:
-        return EasySIFError(err.where, err.what, facts=[*err.facts, ('tags', ', '.join(known[-20:]) or 'none')],
-                            hint=err.hint, exit_code=err.exit_code)
-    image = '%s://%s' % (reference.kind, replace(reference, tag=near[-1]).name())
-    return EasySIFError(err.where, err.what, facts=[*err.facts, ('tags', ', '.join(near[-20:]))],
-                        hint='take one of these: --image %s' % image, exit_code=err.exit_code)
+    near = sorted(filter(naming(new.version).search, known), key=_build)
+    hint = 'take the last: easysif bump %s %s --image %s://%s' % (
+        shlex.quote(path), new.version, reference.kind, replace(reference, tag=near[-1], digest='').name()) if near \
+        else 'choose another version, or name the image with --image'
+    return EasySIFError(err.where, err.what, hint=hint, exit_code=err.exit_code, facts=[
+        *err.facts, ('tags', ', '.join(near[-20:] or known[-20:]) or 'none')])
+
+
+def _build(tag):
+    """Return by what tags of one version are sorted: the number of the build, as in ``1.22--h96c455f_1``."""
+    number = re.search('([0-9]+)$', tag)
+    return int(number.group(1)) if number else -1, tag
 
 
 def _definition(old, new, path):
-    """Return the definition file to copy, from and to (pair of str), None where the old one serves both versions."""
-    if parse(new.image, new.where).kind != DEFINITION or new.image == old.image or '/' in new.image:
-        return None
+    """Return the definition file to copy and where to (str, None for none), and what there is to say (list of str)."""
+    if new.image == old.image:
+        return None, None, []
     source, target = (os.path.join(os.path.dirname(path), one.image) for one in (old, new))
-    return (source, target) if os.path.isfile(source) and not os.path.lexists(target) else None
+    if os.path.lexists(target):
+        return None, None, []
+    if not os.path.isfile(source) or os.path.isabs(new.image):
+        return None, None, ['%s is not there yet: write it' % target]
+    return source, target, ['%s is a copy of %s: see what has to change in it' % (target, old.image)]
+
+
+def _still_old(text, old):
+    pattern = naming(old.version)
+    return ['line %d still names %s: %s' % (number, old.version, line.strip())
+            for number, line in enumerate(text.splitlines(), 1)
+            if pattern.search(line) and not line.startswith(('version', 'digest'))]
+
+
+def _write(proposal, force, source, copy):
+    """Write a recipe after the definition file that it names, and neither where one of them cannot be written."""
+    if copy:
+        with open(source, encoding='utf-8') as handle:
+            files.write(copy, handle.read())
+    try:
+        write(proposal, force)
+    except BaseException:
+        if copy:
+            with suppress(OSError):
+                os.unlink(copy)
+        raise

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The text of a recipe from its values, in the order and form of DESIGN section 4, and its place in a tree of recipes.
 
-The one place that writes recipes; whatever it writes is read back and held against what was meant.
+The one place that writes recipes; nothing is written that breaks a rule which its author is not told of.
 """
 
 import os
 import re
-import shlex
 import tempfile
 import textwrap
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from easysif import check, files, recipe, rules
 from easysif.errors import EasySIFError, SeveralErrors
@@ -19,21 +20,38 @@ WIDTH = 120  # columns
 GROUPS = (('easyblock',), ('name', 'version', 'versionsuffix'), ('homepage', 'description'), ('toolchain',),
           tuple(recipe.OURS), ('sanity_check_commands',), ('moduleclass',))
 
-
-#: a rule that looks beside the recipe, where a draft does not lie
+#: a rule that looks beside the recipe, where a proposal does not lie
 _IN_PLACE = ('definition_is_there',)
 
 
-def compose(values, notes=()):
-    """Return a recipe (str).
+@dataclass(frozen=True)
+class Proposal:
+    """A recipe that is to be written.
 
-    :param values: parameters (dict); `literal` is for texts that are to arrive as they are
-    :param notes: key -> words of a comment behind its line (dict)
+    :param path: the file (str)
+    :param text: what is in it (str)
+    :param digest: the digest that it names (str), None for none
+    :param notes: what its author has to know or to do (list of str)
     """
+
+    path: str
+    text: str
+    digest: str = None
+    notes: list = field(default_factory=list)
+
+
+def compose(values, comments=()):
+    """Return the text of a recipe (str).
+
+    :param values: its parameters (dict), of which empty ones are left out; the toolchain is always SYSTEM. A text that
+                   is to arrive as it is has gone through `literal`
+    :param comments: key -> words of a comment behind its line (dict)
+    """
+    values = dict(values, toolchain='SYSTEM')
     for width in (WIDTH, None):
         paragraphs = []
         for group in GROUPS:
-            lines = [_line(key, values[key], dict(notes).get(key), width) for key in group if values.get(key)]
+            lines = [_line(key, values[key], dict(comments).get(key), width) for key in group if values.get(key)]
             paragraphs += ['\n'.join(lines)] if lines else []
         text = '\n\n'.join(paragraphs) + '\n'
         if sum(1 for line in text.splitlines() if line) <= rules.MAX_LINES:
@@ -46,6 +64,20 @@ def literal(text):
     return re.sub(r'%+(?=\(\w+\)s)', lambda signs: signs.group() * 2, text)
 
 
+def naming(version):
+    """Return the pattern of a text that names a version, and neither 1.22 nor 11.2 for 1.2 (re.Pattern)."""
+    return re.compile(r'(?<![0-9.])%s(?![0-9]|\.[0-9])' % re.escape(version))
+
+
+def image_of(version, image):
+    """Return what an image is as a recipe of a version writes it (str): its tag or its file name follow the version."""
+    head, slash, tail = image.rpartition('/')
+    tail, at, digest = tail.partition('@sha256:')
+    in_registry = image.startswith(('docker://', 'oras://', 'library://'))
+    name, colon, tag = tail.partition(':') if in_registry else ('', '', tail)
+    return ''.join((head, slash, name, colon, naming(version).sub('%(version)s', tag, count=1), at, digest))
+
+
 def path_of(values, directory):
     """Return where a recipe belongs (str): by letter and name in a tree of recipes, else in the directory itself.
 
@@ -54,46 +86,75 @@ def path_of(values, directory):
     """
     name = '%s-%s%s.eb' % (values['name'], values['version'], values.get('versionsuffix', ''))
     tree = rules.tree_of(os.path.join(directory, name))
-    if not tree:
-        return os.path.join(directory, name)
-    place = os.path.join(tree, rules.letter(values['name']), values['name'])
-    return os.path.join(place if os.path.isabs(directory) else os.path.relpath(place), name)
+    if tree:
+        place = os.path.join(tree, rules.letter(values['name']), values['name'])
+        directory = place if os.path.isabs(directory) else os.path.relpath(place)
+    return os.path.normpath(os.path.join(directory, name))
 
 
-def write(path, text, force=False, without=(), dry_run=False):
-    """Write a recipe that was composed, if it keeps the rules.
+def look_at(proposal, left=()):
+    """Hold a proposal against the rules for recipes.
 
-    :param path: the file (str), whose directory is made
-    :param text: the recipe (str)
-    :param force: whether another may be written over (bool)
-    :param without: rules that it need not keep yet (names)
-    :param dry_run: only find out whether it would be (bool)
-    :raises EasySIFError: another is there, it breaks a rule, or the file cannot be written
+    :param proposal: the recipe (Proposal)
+    :param left: rules that it need not keep yet, as its author is told what is left to do (sequence of names)
+    :raises EasySIFError: it breaks others; all problems at once
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, os.path.basename(proposal.path))
+        with open(path, 'w', encoding='utf-8') as handle:
+            handle.write(proposal.text)
+        problems = [one.error for one in check.check([path]) if one.rule not in (*_IN_PLACE, *left)]
+    if problems:
+        raise SeveralErrors(problems)
+
+
+def write(proposal, force=False):
+    """Write a proposal to its place, whole or not at all; directories that are missing are made.
+
+    :param proposal: the recipe (Proposal)
+    :param force: whether a file that is there may be written over (bool)
+    :raises EasySIFError: there is one, or it cannot be written
+    """
+    check_free(proposal.path, force)
+    directory = os.path.dirname(os.path.abspath(proposal.path))
+    made = [directory] if not os.path.isdir(directory) else []
+    while made and not os.path.isdir(os.path.dirname(made[-1])):
+        made.append(os.path.dirname(made[-1]))
+    try:
+        with files.written_beside(os.path.join(directory, os.path.basename(proposal.path)), proposal.text) as beside:
+            _put(beside, proposal.path, force)
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                os.rmdir(path)
+        raise
+
+
+def check_free(path, force=False):
+    """Make sure that nothing is written over without being asked for.
+
+    :raises EasySIFError: there is a file
     """
     if os.path.lexists(path) and not force:
         raise EasySIFError(path, 'there is a file already', hint='look at it, or write over it with --force')
-    with tempfile.TemporaryDirectory() as directory:
-        draft = os.path.join(directory, os.path.basename(path))
-        with open(draft, 'w', encoding='utf-8') as handle:
-            handle.write(text)
-        problems = [one.error for one in check.check([draft]) if one.rule not in (*_IN_PLACE, *without)]
-    if problems:
-        raise SeveralErrors(problems)
-    if dry_run:
-        return
-    directory = os.path.dirname(os.path.abspath(path))
-    try:
-        os.makedirs(directory, exist_ok=True)
-        files.write(path, text)
-    except OSError as err:
-        raise EasySIFError(path, 'cannot be written (%s)' % err.strerror,
-                           hint='ls -ld -- %s' % shlex.quote(files.existing_directory(directory))) from err
 
 
-def _line(key, value, note, width):
-    text = '%s = %s' % (key, 'SYSTEM' if key == 'toolchain' else _text(value) if isinstance(value, str) else
-                        _list(key, value, width))
-    return '%s  # %s' % (text, note) if note else text
+def _put(beside, path, force):
+    """Give a file its name, which it does not take from another one unless that is wanted."""
+    if not force:
+        try:
+            return os.link(beside, path)
+        except FileExistsError:  # another process was faster
+            raise
+        except OSError:  # a file system without hard links
+            check_free(path)
+    os.rename(beside, path)
+
+
+def _line(key, value, comment, width):
+    text = '%s = %s' % (key, value if key == 'toolchain' else _text(value) if isinstance(value, str) else
+                        repr(value) if isinstance(value, bool) else _list(key, value, width))
+    return '%s  # %s' % (text, comment) if comment else text
 
 
 def _text(value):
@@ -104,7 +165,7 @@ def _text(value):
 
 def _list(key, value, width):
     if isinstance(value, dict):
-        opening, closing, words = '{', '}', ['%s: %s' % (repr(name), repr(item)) for name, item in value.items()]
+        opening, closing, words = '{', '}', ['%r: %r' % pair for pair in value.items()]
     else:
         opening, closing, words = '[', ']', [repr(item) for item in value]
     line = '%s%s%s' % (opening, ', '.join(words), closing)

@@ -4,45 +4,36 @@
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 
-from easysif import recipe, runtime
-from easysif.authoring.compose import compose, literal, path_of, write
+from easysif import installed, recipe, runtime
+from easysif.authoring.compose import Proposal, check_free, compose, image_of, literal, look_at, path_of, write
 from easysif.authoring.software import look
 from easysif.errors import EasySIFError
+from easysif.images import kept
 from easysif.images.inspect import VENV_COMMANDS, look_inside
 from easysif.images.place import sha256_of
-from easysif.images.reference import ARCHIVE, FILE, parse
+from easysif.images.reference import DEFINITION, FILE, parse
 from easysif.obtain import Places, obtain
+from easysif.text import sentence
 
-#: packages of Python that are worth a module class of their own
-_AI = ('jax', 'torch', 'tensorflow', 'transformers', 'vllm', 'keras', 'flax')
+#: packages of Python whose modules are of the class ai
+_AI = ('jax', 'torch', 'tensorflow', 'transformers', 'vllm', 'keras', 'flax', 'scikit-learn')
 
+#: rules that a recipe need not keep yet: what an image does not say only its author can
+LEFT = ('tested', 'described', 'has_a_homepage')
 
-@dataclass(frozen=True)
-class New:
-    """A recipe that was written.
-
-    :param path: the file (str)
-    :param text: what is in it (str)
-    :param notes: what its author has to know or to do (list of str)
-    """
-
-    path: str
-    text: str
-    notes: list
+#: what stands for a homepage that nobody knows, until `easysif check` is content
+NO_HOMEPAGE = 'https://example.org'
 
 
-def new(name, version, image, site, directory='.', given=None, kind=None, searched=(), force=False, dry_run=False,
-        tell=None):
-    """Write a recipe for an image (New).
+def new(values, site, directory='.', kind=None, searched=(), force=False, dry_run=False, tell=None):
+    """Write a recipe for an image, which waits where ``eb`` takes it from (Proposal).
 
-    :param name: name of the software (str)
-    :param version: its version (str)
-    :param image: as in a recipe (str)
+    :param values: its name, version, versionsuffix and image as in a recipe, and other parameters that are known and
+                   not looked for (dict)
     :param site: the resolved site (Site)
     :param directory: where to write it (str); in a tree of recipes by letter and name
-    :param given: parameters that are known and not looked for (dict)
     :param kind: 'environment' or 'tool' module, None to find out (str)
     :param searched: directories where image files may be (list of str)
     :param force: whether another recipe may be written over (bool)
@@ -50,107 +41,121 @@ def new(name, version, image, site, directory='.', given=None, kind=None, search
     :param tell: takes a line for people (callable: str)
     :raises EasySIFError: the image is not to be had, or nothing in it is worth a module
     """
-    given = {key: value for key, value in (given or {}).items() if value}
-    values = {'easyblock': 'ContainerImage', 'name': name, 'version': version,
-              'versionsuffix': given.get('versionsuffix', '-singularity'), 'homepage': 'https://example.org',
-              'description': 'Software', 'toolchain': {'name': 'system', 'version': 'system'}, 'image': image}
+    given = {key: value for key, value in values.items() if value}
+    values = dict({'easyblock': 'ContainerImage', 'homepage': NO_HOMEPAGE, 'description': given['name'],
+                   'toolchain': recipe.CONSTANTS['SYSTEM']}, **given)
     target = path_of(values, directory)
-    draft = recipe.validate(values, os.path.basename(target))
-    if os.path.lexists(target) and not force and not dry_run:
-        raise EasySIFError(target, 'there is a file already', hint='look at it, or write over it with --force')
-    program = runtime.find(site, draft.where)
-    with tempfile.TemporaryDirectory(dir=next(filter(None, [site.tmp_dir, site.cache_dir]), None)) as work:
-        obtained = obtain(draft, site, program, _places(work, searched, site, tell))
-        facts = look_inside(obtained.path, program, draft, draft.where)
-        software = look(name, obtained.path, program, facts, draft.where)
-    values, notes = _values(values, given, kind, facts, software, draft.where)
-    digest = given.get('digest') or _digest(draft, obtained)
-    values.update({'toolchain': 'SYSTEM', 'image': image, 'digest': digest})
-    comments = {'image': '' if digest or image.endswith('.def') else 'not pinned: no digest is known'}
-    if software.licence:
-        comments['name'] = 'licence, as the image says: %s' % _one_line(software.licence)[:60]
-    text = compose({key: value for key, value in values.items() if value}, comments)
-    write(target, text, force, without=('tested',), dry_run=dry_run)
-    return New(target, text, notes)
+    wanted = recipe.validate(values, os.path.basename(target))
+    reference = parse(wanted.image, wanted.where)
+    check_free(target, force or dry_run)
+    program = runtime.find(site, wanted.where)
+    with _places(site, searched, tell) as places:
+        obtained = obtain(wanted, site, program, places)
+        facts = look_inside(obtained.path, program, wanted, wanted.where)
+        software = look(wanted.name, obtained.path, program, facts, wanted.where)
+        digest = obtained.origin.get('digest') or (
+            'sha256:' + sha256_of(obtained.path) if reference.kind == FILE else None)
+    found, notes = _work(given, wanted, kind, facts, software)
+    about, more = _about(given, wanted, software)
+    values.update(found, **about)
+    values.update(image=image_of(wanted.version, given['image']), digest=None if reference.digest else digest)
+    licence = sentence(software.licence)[:60]
+    text = compose(values, {'name': licence and 'licence, as the image says: %s' % licence})
+    proposal = Proposal(target, text, digest, [*more, *notes, *_to_do(values, reference, directory)])
+    look_at(proposal, LEFT)
+    if not dry_run:
+        write(proposal, force)
+    return proposal
 
 
-def _places(work, searched, site, tell):
+@contextmanager
+def _places(site, searched, tell):
+    """Give where to look for an image and to work on it (Places): what is fetched is kept for ``eb``."""
     directories = [os.path.abspath(one) for one in (*searched, '.')]
 
     def find_file(name):
         found = (os.path.join(one, name) for one in directories)
         return next(filter(os.path.isfile, found), None)
 
-    downloads = os.path.join(work, 'downloads')
-    os.mkdir(downloads)
-    return Places(find_file, lambda path: None, directories, downloads, work, os.path.join(work, 'build.log'),
-                  lock={'wait': 0, 'tell': tell, 'hint': None})
+    downloads, work = kept.directories(site, installed.source_paths(installed.easybuild_prefix())[0],
+                                       tempfile.gettempdir())
+    os.makedirs(downloads, exist_ok=True)
+    handle, log = tempfile.mkstemp(prefix='easysif-new-', suffix='.log')
+    os.close(handle)
+    is_named = False
+    try:
+        yield Places(find_file, lambda path: None, directories, downloads, work, log,
+                     lock={'wait': None, 'tell': tell})
+    except EasySIFError as err:
+        is_named = log in str(err)
+        raise
+    finally:
+        if not is_named:
+            with suppress(OSError):
+                os.unlink(log)
 
 
-def _values(values, given, kind, facts, software, where):
-    """Return the parameters (dict), and what is to be said of them (list of str)."""
-    notes = []
-    is_python = bool(facts.python and facts.python.has_venv and int(facts.python.version.split('.')[0]) >= 3)
-    if kind == 'environment' and not is_python:
-        raise EasySIFError(where, 'the image has no Python 3 with venv to work in',
-                           facts=[('python', '%s %s' % (facts.python.path, facts.python.version)
-                                   if facts.python else 'none')],
-                           hint='leave out --environment')
-    bears_name = values['name'].lower() in (one.lower() for one in software.commands if not VENV_COMMANDS.match(one))
+def _work(given, wanted, kind, facts, software):
+    """Return the parameters that say what the module is for (dict), and what is to be said of them (list of str)."""
+    python = facts.python if facts.python and facts.python.has_venv and facts.python.version[:2] != '2.' else None
+    if kind == 'environment' and not python:
+        raise EasySIFError(wanted.where, 'the image has no Python 3 with venv to work in',
+                           facts=[('python', '%s  (%s)' % (facts.python.path, facts.python.version)
+                                   if facts.python else 'none')], hint='leave out --environment')
     commands = list(given.get('commands') or software.commands)
-    is_environment = kind == 'environment' or kind is None and is_python and not bears_name and bool(
+    bears_name = wanted.name.lower() in (one.lower() for one in commands if not VENV_COMMANDS.match(one))
+    is_environment = kind == 'environment' or kind is None and python and not bears_name and (
         software.packages or {'python', 'python3'}.intersection(commands))
     if is_environment:
-        of_python = [one for one in ('python', 'python3', 'pip') if one in facts.available]
-        commands = of_python + [one for one in commands if not VENV_COMMANDS.match(one)]
+        has_pip = python.has_pip or python.has_ensurepip
+        commands = ['python', 'python3', *(['pip'] if has_pip else []),
+                    *(one for one in commands if not VENV_COMMANDS.match(one))]
     if not commands:
-        raise EasySIFError(where, 'nobody knows which commands of the image are worth a wrapper',
+        raise EasySIFError(wanted.where, 'nobody knows which commands of the image are worth a wrapper',
                            facts=[('there', ', '.join(list(facts.available)[:40]) or 'no shell, so nothing was seen')],
                            hint='name them: easysif new %s %s --image %s --commands NAME,NAME'
-                           % (values['name'], values['version'], values['image']))
+                           % (wanted.name, wanted.version, wanted.image))
+    notes = []
     if software.source in ('name', 'place') and not given.get('commands'):
-        notes.append('commands: taken %s, as no package of the image is called %s: look at them' % (
-            {'name': 'by their names', 'place': 'from outside the system\'s directories'}[software.source],
-            values['name']))
-    if software.version and software.version != values['version']:
-        notes.append('version: the image says that it has %s %s' % (values['name'], software.version))
-    if os.path.isabs(values['image']):
+        notes.append('commands: taken %s, as no package of the image is called %s; look at them' % (
+            'by their names' if software.source == 'name' else "from outside the system's directories", wanted.name))
+    if software.version and software.version != wanted.version:
+        notes.append('version: the image says that it has %s %s' % (wanted.name, software.version))
+    return {'commands': commands, 'needs': list(software.needs),
+            'python_env': wanted.name if is_environment else None,
+            'conda_env': facts.conda.name if is_environment and facts.conda and facts.conda.name != 'base' else None,
+            'provides': [_provided(one, wanted, software) for one in software.packages] if is_environment else None,
+            'moduleclass': given.get('moduleclass') or (
+                'ai' if any(one.lower() in _AI for one in software.packages) else 'tools')}, notes
+
+
+def _provided(package, wanted, software):
+    is_it = software.version == wanted.version and package.lower() == wanted.name.lower()
+    return '%s/%%(version)s' % package if is_it else package
+
+
+def _about(given, wanted, software):
+    """Return homepage and description (dict), and what is to be said of them (list of str)."""
+    homepage = given.get('homepage') or software.homepage
+    notes = []
+    if not re.fullmatch(r'https?://[!-Z^-~]{1,500}', homepage):
+        notes.append('homepage: %s; write one, or give --homepage' % (
+            'the image says %s, which is no web address' % ascii(homepage) if homepage else 'the image names none'))
+        homepage = NO_HOMEPAGE
+    description = sentence(given.get('description') or software.summary)
+    if not description:
+        notes.append('description: the image says nothing; write it, or give --description')
+    description = re.sub(r'\]==+|\[==+\[', ' ', description[:200] or wanted.name)
+    return {'homepage': literal(homepage), 'description': literal(description)}, notes
+
+
+def _to_do(values, reference, directory):
+    """Return what is left to do beside the recipe, or in it (list of str)."""
+    notes = []
+    if os.path.isabs(reference.path):
         notes.append('image: a path of this machine; put the file into the image store, and write its name alone')
-    for key, found, other in (('homepage', software.homepage, 'https://example.org'),
-                              ('description', _sentence(software.summary), 'Software %s' % values['name'])):
-        if not given.get(key) and not found:
-            notes.append('%s: the image says none, write one' % key)
-        values[key] = literal(given.get(key) or found or other)
-    if not re.match(r'https?://\S+\Z', values['homepage']):
-        notes.append('homepage: %r is no web address, write one' % values['homepage'])
-        values['homepage'] = 'https://example.org'
-    is_ai = any(one.lower() in _AI for one in software.packages)
-    values.update(
-        needs=given.get('needs') or list(software.needs), commands=commands,
-        python_env=values['name'] if is_environment else None,
-        conda_env=facts.conda.name if is_environment and facts.conda and facts.conda.name != 'base' else None,
-        provides=['%s/%%(version)s' % one if software.version == values['version'] and
-                  one.lower() == values['name'].lower() else one for one in software.packages if is_environment],
-        moduleclass=given.get('moduleclass') or ('ai' if is_ai else 'tools'),
-        sanity_check_commands=given.get('sanity_check_commands'))
-    if not values['sanity_check_commands']:
-        notes.append('sanity_check_commands: write a test that does the work of %s; easysif check says how'
-                     % values['name'])
-    return values, notes
-
-
-def _digest(draft, obtained):
-    kind = parse(draft.image, draft.where).kind
-    if kind in (FILE, ARCHIVE) and not obtained.origin.get('digest'):
-        return 'sha256:' + sha256_of(obtained.path)
-    return obtained.origin.get('digest')
-
-
-def _one_line(text):
-    return ' '.join(''.join(char if char.isprintable() else ' ' for char in text).split())
-
-
-def _sentence(text):
-    """Return a text of the image's as the description of a recipe: one line, no article, no full stop (str)."""
-    text = re.sub(r'^(an?|the)\s+', '', _one_line(text), flags=re.IGNORECASE).rstrip('. ')
-    return text[:1].upper() + text[1:200]
+    elif reference.kind == DEFINITION and os.path.abspath(directory) != os.getcwd():
+        notes.append('image: put %s beside the recipe' % reference.path)
+    if not values.get('sanity_check_commands'):
+        notes.append('sanity_check_commands: write a test that does the work of %s, or give --test' % values['name'])
+    return notes

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What an image knows of the software that it was made for: which commands are its, version, licence, home, GPU.
 
-The records of conda, of Debian and of the image's Python are asked, then its labels; where none of them knows the
-software, its commands are those that bear its name, then those outside the system's directories.
+The records of conda, of the image's Python and of Debian are asked, then its labels; where no package bears the name,
+its commands are those that do, then those outside the system's directories.
 """
 
 import json
@@ -20,12 +20,18 @@ _SYSTEM = ('/bin', '/sbin', '/usr/bin', '/usr/sbin')
 
 MOST = 60  #: commands of which nobody knows whose they are, beyond which none is taken
 
-_LABELS = {'version': ('org.opencontainers.image.version', 'version'),
+#: what a software is called by those who package it, where EasyBuild calls it otherwise
+_PACKAGES = {'pytorch': 'torch'}
+
+_TEXTS = ('version', 'licence', 'homepage', 'summary')
+
+#: labels that name an image, and those that tell of what is in it
+_NAMES = ('org.opencontainers.image.title', 'org.label-schema.name', 'name')
+_LABELS = {'version': ('org.opencontainers.image.version', 'org.label-schema.version', 'version'),
            'licence': ('org.opencontainers.image.licenses', 'license'),
            'homepage': ('org.opencontainers.image.url', 'org.opencontainers.image.documentation',
                         'org.opencontainers.image.source', 'org.label-schema.url', 'about.home'),
-           'summary': ('org.opencontainers.image.description', 'org.label-schema.description', 'about.summary',
-                       'org.opencontainers.image.title')}
+           'summary': ('org.opencontainers.image.description', 'org.label-schema.description', 'about.summary')}
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Software:
     """A software of an image; what is not known is '' or empty.
 
     :param commands: its commands, sorted (tuple of str)
-    :param source: who says so: ``conda``, ``Debian``, ``Python``, ``name`` or ``place`` (str)
+    :param source: who says so: ``conda``, ``Python``, ``Debian``, ``name`` or ``place`` (str)
     :param packages: Python packages of its name and kin, such as jax and jaxlib (tuple of str)
     :param needs: GPUs that the image is made for (tuple of str)
     """
@@ -58,20 +64,20 @@ def look(name, sif, runtime, facts, where):
     :param where: the recipe, for messages (str)
     :raises EasySIFError: the image does not start
     """
+    names = list(filter(None, [name.lower(), _PACKAGES.get(name.lower())]))
     environments = [facts.conda.prefix] if facts.conda else []
-    told = ask_shell(sif, runtime, 'look-for-software', [name.lower(), *environments], where) or []
+    told = ask_shell(sif, runtime, 'look-for-software', [*environments, ':', *names], where) or []
     conda = _conda([value for key, value in told if key == 'conda'])
     debian = {posixpath.basename(value) for key, value in told if key == 'debian'}
-    package = _package(ask_python(sif, runtime, facts.python.path, 'look_for_package.py', [name])[2]
+    package = _package(ask_python(sif, runtime, facts.python.path, 'look_for_package.py', names)[2]
                        if facts.python else None)
-    label = _labels(labels.read(sif, runtime))
+    label = _labels(labels.read(sif, runtime), names)
     named = {one for one in facts.available if re.match(re.escape(name.lower()) + r'\d*([-_.]|$)', one.lower())}
-    # a conda package or a Python package of the name that has no commands is a library, and has none
-    ways = [('conda', conda.pop('commands')), ('Python', set(package.pop('scripts'))), ('Debian', debian),
+    # a package of the name that has no commands is a library, and what else lies there is none of its
+    ways = [('conda', conda['commands']), ('Python', set(package['scripts'])), ('Debian', debian),
             ('name', named), ('place', set() if package['version'] or conda['version'] else _elsewhere(facts))]
     source, commands = next(((who, found) for who, found in ways if _usable(found, facts)), ('', set()))
-    known = {key: next(filter(None, (one.get(key) for one in (conda, package, label))), '')
-             for key in ('version', 'licence', 'homepage', 'summary')}
+    known = {key: next(filter(None, (one.get(key) for one in (conda, package, label))), '') for key in _TEXTS}
     return Software(commands=tuple(sorted(_usable(commands, facts))), source=source, packages=package['family'],
                     needs=tuple('%s-gpu' % value for key, value in told if key == 'gpu'), **known)
 
@@ -90,36 +96,38 @@ def _is_name(word):
 
 def _elsewhere(facts):
     """Return the commands outside the system's directories (set of str), none where they are too many."""
-    found = {name for name, place in facts.available.items() if place not in _SYSTEM}
+    found = _usable({name for name, place in facts.available.items() if place not in _SYSTEM}, facts)
     return found if len(found) <= MOST else set()
 
 
 def _conda(lines):
-    """Return what the record of a conda package tells (dict); its lines are those of JSON, one value each."""
-    found = {'commands': set(), 'version': '', 'licence': ''}
-    for line in lines:
-        file = re.match(r'\s*(?:"_path":\s*)?"bin/([^"/]+)",?\s*$', line)
-        value = re.match(r'\s*"(license|version)":\s*(".*"),?\s*$', line)
-        if file:
-            found['commands'].add(file.group(1))
-        elif value:
-            try:
-                found[{'license': 'licence'}.get(value.group(1), value.group(1))] = json.loads(value.group(2))
-            except ValueError:
-                pass
+    """Return what the record of a conda package tells (dict): of the lines of its JSON those that matter."""
+    text = '\n'.join(lines)
+    found = {'commands': set(re.findall(r'"bin/([^"/\\]+)"', text))}
+    for key, word in (('version', 'version'), ('licence', 'license')):
+        value = re.search(r'"%s":\s*("(?:[^"\\\n]|\\.)*")' % word, text)
+        try:
+            found[key] = json.loads(value.group(1)) if value else ''
+        except ValueError:
+            found[key] = ''
     return found
 
 
 def _package(answer):
     """Return what the image's Python tells of a package (dict), empty where it tells nothing that one would."""
-    texts, lists = ('version', 'licence', 'homepage', 'summary'), ('scripts', 'family')
     answer = answer if isinstance(answer, dict) else {}
-    found = {key: answer[key] if isinstance(answer.get(key), str) else '' for key in texts}
-    for key in lists:
+    found = {key: answer[key] if answer.get(key) != 'UNKNOWN' and isinstance(answer.get(key), str) else ''
+             for key in _TEXTS}
+    for key in ('scripts', 'family'):
         value = answer.get(key)
         found[key] = tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+    found['family'] = tuple(filter(re.compile('[A-Za-z0-9][A-Za-z0-9._-]*').fullmatch, found['family']))
     return found
 
 
-def _labels(found):
-    return {key: next((found[name] for name in names if found.get(name)), '') for key, names in _LABELS.items()}
+def _labels(found, names):
+    """Return what the labels of an image tell of a software (dict), nothing where they are those of its base image."""
+    titles = ' '.join(found.get(label, '') for label in (*_NAMES, *_LABELS['homepage'])).lower()
+    if not any(name in titles for name in names):
+        return {}
+    return {key: next((found[name] for name in labels if found.get(name)), '') for key, labels in _LABELS.items()}

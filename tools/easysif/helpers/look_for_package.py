@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Usage: PYTHON -E -s - NAME < look_for_package.py
+"""Usage: PYTHON -E -s - NAME… < look_for_package.py
 
 Runs inside an image, by the image's Python, of whatever version, and says in one line of JSON what that knows of its
-package of that name: nothing where there is none.
+package of the first of these names that it has: nothing where there is none.
 """
 
 import sys
@@ -13,27 +13,35 @@ import json  # noqa: E402
 import re  # noqa: E402
 
 
-def package(name):
-    """Return what is known of a package (dict), None where there is none or this Python is too old to tell."""
+def first(names):
+    """Return the package of the first of some names that is there, None for none, or where this Python cannot tell."""
     try:
-        from importlib.metadata import PackageNotFoundError, distribution, distributions
+        from importlib.metadata import PackageNotFoundError, distribution
     except ImportError:
         return None
-    try:
-        found = distribution(name)
-    except PackageNotFoundError:
-        return None
-    told = found.metadata
-    classifiers = [line for line in told.get_all('Classifier') or () if line.startswith('License :: ')]
-    licence = told.get('License-Expression') or told.get('License') or (classifiers or [''])[0]
-    urls = dict(line.partition(', ')[::2] for line in told.get_all('Project-URL') or ())
-    family = re.compile(re.escape(found.metadata['Name']) + '([-_.]?[a-z]+)?$', re.IGNORECASE)
-    names = {str(one.metadata['Name']) for one in distributions()}
-    return {'name': told['Name'], 'version': found.version, 'summary': told.get('Summary') or '',
-            'homepage': told.get('Home-page') or urls.get('Homepage') or '',
+    for name in names:
+        try:
+            return distribution(name)
+        except PackageNotFoundError:
+            pass
+    return None
+
+
+def told(found):
+    """Return what is known of a package (dict)."""
+    from importlib.metadata import distributions
+    of = found.metadata
+    classifiers = [line for line in of.get_all('Classifier') or () if line.startswith('License :: ')]
+    licence = of.get('License-Expression') or of.get('License') or (classifiers or [''])[0]
+    urls = dict(line.partition(', ')[::2] for line in of.get_all('Project-URL') or ())
+    urls = dict((label.lower(), url) for label, url in urls.items())
+    homepage = of.get('Home-page') or urls.get('homepage') or urls.get('repository') or urls.get('source') or ''
+    family = re.compile(re.escape(of['Name']) + '([-_.]?[a-z]+)?$', re.IGNORECASE)
+    return {'version': found.version, 'summary': of.get('Summary') or '', 'homepage': homepage,
             'licence': licence.split('\n')[0].rpartition(' :: ')[2],
-            'family': sorted(filter(family.match, names)),
+            'family': sorted(set(filter(family.match, (str(one.metadata['Name']) for one in distributions())))),
             'scripts': sorted({entry.name for entry in found.entry_points if entry.group == 'console_scripts'})}
 
 
-sys.stdout.write('\neasysif look-for-package %s\n' % json.dumps(package(sys.argv[1])))
+package = first(sys.argv[1:])
+sys.stdout.write('\neasysif look-for-package %s\n' % json.dumps(package and told(package)))

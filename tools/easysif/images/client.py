@@ -17,18 +17,17 @@ LARGEST = 8 << 20  # bytes of a manifest or an image configuration; registries a
 
 CHALLENGE = re.compile(r'\b(Bearer|Basic)\b((?:\s*,?\s*[A-Za-z_]+\s*=\s*(?:"[^"]*"|[^\s,"]+))*)', re.IGNORECASE)
 PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
-FOLLOWING = re.compile(r'<(?:https?://[^/>]*)?/v2/([^>]+)>\s*;\s*rel="?next"?')
+NEXT = re.compile(r'<(?:https?://[^/>]*)?/v2/([^>]+)>\s*;\s*rel="?next"?')
 WORDS = {404: 'no such image'}
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a registry sent: the bytes as they came, their media type and the path of what follows ('' where it said none).
-    """
+    """What a registry sent: the bytes, their media type and the path of the next page ('' where it said none)."""
 
     data: bytes
     media_type: str
-    following: str = ''
+    next_path: str = ''
 
 
 class Client:
@@ -54,9 +53,9 @@ class Client:
         :raises NoAnswer: it is not there, or not to be had
         """
         with self.open(path, {'Accept': ', '.join(accept) or '*/*'}) as answer:
-            following = FOLLOWING.match(answer.headers.get('Link', ''))
-            return Document(_read(answer), answer.headers.get('Content-Type', '').partition(';')[0].strip(),
-                            following[1] if following else '')
+            media_type = answer.headers.get('Content-Type', '').partition(';')[0].strip()
+            following = NEXT.match(answer.headers.get('Link', ''))
+            return Document(_read(answer), media_type, following[1] if following else '')
 
     @contextmanager
     def open(self, path, headers):

@@ -19,6 +19,7 @@ from easysif.images.transport import NoAnswer
 INDEXES = ('application/vnd.oci.image.index.v1+json', 'application/vnd.docker.distribution.manifest.list.v2+json')
 MANIFESTS = ('application/vnd.oci.image.manifest.v1+json', 'application/vnd.docker.distribution.manifest.v2+json')
 IMAGES = ('application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json')
+MOST_PAGES = 50  #: of the list of tags; a registry tells 50 to 1000 on each
 SIF_LAYER = 'application/vnd.sylabs.sif.layer.v1.sif'
 
 
@@ -88,7 +89,7 @@ def resolve(reference, mirrors, where, digest=None, ca_certificates=None):
 
 
 def tags(reference, mirrors, where, ca_certificates=None):
-    """Return the tags that a repository has, as many as the registry tells at once (list of str).
+    """Return the tags that a repository has (list of str), the first thousands of them where they are many.
 
     :param reference: an image in it, of kind DOCKER or ORAS (Reference)
     :param mirrors: as for `resolve`
@@ -97,9 +98,16 @@ def tags(reference, mirrors, where, ca_certificates=None):
     :raises EasySIFError: nobody tells them
     """
     def ask(source):
+        client, told = client_of(source, ca_certificates), []
         path = '%s%s/tags/list' % (source.prefix, reference.repository)
-        told = read_json(client_of(source, ca_certificates).get(path, ['application/json']).data).get('tags')
-        return [tag for tag in told or () if isinstance(tag, str) and TAG.match(tag)]
+        for _ in range(MOST_PAGES):
+            answer = client.get(path, ['application/json'])
+            found = read_json(answer.data).get('tags')
+            told += [tag for tag in found if isinstance(tag, str) and TAG.match(tag)] if isinstance(found, list) else []
+            path = answer.next_path
+            if not path:
+                break
+        return told
 
     found, failures = first_answer(sources(reference.registry, mirrors, where), ask)
     if found is None:
