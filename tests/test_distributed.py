@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""get-master and conda-python-distributed: node lists, ports, GPUs and caches of a rank, and what one that fails does.
+
+Without a container: the scripts run as they are, in processes that have the variables of a job step.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import CLONE
+
+RUNSCRIPTS = CLONE / 'tools' / 'easysif' / 'helpers' / 'runscripts'
+DISTRIBUTED = RUNSCRIPTS / 'lib' / 'distributed.py'
+HINT = 'hint: get-master "$SLURM_JOB_NODELIST", in a job of Slurm\n'
+
+#: says what a rank was told
+SAY = 'import json, os; print(json.dumps(dict(os.environ)), flush=True)'
+
+
+def get_master(*args, shell='sh'):
+    """Return status, output and errors of get-master (tuple)."""
+    done = subprocess.run([shell, str(RUNSCRIPTS / 'get-master'), *args], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize('shell', ['dash', 'bash', 'busybox sh'])
+@pytest.mark.parametrize('nodes, first', [
+    ('a1', 'a1'), ('a[001]', 'a001'), ('a[1,3-5],b7', 'a1'), ('x[08-10]y', 'x08y'),
+    ('nid[001000-001003,7]', 'nid001000'),
+    ('login,nid[1-2]', 'login'), ('rack[1-2]node[03,5]', 'rack1node03'), ('a[1-2]-ib,c', 'a1-ib'),
+    ('node-1.cluster.org,b', 'node-1.cluster.org'),
+])
+def test_the_first_host_of_a_node_list(shell, nodes, first):
+    words = shell.split()
+    done = subprocess.run([*words, str(RUNSCRIPTS / 'get-master'), nodes], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, first + '\n')
+
+
+HOSTS = st.lists(st.builds('{}{}{}{}'.format, st.from_regex('[a-z][a-z0-9]{0,3}', fullmatch=True), st.just(''),
+                           st.integers(0, 2000).map(str) | st.integers(0, 99).map('{:04d}'.format),
+                           st.sampled_from(['', '-ib', 'r1', '.x.org'])), min_size=1, max_size=6)
+
+
+@pytest.fixture(scope='module')
+def scontrol(tmp_path_factory):
+    """Slurm's own command for lists of hosts (callable), which wants to know a cluster but asks none."""
+    config = tmp_path_factory.mktemp('slurm') / 'slurm.conf'
+    config.write_text('ClusterName=none\nSlurmctldHost=localhost\n')
+    return lambda *args: subprocess.run(['scontrol', 'show', *args], stdout=subprocess.PIPE, text=True, check=True,
+                                        env=dict(os.environ, SLURM_CONF=str(config))).stdout.split()
+
+
+@given(hosts=HOSTS)
+def test_a_list_that_slurm_writes_begins_with_the_host_that_slurm_names_first(scontrol, hosts):
+    written = scontrol('hostlist', ','.join(hosts))[0]
+    assert get_master(written) == (0, hosts[0] + '\n', '')
+
+
+@pytest.mark.parametrize('nodes, what', [
+    ((), 'one node list is needed'),
+    (('a', 'b'), 'one node list is needed'),
+    (('',), "no node list: ''"),
+    (('a[1',), "no node list: 'a[1' has a bracket that is not closed"),
+    (('a[]',), "no node list: 'a[]' has no number at the beginning of a bracket"),
+    (('a[x]',), "no node list: 'a[x]' has no number at the beginning of a bracket"),
+    (('$(id),b',), "no node list: '$(id),b'"),
+    (('a]',), "no node list: 'a]'"),
+    (('-rf',), "no node list: '-rf'"),
+])
+def test_what_is_no_node_list_is_an_error(nodes, what):
+    assert get_master(*nodes) == (1, '', 'error: get-master: %s\n%s' % (what, HINT))
+
+
+class Step:
+    """A job step of ranks that are processes of this machine."""
+
+    def __init__(self, tmp_path):
+        self.tmp, self.ranks = tmp_path / 'local disk', {}
+        self.tmp.mkdir(exist_ok=True)
+        self.name = '%d.0' % (time.time_ns() % 10 ** 9)
+
+    def start(self, *argv, size=3, ranks=None, **variables):
+        """Start the ranks, with a command for each."""
+        for rank in range(size) if ranks is None else ranks:
+            env = {'PATH': os.environ['PATH'], 'TMPDIR': str(self.tmp), 'SLURM_JOB_ID': self.name.split('.')[0],
+                   'SLURM_STEP_ID': '0', 'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(rank), 'SLURMD_NODENAME': 'n1',
+                   'SLURM_NTASKS': str(size), 'MASTER_ADDR': 'localhost', 'EASYSIF_RENDEZVOUS_TIMEOUT': '20',
+                   **variables}
+            self.ranks[rank] = subprocess.Popen(
+                [sys.executable, '-B', '-E', '-s', str(DISTRIBUTED), *argv], env=env, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return self
+
+    def end(self):
+        """Wait for all; return their exit statuses, what each printed, and all errors together."""
+        told = {rank: process.communicate(timeout=60) for rank, process in self.ranks.items()}
+        return ([self.ranks[rank].returncode for rank in sorted(told)], {rank: told[rank][0] for rank in told},
+                ''.join(told[rank][1] for rank in sorted(told)))
+
+    def say(self, **variables):
+        """Return the environment of each rank's program (list of dict)."""
+        statuses, told, errors = self.start(sys.executable, '-c', SAY, **variables).end()
+        assert (set(statuses), errors) == ({0}, '')
+        return [json.loads(told[rank]) for rank in sorted(told)]
+
+
+@pytest.fixture
+def step(tmp_path):
+    """A job step (Step); no process and no file of it is left at the end."""
+    step = Step(tmp_path)
+    yield step
+    for process in step.ranks.values():
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert list(step.tmp.iterdir()) == []
+
+
+def test_each_rank_knows_the_others(step):
+    envs = step.say()
+    assert [env['RANK'] for env in envs] == ['0', '1', '2']
+    port = envs[0]['MASTER_PORT']
+    for rank, env in enumerate(envs):
+        assert {name: env[name] for name in (
+            'MASTER_ADDR', 'MASTER_PORT', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'JAX_COORDINATOR_ADDRESS',
+            'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')} == {
+                'MASTER_ADDR': 'localhost', 'MASTER_PORT': port, 'WORLD_SIZE': '3', 'LOCAL_RANK': str(rank),
+                'LOCAL_WORLD_SIZE': '3', 'JAX_COORDINATOR_ADDRESS': 'localhost:' + port, 'JAX_NUM_PROCESSES': '3',
+                'JAX_PROCESS_ID': str(rank)}
+        own = '%s/easysif-%d-%s-%d' % (step.tmp, os.getuid(), step.name, rank)
+        assert env['TRITON_CACHE_DIR'] == own + '/triton' and env['MIOPEN_USER_DB_PATH'] == own + '/miopen'
+    assert 10000 <= int(port) < 32768
+
+
+def test_one_rank_needs_no_other(step):
+    assert step.say(size=1)[0]['WORLD_SIZE'] == '1'
+
+
+def test_what_the_user_chose_stays(step):
+    env = step.say(size=2, MASTER_PORT='23456', TRITON_CACHE_DIR='/mine')[1]
+    assert (env['MASTER_PORT'], env['TRITON_CACHE_DIR']) == ('23456', '/mine')
+
+
+def test_two_steps_at_once_have_ports_of_their_own(tmp_path, step):
+    """Also where both would take the same ones: the second step has the number of the first, on the same node."""
+    other = Step(tmp_path / 'other') if (tmp_path / 'other').mkdir() is None else None
+    other.name = step.name
+    wait = 'import os, time; print(os.environ["MASTER_PORT"], flush=True); time.sleep(3)'
+    step.start(sys.executable, '-c', wait, size=1)
+    first = step.ranks[0].stdout.readline()
+    other.start(sys.executable, '-c', wait, size=1)
+    second = other.ranks[0].stdout.readline()
+    assert first and second and first != second
+    assert step.end()[0] == other.end()[0] == [0]
+
+
+def test_a_port_that_somebody_else_has_is_not_taken(step):
+    sys.path.insert(0, str(RUNSCRIPTS / 'lib'))
+    try:
+        import distributed
+    finally:
+        sys.path.remove(str(RUNSCRIPTS / 'lib'))
+    env = {'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2',
+           'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}
+    ports = distributed.Step(env).ports()
+    taken = []
+    for port in ports[:5]:
+        one = socket.socket()
+        one.bind(('', port))
+        one.listen(1)  # it answers, and says nothing that we understand
+        taken.append(one)
+    envs = step.say(size=2)
+    assert int(envs[0]['MASTER_PORT']) == ports[6] and envs[1]['MASTER_PORT'] == envs[0]['MASTER_PORT']
+    for one in taken:
+        one.close()
+
+
+@pytest.mark.parametrize('program, status, how', [
+    ('raise SystemExit(7)', 7, 'ended with exit code 7'),
+    ('os.kill(os.getpid(), 11)', 139, 'was ended by signal 11'),
+])
+@pytest.mark.parametrize('rank', ['0', '2'])
+def test_a_rank_that_fails_ends_all_others_and_is_named(step, program, status, how, rank):
+    begin = time.monotonic()
+    statuses, _, errors = step.start(sys.executable, '-c', (
+        'import os, time\nif os.environ["RANK"] == "%s":\n    %s\ntime.sleep(60)' % (rank, program))).end()
+    assert statuses == [status] * 3 and time.monotonic() - begin < 30
+    assert errors == ('error: conda-python-distributed: rank %s on n1 %s\nhint: look above for what it printed\n'
+                      % (rank, how))
+
+
+def test_a_program_that_does_not_want_to_end_is_killed(step):
+    program = ('import os, signal, sys, time\nif os.environ["RANK"] == "1":\n    time.sleep(1); sys.exit(3)\n'
+               'signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)')
+    assert step.start(sys.executable, '-c', program, size=2).end()[0] == [3, 3]
+
+
+def test_a_rank_that_is_killed_ends_all_others(step):
+    step.start(sys.executable, '-c', 'print("up", flush=True); import time; time.sleep(60)')
+    assert all(process.stdout.readline() == 'up\n' for process in step.ranks.values())
+    step.ranks[1].kill()
+    statuses, _, errors = step.end()
+    assert statuses == [1, -9, 1]
+    assert errors == 'error: conda-python-distributed: rank 1 on n1 was lost\n'
+    os.rmdir('%s/easysif-%d-%s-1' % (step.tmp, os.getuid(), step.name))  # nobody was left to do that
+
+
+def test_a_rank_that_does_not_come_is_named(step):
+    statuses, _, errors = step.start(sys.executable, '-c', 'import time; time.sleep(60)', size=4, ranks=(0, 2),
+                                     EASYSIF_RENDEZVOUS_TIMEOUT='3').end()
+    assert statuses == [1, 1]
+    assert errors == ('error: conda-python-distributed: rank 1, 3 did not come within 3 seconds\nhint: look above for '
+                      'what it printed; EASYSIF_RENDEZVOUS_TIMEOUT=<seconds> waits longer\n')
+
+
+def test_without_the_first_rank_no_other_waits_for_ever(step):
+    statuses, _, errors = step.start('true', ranks=(1,), size=2, EASYSIF_RENDEZVOUS_TIMEOUT='2').end()
+    assert statuses == [1] and errors.startswith(
+        'error: conda-python-distributed: rank 1 on n1: the first rank could not be met on localhost within 2 seconds')
+    assert errors.endswith('\nhint: getent hosts localhost, on each node\n')
+
+
+def test_signals_reach_the_program(step):
+    program = ('import os, signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"usr1\\n"))\n'
+               'signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nos.write(1, b"up\\n")\ntime.sleep(60)\n'
+               'time.sleep(60)')
+    step.start(sys.executable, '-c', program, size=1)
+    assert step.ranks[0].stdout.readline() == 'up\n'
+    step.ranks[0].send_signal(signal.SIGUSR1)
+    assert step.ranks[0].stdout.readline() == 'usr1\n'
+    step.ranks[0].send_signal(signal.SIGTERM)
+    assert step.end()[0] == [0]
+
+
+def test_a_step_that_is_told_to_end_complains_of_nothing(step):
+    step.start(sys.executable, '-c', 'print("up", flush=True); import time; time.sleep(60)')
+    for process in step.ranks.values():
+        process.stdout.readline()
+    for process in step.ranks.values():
+        process.terminate()
+    statuses, _, errors = step.end()
+    assert (statuses, errors) == ([143] * 3, '')
+
+
+GPUS = '4,5,6,7'
+
+
+@pytest.mark.parametrize('variables, expected', [
+    # a node's GPUs, which all ranks see: each gets its own
+    ({'CUDA_VISIBLE_DEVICES': GPUS, 'SLURM_GPUS_ON_NODE': '4'}, [('4,5', '0', '0,1'), ('6,7', '1', '0,1')]),
+    # of the scheduler for each rank
+    ({'CUDA_VISIBLE_DEVICES': '4,5', 'SLURM_GPUS_ON_NODE': '4', 'SLURM_GPUS_PER_TASK': '2'},
+     [('4,5', '0', None), ('4,5', '1', None)]),
+    ({'CUDA_VISIBLE_DEVICES': '4', 'SLURM_GPUS_ON_NODE': '2', 'SLURM_TRES_PER_TASK': 'cpu:1,gres/gpu:1'},
+     [('4', '0', None), ('4', '0', None)]),
+    ({'CUDA_VISIBLE_DEVICES': '0', 'SLURM_GPUS_ON_NODE': '2'}, [('0', '0', None), ('0', '0', None)]),
+    # what the user wants
+    ({'CUDA_VISIBLE_DEVICES': GPUS, 'SLURM_GPUS_ON_NODE': '4', 'EASYSIF_GPUS': 'all'},
+     [(GPUS, '0', None), (GPUS, '1', None)]),
+    ({'SLURM_GPUS_ON_NODE': '4'}, [(None, '0', None), (None, '1', None)]),
+])
+def test_gpus_are_those_that_the_scheduler_gives(step, variables, expected):
+    assert [(env.get('CUDA_VISIBLE_DEVICES'), env['LOCAL_RANK'], env.get('JAX_LOCAL_DEVICE_IDS'))
+            for env in step.say(size=2, **variables)] == expected
+
+
+def test_what_rocm_has_hidden_is_not_hidden_twice(step):
+    envs = step.say(size=2, ROCR_VISIBLE_DEVICES='2,3', CUDA_VISIBLE_DEVICES='2,3', SLURM_GPUS_ON_NODE='2')
+    assert [(env['ROCR_VISIBLE_DEVICES'], env['CUDA_VISIBLE_DEVICES']) for env in envs] == [('2', '0'), ('3', '0')]
+
+
+@pytest.mark.parametrize('text, node, local', [('2', '0', '2'), ('4(x2),3', '2', '3'), ('1,5(x2)', '1', '5')])
+def test_the_ranks_of_a_node_are_counted_as_slurm_writes_them(step, text, node, local):
+    assert step.say(size=1, SLURM_STEP_TASKS_PER_NODE=text, SLURM_NODEID=node)[0]['LOCAL_WORLD_SIZE'] == local
+
+
+def error_of(*argv, **variables):
+    env = {'PATH': os.environ['PATH'], **variables}
+    done = subprocess.run([sys.executable, '-B', str(DISTRIBUTED), *argv], env=env, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 1
+    return done.stdout
+
+
+def test_outside_a_job_it_is_said_what_is_missing(tmp_path):
+    hint = ('hint: srun --ntasks=4 singularity exec "$SIF" conda-python-distributed PROGRAM.py, in a job of Slurm\n')
+    assert error_of('true') == (
+        'error: conda-python-distributed: this is no rank of a job step of Slurm: SLURM_JOB_ID, SLURM_STEP_ID, '
+        'SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, MASTER_ADDR are not set\n' + hint)
+    step = dict.fromkeys(('SLURM_JOB_ID', 'SLURM_STEP_ID', 'SLURM_PROCID', 'SLURM_LOCALID'), '0')
+    assert error_of('true', SLURM_NTASKS='1', **step) == (
+        'error: conda-python-distributed: this is no rank of a job step of Slurm: MASTER_ADDR is not set\n' + hint)
+    assert error_of('true', SLURM_NTASKS='x', MASTER_ADDR='a', **step).startswith(
+        'error: conda-python-distributed: the variables of Slurm cannot be understood (invalid literal')
+
+
+def test_a_directory_for_caches_that_is_not_ours_is_not_used(step):
+    path = step.tmp / ('easysif-%d-%s-0' % (os.getuid(), step.name))
+    path.symlink_to('/tmp')
+    statuses, _, errors = step.start('true', size=1).end()
+    assert statuses == [1] and errors == (
+        'error: conda-python-distributed: rank 0 on n1: no directory for caches can be made: %s (File exists)\n'
+        'hint: export TMPDIR=<a directory on the local disk>\n' % path)
+    path.unlink()
+
+
+def test_a_program_that_is_not_there_is_named(step):
+    statuses, _, errors = step.start('/no/such', size=1).end()
+    assert statuses == [127] and errors.startswith(
+        'error: conda-python-distributed: rank 0 on n1: /no/such: No such file or directory\n')

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Usage: imported by distributed.py
+
+One rank of a job step: it runs the program, and is connected with the first rank, which tells all others when one of
+them has failed. Runs under every Python that images have, so it uses old syntax only.
+"""
+
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+
+from links import Link, reserve
+
+GRACE = 10.0  #: seconds between SIGTERM and SIGKILL for a program that has to end
+FORWARDED = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT]
+HANDLED = [signal.SIGCHLD] + FORWARDED
+
+
+class Failure(Exception):
+    """What went wrong, with a hint to type (str or None) and the exit status of this rank (int)."""
+
+    def __init__(self, what, hint=None, status=1):
+        Exception.__init__(self, what)
+        self.hint, self.status = hint, status
+
+
+def tell(what, hint=None):
+    """Print an error."""
+    sys.stderr.write('error: conda-python-distributed: %s\n%s' % (what, 'hint: %s\n' % hint if hint else ''))
+    sys.stderr.flush()
+
+
+def end_with_parent():
+    """Have the kernel end this process when its parent is gone, where Python can ask for that."""
+    try:
+        import ctypes
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    except (ImportError, EnvironmentError, AttributeError):
+        pass
+
+
+class Rank(object):
+    """This rank: its program, its connections, and what it has to do when one of them ends.
+
+    :param step: the job step (distributed.Step), which knows ports, environment and caches
+    :param argv: the program (list of str)
+    """
+
+    def __init__(self, step, argv):
+        self.step, self.argv, self.is_first = step, argv, step.rank == 0
+        self.name = 'rank %d on %s' % (step.rank, step.host)
+        self.selector, self.links, self.come, self.kept = selectors.DefaultSelector(), set(), set(), []
+        self.child, self.directory, self.server, self.port, self.wake = None, None, None, None, None
+        self.status, self.why, self.kill_at, self.is_told_to_end = 0, None, None, False
+        self.deadline = time.time() + step.patience
+
+    def run(self):
+        """Return the exit status of this rank (int)."""
+        try:
+            if self.is_first:
+                self.open()
+            else:
+                self.meet()
+            try:
+                self.listen()
+                if not self.why:
+                    self.start()
+            except Failure as err:
+                tell('%s: %s' % (self.name, err), err.hint)
+                self.stop('%s: %s' % (self.name, err), err.status)
+                self.say_end(err.status)
+            while not self.is_over():
+                for key, _ in self.selector.select(1.0):
+                    if key.fileobj is self.wake:
+                        self.forward(self.wake.recv(4096))
+                    elif key.fileobj is self.server:
+                        self.welcome()
+                    else:
+                        self.hear(key.data)
+                self.look()
+            return self.status
+        finally:
+            if self.child:
+                os.kill(self.child, signal.SIGKILL)
+                os.waitpid(self.child, 0)
+            if self.directory:
+                shutil.rmtree(self.directory, ignore_errors=True)
+
+    def open(self):
+        """Find two ports that are free, and be there for the other ranks at one of them."""
+        free = [(port, ticket) for port, ticket in ((port, reserve(port)) for port in self.step.ports()) if ticket]
+        if len(free) < 2:
+            raise Failure('%s: of the %d ports of this job step none is free' % (self.name, len(self.step.ports())),
+                          'ss -ltn, on this node')
+        self.kept = [ticket for _, ticket in free[:2]]  # until this rank ends: no other job step takes them
+        for _, ticket in free[2:]:
+            ticket.close()
+        self.port = self.step.port or free[1][0]
+        if self.step.size > 1:
+            self.server = socket.socket()
+            self.server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.server.bind(('', free[0][0]))
+            self.server.listen(min(self.step.size, 4096))
+            self.selector.register(self.server, selectors.EVENT_READ)
+
+    def meet(self):
+        """Find the first rank, and hear from it at which port the program is to meet its own.
+
+        It greets who comes. Somebody else may listen where it could be: one that is silent is left waiting.
+        """
+        tried, why = {}, 'nobody is there'
+        selector = selectors.DefaultSelector()
+        try:
+            while time.time() < self.deadline:
+                try:
+                    address = socket.gethostbyname(self.step.master)
+                except EnvironmentError as err:
+                    why, address = err, None
+                for port in self.step.ports() if address else ():
+                    if port not in tried:
+                        tried[port] = Link(socket.socket())
+                        tried[port].connection.setblocking(False)
+                        tried[port].connection.connect_ex((address, port))
+                        selector.register(tried[port].connection, selectors.EVENT_READ, port)
+                for key, _ in selector.select(0.2):
+                    words = tried[key.data].read()
+                    if words and words[0].get('step') == self.step.name and isinstance(words[0].get('port'), int):
+                        selector.unregister(key.fileobj)
+                        self.greeted(tried.pop(key.data), words)
+                        return
+                    if words is None:
+                        selector.unregister(key.fileobj)
+                        tried.pop(key.data).connection.close()
+                time.sleep(0.1)  # before the next look for one that has not begun
+        finally:
+            for link in tried.values():
+                link.connection.close()
+            selector.close()
+        raise Failure('%s: the first rank could not be met on %s within %d seconds (%s)' % (
+            self.name, self.step.master, self.step.patience, why), 'getent hosts %s, on each node' % self.step.master)
+
+    def greeted(self, link, words):
+        """Go on with the first rank, which has said something (list of dict)."""
+        link.connection.setblocking(True)
+        link.send(step=self.step.name, rank=self.step.rank, host=self.step.host)
+        self.port = words[0]['port']
+        self.add(link)
+        for one in words[1:]:
+            self.take(link, one)
+
+    def add(self, link):
+        """Listen to a connection."""
+        self.links.add(link)
+        self.selector.register(link.connection, selectors.EVENT_READ, link)
+
+    def listen(self):
+        """Be woken by signals, from now on."""
+        self.wake, end = socket.socketpair()
+        for each in (self.wake, end):
+            each.setblocking(False)
+        self.kept.append(end)
+        for number in HANDLED:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(end.fileno())
+        self.selector.register(self.wake, selectors.EVENT_READ)
+
+    def start(self):
+        """Start the program."""
+        self.directory, variables = self.step.variables(self.port)
+        self.child = os.fork()
+        if not self.child:
+            try:
+                end_with_parent()
+                signal.set_wakeup_fd(-1)
+                for number in HANDLED:
+                    signal.signal(number, signal.SIG_DFL)
+                os.execvpe(self.argv[0], self.argv, dict(os.environ, **variables))
+            except EnvironmentError as err:
+                tell('%s: %s: %s' % (self.name, self.argv[0], err.strerror))
+            finally:
+                os._exit(127)
+
+    def forward(self, numbers):
+        """Hand on signals to the program."""
+        for number in bytearray(numbers):
+            if number in FORWARDED and self.child:
+                self.is_told_to_end = self.is_told_to_end or number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+                os.kill(self.child, number)
+
+    def welcome(self):
+        """Let another rank in."""
+        connection, _ = self.server.accept()
+        link = Link(connection)
+        link.send(step=self.step.name, port=self.port)
+        if self.why:
+            link.send(stop=self.why, status=self.status)
+        self.add(link)
+
+    def hear(self, link):
+        """Take what another rank says, or that it says nothing any more."""
+        words = link.read()
+        for one in words or ():
+            self.take(link, one)
+        if words is None:
+            self.leave(link)
+
+    def take(self, link, words):
+        """Take one thing that another rank says (dict)."""
+        if self.is_first and link.rank is None:
+            if words.get('step') == self.step.name and words.get('rank') in range(1, self.step.size):
+                link.rank, link.host = words['rank'], words.get('host')
+                self.come.add(link.rank)
+        elif 'ended' in words:
+            link.is_over = True
+            if words['ended']:
+                self.stop(words.get('why'), words['ended'])
+        elif 'stop' in words:
+            self.stop(words['stop'], words.get('status', 1))
+
+    def leave(self, link):
+        """Close a connection; of one that has not said how it ended nothing good is to be thought."""
+        self.selector.unregister(link.connection)
+        link.connection.close()
+        self.links.discard(link)
+        if not self.is_first or link.rank is not None and not link.is_over:
+            self.lost('rank %d on %s' % (link.rank, link.host) if self.is_first
+                      else 'the first rank, on %s,' % self.step.master)
+
+    def lost(self, who):
+        """End, as another rank is gone."""
+        if not self.why and (self.child or self.is_first):
+            tell('%s was lost' % who)
+            self.stop('%s was lost' % who, 1)
+
+    def stop(self, why, status):
+        """End the program, and have all others end theirs."""
+        if self.why:
+            return
+        self.why, self.status = why or 'a rank failed', status
+        self.kill_at = time.time() + GRACE
+        if self.child:
+            os.kill(self.child, signal.SIGTERM)
+        for link in self.links if self.is_first else ():
+            link.send(stop=self.why, status=status)
+
+    def look(self):
+        """See whether the program has ended, and what time it is."""
+        if self.child:
+            pid, how = os.waitpid(self.child, os.WNOHANG)
+            if pid:
+                self.child = None
+                self.ended(-os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how))
+        now = time.time()
+        if self.child and self.kill_at and now > self.kill_at:
+            os.kill(self.child, signal.SIGKILL)
+        missing = sorted(set(range(1, self.step.size)) - self.come) if self.is_first else []
+        if missing and now > self.deadline and not self.why:
+            what = 'rank %s did not come within %d seconds' % (', '.join(map(str, missing)), self.step.patience)
+            tell(what, 'look above for what it printed; EASYSIF_RENDEZVOUS_TIMEOUT=<seconds> waits longer')
+            self.stop(what, 1)
+
+    def ended(self, code):
+        """Take how the program ended: its exit status, or minus the signal that it died of (int)."""
+        status = 128 - code if code < 0 else code
+        if status and not self.why:
+            what = '%s %s' % (self.name, 'was ended by signal %d' % -code if code < 0 else
+                              'ended with exit code %d' % code)
+            if not self.is_told_to_end:
+                tell(what, 'look above for what it printed')
+            self.stop(what, status)
+        self.say_end(self.status)
+
+    def say_end(self, status):
+        """Tell the first rank that this one is over."""
+        if not self.is_first:
+            for link in list(self.links):
+                link.send(ended=status, why=self.why)
+
+    def is_over(self):
+        """Return whether there is nothing left to do (bool): of the first rank, when all others are gone."""
+        if self.child:
+            return False
+        if not self.is_first:
+            return True
+        everybody_came = len(self.come) == self.step.size - 1
+        return not self.links and (everybody_came or time.time() > self.deadline)
