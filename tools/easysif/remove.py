@@ -217,8 +217,10 @@ class Removal:
         if self.overlay and (done.overlay_removed or os.path.lexists(self.overlay)):
             done.overlay = self.overlay
             done.overlay_size = self.overlay_size if done.overlay_removed else Size.of(self.overlay)
-        for path in (os.path.dirname(self.overlay or own), os.path.dirname(own), os.path.dirname(os.path.dirname(own))):
-            _remove_empty(path)
+        _remove_empty(os.path.dirname(self.overlay or own))
+        while os.path.dirname(own) != self.known.prefix:  # up to the directory of all overlays
+            own = os.path.dirname(own)
+            _remove_empty(own)
         done.notes += ['%s names the version as the default; edit it' % path for path in self.known.named_as_default()]
         if self.known.defaults:
             done.notes.append('it was the default of %s: the newest version is now' % os.path.dirname(self.name))
