@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import os
 import shutil
 import struct
 import subprocess
@@ -15,6 +16,14 @@ from easysif.site import resolve
 from easysif.wrappers import module_shell
 
 PYTHON = {'python': {'path': '/usr/bin/python3'}}
+
+# The ways to load a module: what defines `module`, and where a Fake has its module files for it. Lmod cannot load one
+# in Tcl from a directory with a space.
+TOOLS = {'Lmod with Lua': (harness.LMOD_INIT, 'modules/all'), 'Lmod with Tcl': (harness.LMOD_INIT, '../tcl'),
+         'Environment Modules': (harness.MODULES_INIT, '../tcl')}
+
+# What these tools keep for themselves.
+BOOKKEEPING = ('__LMOD', '_ModuleTable', '__MODULES', 'LOADEDMODULES', '_LMFILES_')
 
 
 @functools.lru_cache(maxsize=None)
@@ -42,9 +51,11 @@ class Fake:
         shutil.copy(helper('wrapper'), self.root / 'easysif' / 'wrapper')
         (self.root / 'easysif' / 'module.sh').write_text(module_shell(self.inst, PYTHON))
         self.site()
-        module = prefix / 'modules' / 'all' / (self.inst.module + '.lua')
-        module.parent.mkdir(parents=True, exist_ok=True)
-        module.write_text(render.lua(module_plan(self.inst), str(self.root), str(prefix)))
+        for text, name in ((render.lua, 'modules/all/%s.lua'), (render.tcl, '../tcl/%s')):
+            module = prefix / (name % self.inst.module)
+            module.parent.mkdir(parents=True, exist_ok=True)
+            head = '#%Module\n' if text is render.tcl else ''
+            module.write_text(head + text(module_plan(self.inst), str(self.root), str(prefix)))
 
     def site(self, refused=(), **settings):
         site = dataclasses.replace(default_site(), **dict({'ca_certificates': ''}, **settings))
@@ -65,9 +76,10 @@ class Fake:
         base = {'HOME': str(home), 'PATH': harness.SYSTEM_PATH, 'USER': 'u', 'LANG': 'C.UTF-8', **env}
         return {name: str(value) for name, value in base.items() if value is not None}
 
-    def by_module(self, home, env, script='module load %(module)s'):
-        text = '. %s/init/bash; module use "$1"; %s; env -0' % (harness.LMOD, script % {'module': self.inst.module})
-        out = subprocess.run(['bash', '--norc', '-c', text, 'bash', str(self.prefix / 'modules' / 'all')],
+    def by_module(self, home, env, script='module load %(module)s', tool='Lmod with Lua'):
+        init, modules = TOOLS[tool]
+        text = '%s; module use "$1"; %s; env -0' % (init, script % {'module': self.inst.module})
+        out = subprocess.run(['bash', '--norc', '-c', text, 'bash', os.path.normpath(self.prefix / modules)],
                              env=self._environment(home, env), capture_output=True)
         return _parse(out.stdout), out.stderr.decode()
 
@@ -87,8 +99,8 @@ def both(env, name):
 
 
 def users(env):
-    """Return an environment without Lmod's own bookkeeping (dict)."""
-    return {name: value for name, value in env.items() if not name.startswith(('__LMOD', '_ModuleTable'))}
+    """Return an environment without what the module tools keep for themselves (dict)."""
+    return {name: value for name, value in env.items() if not name.startswith(BOOKKEEPING)}
 
 
 def squashfs(path, size=200, used=200, compressor=6):

@@ -16,11 +16,16 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parents[1]
 IMAGES = CLONE / 'tests' / 'images'
 LMOD = Path('/usr/share/lmod/lmod')
+LMOD_INIT = '. %s/init/bash' % LMOD
 SYSTEM_PATH = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin'
 CA_BUNDLE = '/etc/ssl/certs/ca-certificates.crt'
 
 # What tools/run-tests tells, read before the tests' environment is emptied of EASYSIF_*.
 CACHE = Path(os.environ.get('EASYSIF_TEST_CACHE', '/nonexistent'))
+
+# Environment Modules lie beside Lmod, which is the one that is installed.
+MODULECMD = CACHE / 'environment-modules' / 'modulecmd.tcl'
+MODULES_INIT = 'eval "$(tclsh %s bash autoinit)"' % MODULECMD
 
 # What reaches the package index from inside an image. The certificates of a site are a setting: see site_settings.
 INDEX = {name: value for name, value in os.environ.items()
@@ -90,7 +95,7 @@ def run_shell(script, prefix, home, env=None, **options):
     """
     environment = dict(user_environment(home), **(env or {}))
     environment = {name: str(value) for name, value in environment.items() if value is not None}
-    start = '. %s/init/bash; module use "$1"; shift; set -e\n' % LMOD
+    start = LMOD_INIT + '; module use "$1"; shift; set -e\n'
     return run(['bash', '--noprofile', '--norc', '-c', start + script, 'bash', Path(prefix) / 'modules' / 'all'],
                env=environment, **options)
 

@@ -26,13 +26,14 @@ def share(part):
     return settings(max_examples=max(4, int(settings.default.max_examples * part)))
 
 
-#: what has a meaning to Lua, a shell, Python, YAML, EasyBuild, Lmod, a runtime or a terminal, and may be in the way
+#: what has a meaning to Lua, Tcl, a shell, Python, YAML, EasyBuild, Lmod, a runtime, a terminal, and may be in the way
 PIECES = [
     '"', "'", '`', '\\', '$', '\\"', "'\\''", '"""', "'''", '$(touch evil)', '`touch evil`', '${IFS}', '$HOME',
     '${HOME}', '$((1+1))', "$'\\n'", ';touch evil;', '|touch evil', '&', '&&touch evil', '>evil', '<', '<(touch evil)',
     '\ntouch evil\n', '" .. os.execute("touch evil") .. "', "' .. io.open('evil', 'w') .. '", ' .. ',
     'os.getenv("HOME")', '") setenv("E", "', ']]', ']==]', '[==[', ']=', '[[', '--[[', '--', ']]--', '\\n', '\\0',
     '\\u{7f}', '\\x41', '\\65', '%(version)s', '%(name)s', '%(nosuch)s', '%%(name)s', '%%%(name)s', '%(', '%', '%%',
+    '[exec touch evil]', ']; exec touch evil; [', '}; exec touch evil; {', '$::env(HOME)', '\\u0041', ']===]',
     '%s', '%n', '%d', '{{ x }}', '{x}', '$USER', '${USER}', '~', '~root', '*', '?', '[a-z]', '{a,b}', '!', '!!', '#',
     '@', '^', '=', '+', ':', ',', ';', '%3B', '%25', '%3', ' ', '  ', '-', '--help', '-n', '.', '..', '/', '//',
     '../../evil', '/etc/passwd', 'null', 'yes', '0x10', '1:1', '&a', '*a', '!!python/object:x', '<<', '- ', '? ', ': ',

@@ -43,11 +43,14 @@ def generated():
     for name, inst in installations().items():
         lua = render.lua(module_plan(inst), inst.root, inst.prefix)
         texts[name + '.lua'] = lua.replace(helper_text('module.lua'), '')
+        tcl = render.tcl(module_plan(inst), inst.root, inst.prefix)
+        texts[name + '.tcl'] = tcl.replace(helper_text('module.tcl'), '')
         texts[name + '.wrapper'] = module_shell(inst, PYTHON).partition('\n')[2]  # no shell file of ours to be checked
     return texts
 
 
-@pytest.mark.parametrize('name', ['environment.lua', 'environment.wrapper', 'tool.lua', 'tool.wrapper'])
+@pytest.mark.parametrize('name', ['environment.lua', 'environment.tcl', 'environment.wrapper',
+                                  'tool.lua', 'tool.tcl', 'tool.wrapper'])
 def test_what_is_generated_is_what_was_reviewed(name):
     assert generated()[name] == (GOLDEN / name).read_text(encoding='utf-8')
 

@@ -112,8 +112,14 @@ def test_a_site_arrives_as_it_is(command, tmp_path):
             assert found[key]['value'] == value
     assert found['provides']['value']['mpi']['container_env'] == CARRIED['provides']['mpi']['container_env']
     done = command('site', 'apply', '--prefix', str(prefix), EASYSIF_SITE=str(path))
-    assert done.stdout.count('written  ') == 3 and done.stderr == ''
+    assert done.stdout.count('written  ') == 4 and done.stderr == ''
     harness.run(['luac5.3', '-p', prefix / 'easysif' / 'site.lua'])
+    read = harness.run(['tclsh', '/dev/stdin', prefix / 'easysif' / 'site.tcl'], env=dict(os.environ, LANG='C'), stdin='''
+set values [read [open [lindex $argv 0]]]
+puts [dict get $values settings image_store]
+puts [lindex [dict get $values binds] end]
+puts [lsort [dict keys [dict get $values container_env]]]''').stdout.splitlines()
+    assert read == [CARRIED['image_store'], settings['binds'][0], ' '.join(sorted(CARRIED['container_env']))]
     read = harness.run(['sh', '-c', '. "$0"; printf "%s\\n" "$es_site_image_store" "$es_site_env" "$es_site_binds"',
                         prefix / 'easysif' / 'site.sh'], cwd=tmp_path).stdout.splitlines()
     assert read[0] == CARRIED['image_store'] and read[-1] == settings['binds'][0]

@@ -9,6 +9,7 @@ import pytest
 
 import standins
 import toys
+from easysif import site_files
 from easysif.containerroot import ContainerRoot
 from easysif.errors import EasySIFError
 from easysif.install import Install
@@ -108,7 +109,7 @@ def test_the_site_is_told_to_the_prefix_when_the_installation_stands(installed, 
     work.make_overlay()
     assert os.listdir(tmp_path / 'prefix' / 'easysif') == ['prefix.json']
     assert work.finish(work.root) is None
-    assert sorted(os.listdir(tmp_path / 'prefix' / 'easysif')) == ['prefix.json', 'site.lua', 'site.sh']
+    assert sorted(os.listdir(tmp_path / 'prefix' / 'easysif')) == ['prefix.json', *site_files.NAMES]
 
 
 def test_links_come_back_with_the_overlay(installed, tmp_path):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What loading a module does, through both renderings: Lua under the real Lmod, shell in the wrapper.
+"""What loading a module does, in all renderings: Lua and Tcl under the real module tools, shell in the wrapper.
 
 Nothing is started in a container here; ``easysif/wrapper print-environment`` prints what a wrapper would set.
 """
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 
@@ -17,7 +18,7 @@ from easysif.images.inspect import Conda
 from easysif.module import Installation, activation, wrapper_plan
 from easysif.site import Need, resolve
 from easysif.site_plan import literal
-from fakes import Fake, both, squashfs, users
+from fakes import TOOLS, Fake, both, squashfs, users
 
 
 @pytest.fixture
@@ -37,11 +38,20 @@ def fake(prefix):
     return Fake(prefix)
 
 
-@pytest.fixture(params=['by_module', 'by_wrapper'])
+@pytest.fixture(params=list(TOOLS))
+def tool(request):
+    """Lmod with Lua, Lmod with Tcl, Environment Modules (str)."""
+    return request.param
+
+
+@pytest.fixture(params=[*TOOLS, 'wrapper'])
 def by(request, tmp_path):
     """The environment that a module, or a wrapper, makes: ``by(fake, **variables)``, and what was said."""
     def environment(fake, **env):
-        return getattr(fake, request.param)(tmp_path / 'home', env)
+        if request.param == 'wrapper':
+            return fake.by_wrapper(tmp_path / 'home', env)
+        return fake.by_module(tmp_path / 'home', env, tool=request.param)
+    environment.tool = request.param
     return environment
 
 
@@ -72,7 +82,7 @@ def test_a_prefix_may_hold_letters_of_any_language(by, foreign):
 def test_a_gpu_that_the_recipe_needs_is_asked_for(by, prefix):
     env, _ = by(Fake(prefix, needs=('nvidia-gpu',)))
     assert both(env, '_NV') == '1' and both(env, '_ROCM') is None
-    env, _ = by(Fake(prefix / 'amd', needs=('amd-gpu',)))
+    env, _ = by(Fake(prefix.with_name('amd'), needs=('amd-gpu',)))
     assert both(env, '_ROCM') == '1' and both(env, '_NV') is None
 
 
@@ -174,9 +184,9 @@ def test_an_overlay_for_another_python_is_not_put_on_the_path_and_said(by, made,
     assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax' and said == ''
 
 
-def test_an_overlay_for_another_image_is_used_and_said_at_load(made, tmp_path):
+def test_an_overlay_for_another_image_is_used_and_said_at_load(made, tmp_path, tool):
     fake = made('3.12', 'sha256:' + 'b' * 64)
-    env, said = fake.by_module(tmp_path, {})
+    env, said = fake.by_module(tmp_path, {}, tool=tool)
     assert both(env, 'ENV_VIRTUAL_ENV') == '/user-software/venv/jax'
     assert ('jax/24.10: your packages were made with another image\n  made with  sha256:%s\n  this one   %s\n'
             '  directory  %s\nhint: easysif overlay rebuild jax/24.10; or, to keep it as it is: rm -- "%s/made-for"\n'
@@ -321,12 +331,14 @@ def test_an_overlay_below_the_home_is_told_of_when_it_is_made_and_never_again(by
     assert by(theirs)[1] == ''
 
 
-def test_what_there_is_to_say_is_said_once_by_a_module_that_takes_the_place_of_another_one(theirs, tmp_path):
+def test_what_there_is_to_say_is_said_once_by_a_module_that_takes_the_place_of_another_one(theirs, tmp_path, tool):
     Fake(theirs.prefix, module='other/1', variable='OTHER')
-    script = 'module load other 2>/dev/null; module load jax'
-    assert theirs.by_module(tmp_path / 'home', {}, script)[1].count('note: jax/24.10: ') == 1
+    script = 'module load other 2>/dev/null; module swap other jax'
+    assert theirs.by_module(tmp_path / 'home', {}, script, tool)[1].count('note: jax/24.10: ') == 1
     squashfs(tmp_path / 'mine' / 'jax' / '24.10' / 'user-software.squashfs', size=199)
-    _, said = theirs.by_module(tmp_path / 'home', {'EASYSIF_OVERLAYS': tmp_path / 'mine'}, script)
+    if 'Lmod' in tool:
+        script = 'module load other 2>/dev/null; module load jax'
+    _, said = theirs.by_module(tmp_path / 'home', {'EASYSIF_OVERLAYS': tmp_path / 'mine'}, script, tool)
     assert said.count('is damaged and not used') == 1
 
 
@@ -449,14 +461,17 @@ def test_the_users_paths_inside_are_joined_without_repeats(by, fake, ours, their
     assert both(env, 'ENV_PREPEND_PATH') == path + ':/runscripts:/user-software/venv/jax/bin'
 
 
-def test_the_module_of_the_runtime_is_loaded_first_where_the_site_has_one(fake, prefix, tmp_path):
-    runtime = prefix / 'modules' / 'all' / 'runtime' / '1.lua'
-    runtime.parent.mkdir()
-    runtime.write_text('setenv("RUNTIME", "here")\n')
-    fake.site(module_dependency='runtime/1')
-    before, _ = fake.by_module(tmp_path, {}, 'true')
-    assert fake.by_module(tmp_path, {})[0]['RUNTIME'] == 'here'
-    assert users(fake.by_module(tmp_path, {}, 'module load %(module)s; module unload %(module)s')[0]) == users(before)
+def test_the_module_of_the_runtime_is_loaded_first_where_the_site_has_one(theirs, tmp_path, tool):
+    lua, tcl = theirs.prefix / 'modules' / 'all' / 'runtime' / '1.lua', tmp_path / 'tcl' / 'runtime' / '1'
+    for path, text in ((lua, 'setenv("RUNTIME", "here")\n'), (tcl, '#%Module\nsetenv RUNTIME here\n')):
+        path.parent.mkdir()
+        path.write_text(text)
+    theirs.site(module_dependency='runtime/1')
+    before, _ = theirs.by_module(tmp_path, {}, 'true', tool)
+    loaded, said = theirs.by_module(tmp_path, {}, tool=tool)
+    assert loaded['RUNTIME'] == 'here' and said.count('note: jax/24.10: ') == 1
+    after, _ = theirs.by_module(tmp_path, {}, 'module load %(module)s; module unload %(module)s', tool)
+    assert users(after) == users(before)
 
 
 def test_certificates_of_the_site_are_named_unless_user_or_image_names_others(by, prefix, tmp_path):
@@ -479,7 +494,7 @@ def test_ebs_python_is_the_users_where_it_is_set(by, fake):
 
 def test_values_at_install_serve_where_the_site_file_cannot_be_read(by, fake):
     fake.site(container_env={'A': 'x'})
-    for name in ('site.lua', 'site.sh'):
+    for name in site_files.NAMES:
         (fake.prefix / 'easysif' / name).unlink()
     assert both(by(fake)[0], 'ENV_A') == 'x'
 
@@ -496,7 +511,7 @@ def test_an_installation_that_is_being_tested_reads_its_own_site_files(by, fake)
 def test_one_site_apply_mends_what_is_installed(by, fake):
     fake.site(container_env={'A': 'x'})
     changed = dataclasses.replace(resolve().site, container_env={'A': 'y'}, ca_certificates='')
-    assert [os.path.basename(path) for path in site_files.apply(str(fake.prefix), changed)] == ['site.lua', 'site.sh']
+    assert [os.path.basename(path) for path in site_files.apply(str(fake.prefix), changed)] == list(site_files.NAMES)
     assert both(by(fake)[0], 'ENV_A') == 'y'
     assert site_files.apply(str(fake.prefix), changed) == []
 
@@ -522,9 +537,9 @@ def test_an_image_that_is_gone_names_both_places(fake, tmp_path):
                     'hint: easysif image restore jax/24.10 --prefix %s\n' % (fake.sif, shlex.quote(str(fake.prefix))))
 
 
-def test_a_tool_module_sets_names_of_its_own_only(prefix, tmp_path):
+def test_a_tool_module_sets_names_of_its_own_only(prefix, tmp_path, tool):
     fake = Fake(prefix, environment=False, python_env=None, needs=('nvidia-gpu',))
-    env, _ = fake.by_module(tmp_path, {})
+    env, _ = fake.by_module(tmp_path, {}, tool=tool)
     assert env['SIFJAX'] == str(fake.sif) and env['RUNSCRIPTSJAX'] == '%s/runscripts' % fake.root
     assert not [name for name in env if name.startswith(('APPTAINER', 'SINGULARITY', 'EASYSIF')) or name == 'SIF']
     env, _ = fake.by_wrapper(tmp_path, {})
@@ -539,7 +554,7 @@ USERS = {'SINGULARITY_BIND': '/opt', 'SINGULARITY_BINDPATH': '/u.squashfs:/data:
 
 CYCLES = ['module load %(module)s; module unload %(module)s', 'module load %(module)s; module purge',
           'module load %(module)s; module reload; module unload %(module)s',
-          'module load %(module)s; module load other; module purge',
+          'module load %(module)s; module swap %(module)s other; module purge',
           'module load other; module swap other %(module)s; module unload %(module)s',
           'module load tool %(module)s; module unload %(module)s; module unload tool',
           'module load %(module)s tool; module unload %(module)s; module unload tool',
@@ -548,44 +563,58 @@ CYCLES = ['module load %(module)s; module unload %(module)s', 'module load %(mod
 
 @pytest.mark.parametrize('script', CYCLES)
 @pytest.mark.parametrize('env', [{}, USERS], ids=['nothing set', 'everything set'])
-def test_unloading_leaves_the_environment_as_it_was(fake, prefix, tmp_path, script, env):
+def test_unloading_leaves_the_environment_as_it_was(fake, prefix, tmp_path, script, env, tool):
     Fake(prefix, module='other/1', variable='OTHER', container_env={'X': '1'})
     Fake(prefix, module='tool/1', variable='TOOL', environment=False, python_env=None)
-    before, _ = fake.by_module(tmp_path, env, 'true')
-    after, said = fake.by_module(tmp_path, env, script)
+    before, _ = fake.by_module(tmp_path, env, 'true', tool)
+    after, said = fake.by_module(tmp_path, env, script, tool)
     assert users(after) == users(before)
     assert 'error' not in said.lower()
 
 
 @pytest.mark.parametrize('env', [{}, USERS], ids=['nothing set', 'everything set'])
-def test_a_module_that_takes_the_place_of_another_one_leaves_nothing_of_it(prefix, tmp_path, env):
+def test_a_module_that_takes_the_place_of_another_one_leaves_nothing_of_it(prefix, tmp_path, env, tool):
+    """Lmod exchanges members of a family by itself, Environment Modules when it is told."""
     bundle = tmp_path / 'ca.pem'
     bundle.touch()
     own = dict(container_env={'MINE': '1'}, needs=('nvidia-gpu',), provides={'jax': '1'})
     fakes = [Fake(prefix, **own), Fake(prefix, module='other/1', variable='OTHER')]
     for one in fakes:
         one.site(ca_certificates=str(bundle))
-    before, _ = fakes[0].by_module(tmp_path, env, 'true')
-    alone, _ = fakes[0].by_module(tmp_path, env, 'module load other')
-    both, _ = fakes[0].by_module(tmp_path, env, 'module load %(module)s; module load other')
+    script = 'module load %%(module)s; module %s other' % ('load' if 'Lmod' in tool else 'swap %(module)s')
+    before, _ = fakes[0].by_module(tmp_path, env, 'true', tool)
+    alone, _ = fakes[0].by_module(tmp_path, env, 'module load other', tool)
+    both, _ = fakes[0].by_module(tmp_path, env, script, tool)
     assert users(both) == users(alone)
-    after, said = fakes[0].by_module(tmp_path, env, 'module load %(module)s; module load other; module purge')
+    after, said = fakes[0].by_module(tmp_path, env, script + '; module purge', tool)
     assert users(after) == users(before) and 'error' not in said.lower()
 
 
-def test_unloading_takes_back_exactly_what_loading_set_whatever_the_site_says_now(fake, tmp_path):
+def test_environment_modules_loads_one_member_of_the_family(prefix, tmp_path):
+    fake, _ = Fake(prefix), Fake(prefix, module='other/1', variable='OTHER')
+    refused = 'module load %(module)s; module load other && exit'
+    env, said = fake.by_module(tmp_path, {}, refused, 'Environment Modules')
+    assert env['SIF'] == str(fake.sif) and 'SIFOTHER' not in env and 'conflict' in said
+    assert 'module unload easysif_environment' in said
+    env, said = fake.by_module(tmp_path, {}, '%s; module unload easysif_environment; module load other 2>/dev/null'
+                               % refused, 'Environment Modules')
+    assert 'SIFJAX' not in env and env['SIF'] == env['SIFOTHER']
+
+
+def test_unloading_takes_back_exactly_what_loading_set_whatever_the_site_says_now(fake, tmp_path, tool):
     fake.site(container_env={'A': 'x', 'B': 'y'}, binds=('/usr/share',))
-    new = fake.prefix / 'new.lua'
     fresh = dataclasses.replace(resolve().site, container_env={'C': 'z'}, ca_certificates='')
-    new.write_text(site_files.lua_text(fresh))
-    before, _ = fake.by_module(tmp_path, {'N': new}, 'true')
-    after, _ = fake.by_module(tmp_path, {'N': new}, 'module load %%(module)s; cp "$N" "%s/easysif/site.lua"; '
-                              'module unload %%(module)s' % str(fake.prefix).replace('"', '\\"').replace('$', '\\$'))
+    (tmp_path / 'new').mkdir()
+    site_files.write(str(tmp_path / 'new'), fresh)
+    env = {'FROM': tmp_path / 'new', 'TO': fake.prefix / 'easysif'}
+    before, _ = fake.by_module(tmp_path, env, 'true', tool)
+    after, _ = fake.by_module(tmp_path, env, 'module load %(module)s; cp "$FROM"/site.* "$TO"; '
+                              'module unload %(module)s', tool)
     assert users(after) == users(before)
 
 
 @pytest.mark.parametrize('loaded', ['jax/24.10', 'other/1'])
-def test_a_wrapper_does_the_same_whatever_is_loaded(prefix, tmp_path, loaded):
+def test_a_wrapper_does_the_same_whatever_is_loaded(prefix, tmp_path, loaded, tool):
     """And what the user sets after loading stays: a bind, a variable of their own, one that the module had set."""
     fake = Fake(prefix, container_env={'MINE': 'jax'})
     Fake(prefix, module='other/1', variable='OTHER', container_env={'X': '1', 'MINE': 'other'}, needs=('amd-gpu',))
@@ -593,31 +622,31 @@ def test_a_wrapper_does_the_same_whatever_is_loaded(prefix, tmp_path, loaded):
     home, env = tmp_path, dict(USERS, W=wrapper, M=loaded)
     alone, _ = fake.by_wrapper(home, env)
     text = 'module load "$M"; "$W" print-environment | tr "\\n" "\\0"; exit'
-    beside, _ = fake.by_module(home, env, text)
+    beside, _ = fake.by_module(home, env, text, tool)
     for name in {*alone, *beside}:
         if name.startswith(('SIF', 'APPTAINER', 'SINGULARITY', 'WITH', 'RUNS', 'USER_S', 'CONT', 'EB', 'EASYSIF')):
             if name not in ('SIFJAX', 'RUNSCRIPTSJAX', 'SIFOTHER', 'RUNSCRIPTSOTHER'):
                 assert (name, alone.get(name)) == (name, beside.get(name))
     changes = ('module load "$M"; export APPTAINER_BINDPATH="$APPTAINER_BINDPATH,/usr/share:/more" '
                'APPTAINERENV_MINE=user APPTAINERENV_OWN=own; "$W" print-environment | tr "\\n" "\\0"; exit')
-    changed, _ = fake.by_module(home, env, changes)
+    changed, _ = fake.by_module(home, env, changes, tool)
     assert changed['APPTAINERENV_MINE'] == 'user' and changed['APPTAINERENV_OWN'] == 'own'
     assert set(changed['APPTAINER_BINDPATH'].split(',')) == \
         {*alone['APPTAINER_BINDPATH'].split(','), '/usr/share:/more'}
 
 
-def test_the_module_is_readable_in_every_mode(fake, tmp_path):
-    for command in ('show', 'spider', 'avail', 'whatis', 'help'):
-        _, said = fake.by_module(tmp_path, {}, 'module %s %%(module)s' % command)
-        assert 'rror' not in said
-        if command == 'show':
-            assert 'pushenv("SIF","%s")' % fake.sif in said
-
-
-def test_looking_at_a_module_makes_nothing(fake, tmp_path):
-    for command in ('show', 'spider', 'avail', 'whatis', 'help'):
-        fake.by_module(tmp_path, {}, 'module %s %%(module)s' % command)
-    assert not fake.overlay.exists()
+def test_the_module_is_readable_in_every_mode_and_looking_at_it_makes_and_says_nothing(theirs, tmp_path, tool):
+    """Not even what a load would say: that the overlay is damaged, and lies in the home."""
+    squashfs(tmp_path / 'mine' / 'jax' / '24.10' / 'user-software.squashfs', size=199)
+    shown = {'Lmod with Lua': 'pushenv("SIF","%s")', 'Lmod with Tcl': 'pushenv("SIF","%s")',
+             'Environment Modules': 'setenv          SIF {%s}'}[tool]
+    for command in ('show', 'spider' if 'Lmod' in tool else 'test', 'avail', 'whatis', 'help'):
+        for env in ({}, {'EASYSIF_OVERLAYS': tmp_path / 'mine'}):
+            found, said = theirs.by_module(tmp_path / 'home', env, 'module %s %%(module)s' % command, tool)
+            assert not re.search('rror|damaged|note:', said) and 'SIF' not in found
+            if command == 'show':
+                assert re.sub(r'\s+', ' ', shown % theirs.sif) in re.sub(r'[ \t]+', ' ', said)
+    assert not (tmp_path / 'home' / '.local').exists()
 
 
 def test_what_is_rendered_is_clean(fake):
@@ -625,6 +654,9 @@ def test_what_is_rendered_is_clean(fake):
         harness.run(['shellcheck', path])
     harness.run(['luac5.3', '-p', fake.prefix / 'modules' / 'all' / 'jax' / '24.10.lua'])
     harness.run(['luac5.3', '-p', fake.prefix / 'easysif' / 'site.lua'])
+    whole = 'exit [expr {![info complete [read [open [lindex $argv 0]]]]}]'
+    for path in (fake.prefix.parent / 'tcl' / 'jax' / '24.10', fake.prefix / 'easysif' / 'site.tcl'):
+        harness.run(['tclsh', '/dev/stdin', path], stdin=whole)
 
 
 def test_the_same_installation_gives_the_same_text(prefix):
@@ -635,32 +667,41 @@ def test_the_same_installation_gives_the_same_text(prefix):
 
 
 @pytest.mark.parametrize('value', ['', 'a b', "it's", 'q"q', 'back\\slash', '$HOME `id` $(id)', ']==]', '%s',
-                                   'tab\there', 'ünï', '-n', '*'])
-def test_any_text_reaches_the_environment_as_it_is(prefix, tmp_path, value):
-    fake = Fake(prefix, container_env={'VALUE': value}, eb_python=value or 'x')
-    for env, _ in (fake.by_module(tmp_path, {}), fake.by_wrapper(tmp_path, {})):
-        assert both(env, 'ENV_VALUE') == literal(value) and env['EB_PYTHON'] == (value or 'x')
+                                   'ünï 容器', '-n', '*', '{', '}', '[id]', '{a} {', ']===]', '#', '%', '0x10', '1e3',
+                                   '007'])
+def test_any_text_reaches_the_environment_as_it_is(by, prefix, value):
+    env, _ = by(Fake(prefix, container_env={'VALUE': value}, eb_python=value or 'x'))
+    assert both(env, 'ENV_VALUE') == literal(value) and env['EB_PYTHON'] == (value or 'x')
+
+
+@pytest.mark.parametrize('value, name', [
+    ('tab\there', 'Lmod with Tcl'), ('😀', 'Lmod with Tcl'), ('blank ', 'Lmod with Tcl'),
+    ('~/x', 'Environment Modules'), ('/a:~root', 'Environment Modules')])
+def test_a_text_that_the_tool_cannot_carry_is_left_to_the_wrappers(by, prefix, value, name):
+    env, _ = by(Fake(prefix, container_env={'VALUE': value, 'OTHER': 'x'}))
+    expected = None if by.tool == name else value
+    assert both(env, 'ENV_VALUE') == expected and both(env, 'ENV_OTHER') == 'x'
 
 
 @pytest.mark.parametrize('name', ['WITH_CONDA', 'EB_PYTHON', 'APPTAINERENV_V', 'APPTAINERENV_PREPEND_PATH',
                                   'SINGULARITY_BINDPATH', 'HOME', 'TMPDIR'])
-def test_a_line_after_the_first_of_what_the_user_has_is_never_executed(prefix, tmp_path, name):
-    """Lmod cannot hand it on: the variable stays as it is, at load, at unload, and the others are as ever."""
+def test_a_line_after_the_first_of_what_the_user_has_is_never_executed(prefix, tmp_path, name, tool):
+    """No tool can hand it on: the variable stays as it is, at load, at unload, and the others are as ever."""
     fake = Fake(prefix, container_env={'V': 'x', 'W': 'y'})
     env = {name: '/a\ntouch<%s/evil' % tmp_path}
-    before, _ = fake.by_module(tmp_path / 'home', env, 'true')
-    loaded, said = fake.by_module(tmp_path / 'home', env)
-    after, said_later = fake.by_module(tmp_path / 'home', env, 'module load %(module)s; module unload %(module)s')
+    before, _ = fake.by_module(tmp_path / 'home', env, 'true', tool)
+    loaded, said = fake.by_module(tmp_path / 'home', env, tool=tool)
+    after, said_later = fake.by_module(tmp_path / 'home', env, 'module load %(module)s; module unload %(module)s', tool)
     assert said == said_later == '' and users(after) == users(before)
     assert loaded[name] == env[name] and both(loaded, 'ENV_W') == 'y' and loaded['SIF'] == str(fake.sif)
     assert not (tmp_path / 'evil').exists()
 
 
-def test_a_line_after_the_first_of_what_the_image_has_is_never_executed(prefix, tmp_path):
+def test_a_line_after_the_first_of_what_the_image_has_is_never_executed(prefix, tmp_path, tool):
     """It does not come that far, but if it did."""
     conda = Conda('/opt/a\ntouch<evil', 'a\ntouch<evil', '/opt')
     fake = Fake(prefix, conda=conda, image_env={'WITH_CONDA': 'a\ntouch<evil'})
-    env, said = fake.by_module(tmp_path / 'home', {})
+    env, said = fake.by_module(tmp_path / 'home', {}, tool=tool)
     assert said == '' and env['SIF'] == str(fake.sif) and 'WITH_CONDA' not in env
     assert both(env, 'ENV_CONDA_PREFIX') is both(env, 'ENV_PREPEND_PATH') is None
 
@@ -671,13 +712,13 @@ def test_a_very_long_command_of_the_image_is_left_inside(by, prefix):
 
 
 @pytest.mark.parametrize('name', ['X_BINDPATH', 'BINDPATH', 'SET', '_'])
-def test_a_variable_may_be_called_like_one_of_ours(prefix, tmp_path, name):
+def test_a_variable_may_be_called_like_one_of_ours(prefix, tmp_path, name, tool):
     """A wrapper beside a module that sets it takes it back, as it does all others."""
     fake, _ = Fake(prefix), Fake(prefix, module='other/1', variable='OTHER', container_env={name: 'v'})
-    loaded, _ = fake.by_module(tmp_path, {}, 'module load other')
+    loaded, _ = fake.by_module(tmp_path, {}, 'module load other', tool)
     assert both(loaded, 'ENV_' + name) == 'v'
     script = 'module load other; "$W" print-environment | tr "\\n" "\\0"; exit'
-    beside, _ = fake.by_module(tmp_path, {'W': fake.root / 'easysif' / 'wrapper'}, script)
+    beside, _ = fake.by_module(tmp_path, {'W': fake.root / 'easysif' / 'wrapper'}, script, tool)
     assert both(beside, 'ENV_' + name) is None
 
 

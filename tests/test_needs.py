@@ -190,7 +190,7 @@ def test_after_a_system_update_one_apply_mends_every_module(by, libraries, tmp_p
     monkeypatch.setenv('EASYSIF_SITE', './my.yaml')
     assert easysif('site', 'apply', '--prefix', 'p')[0] == 0
     before = {path: path.read_bytes() for path in (tmp_path / 'p').rglob('*')
-              if path.is_file() and path.name not in ('site.lua', 'site.sh')}
+              if path.is_file() and path.name not in site_files.NAMES}
     assert all('%s/libcxi.so.1,' % libraries in both(by(fake), '_BINDPATH') for fake in fakes)
     (tmp_path / 'lib/libcxi.so.1').rename(tmp_path / 'lib/libcxi.so.7')
     assert easysif('site', 'apply', '--prefix', 'p')[0] == 0

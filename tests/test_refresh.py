@@ -138,8 +138,8 @@ def test_a_change_of_the_site_reaches_prefix_and_modules(easysif, toy, prefix, t
     (tmp_path / 'site.yaml').write_text('binds: [/scratch]\n')
     monkeypatch.setenv('EASYSIF_SITE', str(tmp_path / 'site.yaml'))
     assert easysif('refresh', 'toy') == (
-        0, 'written  {0}/easysif/site.lua\nwritten  {0}/easysif/site.sh\n'
-           'toy/1: refreshed easysif/site.lua, easysif/site.sh, easysif.json\n'.format(prefix), '')
+        0, 'written  {0}/easysif/site.lua\nwritten  {0}/easysif/site.sh\nwritten  {0}/easysif/site.tcl\n'
+           'toy/1: refreshed easysif/site.lua, easysif/site.sh, easysif/site.tcl, easysif.json\n'.format(prefix), '')
     assert problems(toy) == []
 
 

@@ -315,7 +315,7 @@ def test_what_was_changed_is_not_run_to_ask_it(toy, tmp_path, name):
     assert report.unknown == ['overlay'] and not (tmp_path / 'ran').exists()
 
 
-@pytest.mark.parametrize('name', ['site.lua', 'site.sh'])
+@pytest.mark.parametrize('name', ['site.lua', 'site.sh', 'site.tcl'])
 @pytest.mark.parametrize('damage, why', [
     (lambda path: path.unlink(), 'is missing'),
     (lambda path: path.write_text(''), 'is not what easysif wrote'),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Renders a plan as Lua for Lmod and as POSIX shell for the wrappers. Decides nothing.
+"""Renders a plan as Lua or Tcl for modules and as POSIX shell for the wrappers. Decides nothing.
 
-Guards and statements become calls of the functions of the same names in ``helpers/module.lua`` and
-``helpers/wrapper``, so that a language is a few lines: how it quotes, joins, calls and branches.
+Guards and statements become calls of the functions of the same names in ``helpers/module.lua``,
+``helpers/module.tcl`` and ``helpers/wrapper``, so that a language is a few lines: how it quotes, joins, calls and
+branches.
 """
 
 from dataclasses import fields
@@ -24,6 +25,16 @@ def lua(statements, root, prefix):
     return '\n'.join(lines + ['    ' + line if line else '' for line in body] + ['end', 'end', ''])
 
 
+def tcl(statements, root, prefix):
+    """Return the plan as Tcl, to stand in a modulefile (str); the parameters are those of lua."""
+    body = ['set root %s' % tcl_quote(root), 'set prefix %s' % tcl_quote(prefix),
+            'upvar #0 es_needed_path needed_path es_needed_libraries needed_libraries', 'es_read_site $prefix $root']
+    body += _Tcl().statements(statements) + ['', 'es_finish']
+    lines = helper_text('module.tcl').splitlines() + ['', 'proc es_plan {} {']
+    lines += ['    ' + line if line else '' for line in body] + ['}']
+    return '\n'.join(lines + ['', 'if {[es_mode] ne {}} { es_plan }', ''])
+
+
 def shell(statements):
     """Return the plan as the body of the wrappers' function ``es_plan`` (str).
 
@@ -39,6 +50,11 @@ def lua_quote(value):
     return '"%s"' % ''.join(escapes.get(c) or ('\\%03d' % ord(c) if ord(c) < 32 else c) for c in value)
 
 
+def tcl_quote(value):
+    """Return a text as one word of Tcl, in double quotes, which is an element of a list as well (str)."""
+    return '"%s"' % ''.join('\\' + c if c in '\\"$[]{}' else '\\u%04x' % ord(c) if ord(c) < 32 else c for c in value)
+
+
 def shell_quote(value):
     """Return a text as one word of a shell, in single quotes (str)."""
     return "'%s'" % value.replace("'", "'\\''")
@@ -46,6 +62,8 @@ def shell_quote(value):
 
 class _Writer:
     """What the languages share: a node is a call with its fields as arguments, its ``guard`` the condition."""
+
+    asked = '%s'  # a call as part of a condition
 
     def statements(self, nodes):
         lines = []
@@ -78,7 +96,7 @@ class _Writer:
             return self.negation + self.guard(guard.inner)
         if isinstance(guard, plan.All):
             return self.group % self.conjunction.join(self.guard(inner) for inner in guard.inner)
-        return self.call(guard)
+        return self.asked % self.call(guard)
 
 
 class _Lua(_Writer):
@@ -138,3 +156,32 @@ class _Shell(_Writer):
             lines += ['%s %s; then' % ('elif' if position else 'if', self.guard(guard)),
                       '    es_%s=%s' % (node.name, self.text(value))]
         return lines + ['else', '    es_%s=%s' % (node.name, self.text(node.default)), 'fi']
+
+
+class _Tcl(_Writer):
+    # variables of the plan are those of a procedure; functions begin with es_, as set, family and others are taken
+    comment, negation, group, conjunction, asked = '#', '!', '(%s)', ' && ', '[%s]'
+
+    def quote(self, value):
+        return tcl_quote(value)
+
+    def text(self, parts):
+        words = {plan.Local: '${%s}', plan.Env: '[es_env %s]', plan.Site: '[es_setting %s]'}
+        return '"%s"' % ''.join(words[type(part)] % part.name if type(part) in words else tcl_quote(part)[1:-1]
+                                for part in parts)
+
+    def call(self, node):
+        return ' '.join(['es_' + plan.function_name(node)] + self.arguments(node))
+
+    def branch(self, guard, lines):
+        return ['if {%s} {' % self.guard(guard)] + ['    ' + line for line in lines] + ['}']
+
+    def value(self, node):
+        return ['set %s [%s]' % (node.name, self.call(node))]
+
+    def choose(self, node):
+        lines = ['set %s %s' % (node.name, self.text(node.default))]
+        for position, (guard, value) in enumerate(node.cases):
+            lines += ['%sif {%s} {' % ('} else' if position else '', self.guard(guard)),
+                      '    set %s %s' % (node.name, self.text(value))]
+        return lines + ['}'] * bool(node.cases)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writes what the site provides to the files that modules and wrappers read: ``site.lua`` and ``site.sh``.
+"""Writes what the site provides to the files that modules and wrappers read: ``site.lua``, ``site.tcl``, ``site.sh``.
 
 So the values of a site stand in no modulefile, and after a system update one command mends every installed module.
 """
@@ -9,11 +9,14 @@ import os
 from easysif import files, host_libraries, host_paths, needs, runtime
 from easysif.errors import EasySIFError
 from easysif.modes import Modes
-from easysif.render import lua_quote, shell_quote
+from easysif.render import lua_quote, shell_quote, tcl_quote
 from easysif.site import Need
 from easysif.site_plan import FORCE, literal
 
 NOTICE = 'What this site provides to modules and wrappers. Written by: easysif site apply'
+
+#: the files, in the order in which they are written
+NAMES = ('site.lua', 'site.sh', 'site.tcl')
 
 #: settings of one text that modules and wrappers read
 SETTINGS = ('image_store', 'overlays', 'ca_certificates', 'module_dependency')
@@ -29,7 +32,7 @@ def apply(prefix, site, refused=()):
     """
     directory = os.path.join(prefix, 'easysif')
     marker = mark(prefix)
-    with Modes(prefix).publishing(*(os.path.join(directory, name) for name in ('site.lua', 'site.sh'))):
+    with Modes(prefix).publishing(*(os.path.join(directory, name) for name in NAMES)):
         return ([marker] if marker else []) + write(directory, site, refused)
 
 
@@ -44,11 +47,11 @@ def mark(prefix):
 
 
 def write(directory, site, refused=()):
-    """Write ``site.lua`` and ``site.sh`` into a directory and return the paths of those that changed (list of str)."""
+    """Write the files into a directory and return the paths of those that changed (list of str)."""
     site = host_libraries.resolved(site)
-    texts = {'site.lua': lua_text(site, refused), 'site.sh': shell_text(site, refused)}
-    return [path for path, content in ((os.path.join(directory, name), texts[name]) for name in sorted(texts))
-            if files.write(path, content)]
+    paths = [os.path.join(directory, name) for name in NAMES]
+    texts = [render(site, refused) for render in (lua_text, shell_text, tcl_text)]
+    return [path for path, content in zip(paths, texts) if files.write(path, content)]
 
 
 def _provided(site):
@@ -94,6 +97,25 @@ def _lua_lists(source, indent):
                       for name, value in sorted(source.container_env.items()))
     return [indent + 'binds = { %s },' % binds, indent + 'container_env = { %s },' % pairs] + [
         '%s%s = %s,' % (indent, name, lua_quote(value)) for name, value in _searched(source)]
+
+
+def tcl_text(site, refused=()):
+    """Return the site as a dictionary of Tcl, which is read and not evaluated (str)."""
+    lines = ['notice ' + tcl_quote(NOTICE), 'settings {']
+    lines += ['    %s %s' % (name, tcl_quote(getattr(site, name) or '')) for name in SETTINGS]
+    lines += ['    refused_compressors ' + tcl_quote(' '.join(refused)), '    isolation ' + tcl_quote(_switches(site))]
+    lines += ['}'] + _tcl_lists(_sites(site), '') + ['needs {']
+    for name, need in _provided(site):
+        lines += ['    %s {' % tcl_quote(name)] + _tcl_lists(need, '        ') + ['    }']
+    return '\n'.join(lines + ['}', ''])
+
+
+def _tcl_lists(source, indent):
+    binds = ' '.join(tcl_quote(bind) for bind in source.binds)
+    pairs = ' '.join('%s %s' % (name, tcl_quote(literal(value)))
+                     for name, value in sorted(source.container_env.items()))
+    return [indent + 'binds {%s}' % binds, indent + 'container_env {%s}' % pairs] + [
+        '%s%s %s' % (indent, name, tcl_quote(value)) for name, value in _searched(source)]
 
 
 def shell_text(site, refused=()):

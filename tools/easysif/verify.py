@@ -44,7 +44,7 @@ def verify_prefix(prefix):
     :param prefix: EasyBuild's install path (str)
     """
     problems = []
-    for name in ('site.lua', 'site.sh'):
+    for name in site_files.NAMES:
         path = os.path.join(prefix, 'easysif', name)
         why = None
         try:
