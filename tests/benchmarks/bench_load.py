@@ -45,6 +45,25 @@ def test_module_load_of_a_large_site(tmp_path, measure, claim):
           times['jax'].seconds / times['empty'].seconds, 1.15)
 
 
+def test_module_spider(tmp_path, measure, claim):
+    """Looking through 500 installed modules takes at most 1.5 times what 500 empty ones take; there is no cache."""
+    fake = Fake(tmp_path / 'p', needs=('net',))
+    text = (fake.prefix / 'modules' / 'all' / 'jax' / '24.10.lua').read_text()
+    assert text.count(str(fake.root)) == 1
+    for number in range(500):
+        for kind, content in (('ours', text.replace(str(fake.root), '%s-%d' % (fake.root, number))),
+                              ('empty', 'whatis("nothing")\n')):
+            path = tmp_path / kind / ('toy%d' % (number // 5)) / ('%d.lua' % (number % 5))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+    home = harness.user_environment(tmp_path / 'home')
+    lmod = harness.LMOD / 'libexec' / 'lmod'
+    times = measure(10, **{kind: ([lmod, 'bash', '--ignore_cache', 'spider'], dict(
+        home, MODULEPATH=str(tmp_path / kind)), lambda: None) for kind in ('empty', 'ours')})
+    claim('module spider over 500 modules', '%.2f s' % times['ours'].seconds,
+          '500 empty modules, %.2f s' % times['empty'].seconds, times['ours'].seconds / times['empty'].seconds, 1.5)
+
+
 def test_wrapper(installed_jax, tmp_path, measure, claim):
     """A wrapper takes at most 1.05 times what the runtime itself takes for the same command with the same binds."""
     root = installed_jax / 'software' / 'jax' / '24.10-singularity'
