@@ -36,6 +36,7 @@ def overlay(tmp_path):
 
 def test_whatever_an_overlay_holds_comes_back(overlay):
     everything(overlay.directory)
+    overlay.directory.chmod(0o2770)  # as that of a group
     before = tree(overlay.directory)
     result = overlay('make-squashfs')
     size = human(overlay.squashfs.stat().st_size)
@@ -52,7 +53,7 @@ def test_whatever_an_overlay_holds_comes_back(overlay):
     result = overlay('unmake-squashfs')
     assert result.output == ('unpacked; the squashfs file is kept as %s.1\n'
                              'now: module reload; pip install works again\n' % overlay.squashfs)
-    assert tree(overlay.directory) == before
+    assert tree(overlay.directory) == before and overlay.directory.stat().st_mode & 0o7777 == 0o2770
     assert (overlay.directory / 'hard link').stat().st_nlink == 2
     assert (overlay.directory / 'sparse').stat().st_blocks < 1000
     assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs.1']

@@ -56,7 +56,7 @@ def sha256(path, sync=False):
 
 
 def listing(path):
-    """Return what is in a squashfs file, below its root: what `entry` makes of each (set).
+    """Return what is in a squashfs file: what `entry` makes of each (set), of its root, which has no name, as well.
 
     :raises EasySIFError: unsquashfs cannot read it
     """
@@ -68,8 +68,7 @@ def listing(path):
     for piece in pieces:
         name, _, following = piece.rpartition(b'\n')
         words = facts.split()
-        if name:
-            found.add((words[0].decode(), int(words[-3]) if words[0].startswith(b'-') else 0, name[1:]))
+        found.add((words[0].decode(), int(words[-3]) if words[0].startswith(b'-') else 0, name[1:]))
         facts = following
     return found
 

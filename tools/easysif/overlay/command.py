@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import sys
 
 from easysif import files
@@ -105,6 +106,8 @@ def _packed(done, dry_run):
             yield 'would remove %s' % done['directory']
     else:
         rest = 'is removed' if done['removed'] else 'is no longer used and may be removed'
+        if not done['removed'] and not os.path.lexists(done['directory']):
+            rest = 'is out of the way; what of it is somebody else\'s goes with the next command of theirs'
         yield 'now: module reload; the directory %s %s' % (done['directory'], rest)
 
 

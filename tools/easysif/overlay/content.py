@@ -44,6 +44,7 @@ class Content:
 
     def _read(self):
         self.data, self.entries, seen, state = 0, [], set(), hashlib.sha256()
+        self.mode = os.stat(self.top).st_mode
         for entry, info in _walk(self.top, self.where, self.cache):
             self.entries.append(entry)
             state.update(repr((entry, info.st_ino, info.st_ctime_ns)).encode())
@@ -86,7 +87,8 @@ class Content:
 
     def listed(self):
         """Return what ``squashfs.listing`` of its squashfs tells (set)."""
-        return {squashfs.entry(name, mode, size, link) for name, mode, size, _, link in self.entries}
+        return {squashfs.entry(b'', self.mode, 0),
+                *(squashfs.entry(name, mode, size, link) for name, mode, size, _, link in self.entries)}
 
     def files(self):
         """Return how many files, links and so on there are, without directories (int)."""

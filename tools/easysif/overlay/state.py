@@ -77,7 +77,7 @@ def check(overlay):
             one['problem'] = generations.damage(overlay, path)
         if not one['problem'] and shutil.which('unsquashfs'):
             try:
-                entries = len(squashfs.listing(path))
+                entries = len(squashfs.listing(path)) - 1  # without its root
             except EasySIFError as err:
                 one['problem'] = 'unsquashfs cannot read it (%s)' % dict(err.facts).get('last line', err.what)
         known = not one['problem'] and recorded.squashfs_record(overlay.root, path)
