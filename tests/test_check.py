@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from easysif import check
+from easysif import check, rules, site
 from easysif.errors import EasySIFError
 
 GOOD = """\
@@ -31,7 +31,7 @@ moduleclass = 'ai'
 """
 PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
 #: what one or more of the sites that are shipped provide
-PROVIDED = ('amd-gpu, ca-certificates, host-modules, interconnect, mpi, nvidia-gpu, scratch, slurm, x11')
+PROVIDED = ', '.join(sorted({need for path in site.shipped().values() for need in site.read(path).get('provides', {})}))
 
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
          'digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, '
@@ -77,7 +77,8 @@ def test_the_recipes_that_we_ship_have_no_problem():
     ({"python_env = 'jax'\n": "", "needs =": "python_env = 'jax'\nneeds ="},
      "in_order: jax-24.10-singularity.eb:14: needs stands after python_env, but belongs before it\n" + ORDER),
     ({"moduleclass = 'ai'\n": "\n".join("# %d" % at for at in range(15))},
-     "short: jax-24.10-singularity.eb: has 27 lines, and 25 are allowed, blank ones not counted"),
+     "short: jax-24.10-singularity.eb: has 27 lines, and 25 are allowed, blank ones not counted\n"
+     "hint: fill the lines of lists up to 120 columns, and let comments say only why"),
     ({"sanity_check_commands = ['python -c \"import jax\"']\n": ""},
      "tested: jax-24.10-singularity.eb: sanity_check_commands is missing\n"
      "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"),
@@ -85,10 +86,33 @@ def test_the_recipes_that_we_ship_have_no_problem():
      "valid: jax-24.10-singularity.eb:17: sanity_check_commands must be a list of commands, "
      "not the text 'python -c 1'\nhint: write sanity_check_commands = ['python -c 1']"),
     ({"programs\"": "programs.\""},
-     "described: jax-24.10-singularity.eb:8: description must not end with a full stop"),
-    ({"\"Composable": "\"A library of composable"},
-     "described: jax-24.10-singularity.eb:8: description must not start with the article 'A'"),
-    ({"Composable": "Composable\\n"}, "described: jax-24.10-singularity.eb:8: description must be one line"),
+     "described: jax-24.10-singularity.eb:8: description must not end with a full stop\n"
+     "hint: write description = 'Composable transformations of NumPy programs'"),
+    ({"\"Composable": "\"A the library of composable"},
+     "described: jax-24.10-singularity.eb:8: description must not start with the article 'A'\n"
+     "hint: write description = 'Library of composable transformations of NumPy programs'"),
+    ({"Composable": "An\\nexample. Composable", "programs\"": "programs.\""},
+     "described: jax-24.10-singularity.eb:8: description must be one line, and must not end with a full stop, and "
+     "must not start with the article 'An'\n"
+     "hint: write description = 'Example. Composable transformations of NumPy programs'"),
+    ({"Composable transformations of NumPy programs": "the JAX."},
+     'described: jax-24.10-singularity.eb:8: description says no more than the name\n'
+     'hint: write description = "…": what jax does, in a few words'),
+    ({"https://docs.jax.dev": "https://www.example.org/jax"},
+     "has_a_homepage: jax-24.10-singularity.eb:7: homepage is only an example\n"
+     "hint: write homepage = 'https://…': where users read about jax"),
+    ({"docker://nvcr.io/nvidia/jax": "docker://nvcr.io/NVIDIA/jax"},
+     "image_is_understood: jax-24.10-singularity.eb:12: image 'docker://nvcr.io/NVIDIA/jax:24.10-maxtext-py3' is not a "
+     "docker reference\n  reason  the name must be in lower case\n"
+     "hint: write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'"),
+    ({"docker://nvcr.io": "docker://me:s3cret@nvcr.io"},
+     "image_is_understood: jax-24.10-singularity.eb:12: image holds a login, which a recipe must not\n"
+     "  host  nvcr.io\nhint: apptainer registry login --username NAME docker://nvcr.io"),
+    ({"'ContainerImage'": "'ContainerBindings'", "needs = ['nvidia-gpu']\npython_env = 'jax'\n": "",
+      "image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example\n": "",
+      "commands = ['python', 'pip']\n": ""},
+     "gives_something: jax-24.10-singularity.eb: gives nothing to the images of its users\n"
+     "hint: write what they need of the host: needs = ['mpi']"),
     ({"['nvidia-gpu']": "['nvidia-gpus']"}, "needs_are_provided: jax-24.10-singularity.eb:13: needs 'nvidia-gpus', "
      "which no site provides (%s)\nhint: did you mean 'nvidia-gpu'?" % PROVIDED),
     ({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3": "%(name)s.def"},
@@ -97,6 +121,14 @@ def test_the_recipes_that_we_ship_have_no_problem():
 ])
 def test_a_rule_that_is_broken_is_told_once(tree, change, expected):
     assert told(tree(change)) == expected
+    assert '\nhint: ' in expected
+
+
+def test_every_rule_has_a_recipe_here_that_breaks_it():
+    with open(__file__) as handle:
+        text = handle.read()
+    assert len(rules.RULES) > 10
+    assert [one.__name__ for one in rules.RULES if '%s: ' % one.__name__ not in text or not one.__doc__] == []
 
 
 @pytest.mark.parametrize('change, good', [

@@ -74,6 +74,8 @@ class Draft:
     @property
     def image(self):
         """What ``image`` says with its templates put in, '' where that cannot be known (str)."""
+        if self.unreadable.intersection({'name', 'version', 'versionsuffix'}):
+            return ''
         try:
             return templates.resolve(self.text('image'), self.values)
         except EasySIFError:

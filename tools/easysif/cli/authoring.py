@@ -80,17 +80,17 @@ def _new(args):
               'homepage': args.homepage, 'description': args.description, 'moduleclass': args.moduleclass,
               'commands': args.commands and args.commands.split(','), 'sanity_check_commands': args.test}
     with _at_work(args, 'looking at %s' % args.image):
-        proposal = new(values, site.resolve().site, args.output, args.kind, _directories(args), args.force, args.dry_run,
-                    tell=lambda line: print(escaped(line), file=sys.stderr, flush=True))
-    _show(proposal, args)
+        made = new(values, site.resolve().site, args.output, args.kind, _directories(args), args.force, args.dry_run,
+                   tell=lambda line: print(escaped(line), file=sys.stderr, flush=True))
+    _show(made, args)
 
 
 def _bump(args):
     path = args.recipe if os.path.exists(args.recipe) else check.find([args.recipe])[0]
     with _at_work(args, 'asking for the image of %s %s' % (path, args.version)):
-        proposal = bump(path, args.version, site.resolve().site, args.image, args.offline,
-                     _directories(args), args.force, args.dry_run)
-    _show(proposal, args)
+        made = bump(path, args.version, site.resolve().site, args.image, args.offline, _directories(args), args.force,
+                    args.dry_run)
+    _show(made, args)
 
 
 def _shpc(args):
