@@ -14,6 +14,7 @@ from easysif.lock import Lock
 from easysif.overlay import environment
 from easysif.overlay.place import Overlay
 from easysif.packages.copied import Copy
+from easysif.packages.target import Target
 from packing import Commands
 from test_packages import message
 
@@ -143,6 +144,28 @@ def test_the_overlay_may_be_reached_through_links(tmp_path, is_link):
     environment.publish(str(root), str(new), str(root / 'user-software' / 'venv' / 'x'), environment.kept(str(root)),
                         'python 3.12\n', {'asked': ['new'], 'resolved': []})
     assert state(root) == {'new'} and list((real / 'user-software.before-rebuild').glob('lib/*/*/old'))
+
+
+def test_overlays_of_two_modules_that_lead_to_one_directory_leave_each_other_alone(tmp_path):
+    """Each has a lock of its own; what the other one is making is not what a killed command left."""
+    def beside(name):
+        found = Target.__new__(Target)
+        found.overlay = Overlay(str(tmp_path / name), name + '/1', 'a test')
+        found.host_venv = os.path.join(found.overlay.directory, 'venv', 'x')
+        (tmp_path / name).mkdir(exist_ok=True)
+        if not os.path.lexists(found.overlay.directory):
+            os.symlink(tmp_path / 'scratch', found.overlay.directory)
+        return found.beside()
+    (tmp_path / 'scratch').mkdir()
+    for name in 'one', 'two':
+        with beside(name) as path:
+            os.rename(path, path[:-len(str(os.getpid()))] + '4711')
+    left = sorted(tmp_path.glob('scratch.new-*-4711'))
+    with beside('one') as path:
+        assert len(left) == 2 and os.path.isdir(path) and len(list(tmp_path.glob('scratch.new-*-4711'))) == 1
+        with beside('two'):
+            assert os.path.isdir(path) and not list(tmp_path.glob('scratch.new-*-4711'))
+    assert not list(tmp_path.glob('scratch.*'))
 
 
 def test_the_next_wrapper_puts_an_environment_into_its_place_that_a_killed_command_left_beside(tmp_path):

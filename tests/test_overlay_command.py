@@ -310,6 +310,25 @@ def test_removing_asks(easysif, toy):
         assert toy.overlay.joinpath('user-software').exists() is bool(code)
 
 
+def test_what_cannot_be_moved_stays_with_all_else_and_what_is_read_only_goes(easysif, toy, monkeypatch):
+    (toy.overlay / 'user-software').chmod(0o555)
+    (toy.overlay / 'user-software.squashfs.1').write_text('x')
+    rename = os.rename
+
+    def refuse(path, other):
+        if str(path).endswith('user-software.squashfs.1'):
+            raise PermissionError(1, 'Operation not permitted', path)
+        rename(path, other)
+    monkeypatch.setattr(os, 'rename', refuse)
+    before = toys.snapshot(toy.overlay)
+    code, out, err = easysif('overlay', 'remove', 'toy', '--yes')
+    assert (code, out) == (3, '') and toys.snapshot(toy.overlay) == before
+    assert err.startswith('error: easysif overlay remove: %s/user-software.squashfs.1 (Operation not perm' % toy.overlay)
+    monkeypatch.undo()
+    done(easysif, 'remove', 'toy', '--yes')
+    assert not list(toy.overlay.glob('user-software*'))
+
+
 def test_an_overlay_of_others_is_not_removed(easysif, toy, tmp_path):
     shutil.move(toy.overlay, tmp_path / 'elsewhere')
     toy.overlay.symlink_to(tmp_path / 'elsewhere')

@@ -19,6 +19,8 @@ from easysif import modes, schema, squashfs
 from easysif.errors import EasySIFError
 from easysif.overlay import bytecode, generations, usage
 from easysif.overlay.content import Content
+from easysif.overlay import pack as pack_module
+from easysif.overlay.command import run_pack
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.recorded import packages_record
@@ -414,6 +416,18 @@ def test_a_directory_that_changes_after_it_was_packed_is_not_removed(overlay):
     assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'contentmore\n'
     assert inside(overlay.squashfs) == 'content'
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs']
+
+
+def test_what_of_others_cannot_be_removed_is_out_of_the_way_and_that_is_said(overlay, monkeypatch, capsys):
+    monkeypatch.setattr(pack_module, 'discard', lambda path: None)
+    args = SimpleNamespace(json=False, dry_run=False, remove=True, replace=False, force=False, verify='list')
+    run_pack(inner(overlay), args)
+    assert capsys.readouterr().out.endswith(
+        'now: module reload; the directory %s is out of the way; what of it is somebody else\'s goes with the next '
+        'command of theirs\n' % overlay.directory)
+    monkeypatch.undo()
+    overlay('unmake-squashfs')
+    assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs.1']
 
 
 def test_a_directory_that_was_looked_at_for_the_last_time_when_it_was_killed_comes_back(overlay):

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import shutil
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 
@@ -92,6 +92,7 @@ def remove(overlay, force=False):
     :param force: do not look for processes that may write to it (bool)
     :returns: what was removed (list of str)
     :raises EasySIFError: there is none, it is in use, or another process is at work on it
+    :raises OSError: something cannot be moved, as it is somebody else's, and all is as before
     """
     with overlay.alone() as lock:
         if not force:
@@ -100,10 +101,23 @@ def remove(overlay, force=False):
         aside, gone = overlay.leaving(), parts(overlay)
         lock.check()
         os.mkdir(aside)
-        for path in gone:
-            os.rename(path, os.path.join(aside, os.path.basename(path)))
+        moved = []
+        try:
+            for path in gone:
+                _move(path, os.path.join(aside, os.path.basename(path)))
+                moved.append(path)
+        except OSError:
+            for path in moved:
+                _move(os.path.join(aside, os.path.basename(path)), path)
+            raise
         discard(aside)
         return gone
+
+
+def _move(path, other):
+    is_directory = os.path.isdir(path) and not os.path.islink(path)
+    with files.writable(path) if is_directory else nullcontext():  # it gets another one above it
+        os.rename(path, other)
 
 
 def parts(overlay):
