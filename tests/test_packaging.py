@@ -48,9 +48,10 @@ def shipped(directory, below):
             if path.is_file() and '__pycache__' not in path.parts}
 
 
-def test_the_wheel_holds_our_two_trees_and_nothing_else(wheel):
+def test_the_wheel_holds_our_two_trees_and_the_manual_and_nothing_else(wheel):
     assert contents(wheel) == (
         shipped(CLONE / 'tools' / 'easysif', 'easysif')
+        | shipped(CLONE / 'docs', 'easysif/manual')
         | shipped(CLONE / 'easyblocks', 'easybuild/easyblocks/generic')
         | shipped(CLONE / 'easyconfigs', 'easybuild/easyconfigs'))
 

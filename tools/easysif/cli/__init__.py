@@ -11,11 +11,11 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (authoring, check, config, doctor, image, list, overlay, pin, refresh, remove, show,
+from easysif.cli import (authoring, catalogue, check, config, doctor, image, list, overlay, pin, refresh, remove, show,
                          site, store, test, upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, authoring, check, pin, store, config,
+GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, authoring, check, catalogue, pin, store, config,
           site, doctor, test)
 
 
