@@ -17,10 +17,9 @@ import harness
 from easysif import overlay as library
 from easysif import modes, schema, squashfs
 from easysif.errors import EasySIFError
-from easysif.overlay import bytecode, generations, usage
-from easysif.overlay.content import Content
-from easysif.overlay import pack as pack_module
+from easysif.overlay import bytecode, generations, pack as pack_module, usage
 from easysif.overlay.command import run_pack
+from easysif.overlay.content import Content
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.recorded import packages_record

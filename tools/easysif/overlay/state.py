@@ -5,7 +5,8 @@ import os
 import re
 import shlex
 import shutil
-from contextlib import nullcontext, suppress
+import stat
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 
@@ -109,15 +110,19 @@ def remove(overlay, force=False):
         except OSError:
             for path in moved:
                 _move(os.path.join(aside, os.path.basename(path)), path)
+            os.rmdir(aside)
             raise
         discard(aside)
         return gone
 
 
 def _move(path, other):
-    is_directory = os.path.isdir(path) and not os.path.islink(path)
-    with files.writable(path) if is_directory else nullcontext():  # it gets another one above it
-        os.rename(path, other)
+    mode = os.lstat(path).st_mode
+    if stat.S_ISDIR(mode) and not os.access(path, os.W_OK):  # it gets another one above it
+        os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
+    os.rename(path, other)
+    if stat.S_ISDIR(mode) and os.lstat(other).st_mode != mode:
+        os.chmod(other, stat.S_IMODE(mode))
 
 
 def parts(overlay):
