@@ -319,12 +319,12 @@ def test_what_cannot_be_moved_stays_with_all_else_and_what_is_read_only_goes(eas
         if str(path).endswith('user-software.squashfs.1'):
             raise PermissionError(1, 'Operation not permitted', path)
         rename(path, other)
-    monkeypatch.setattr(os, 'rename', refuse)
     before = toys.snapshot(toy.overlay)
-    code, out, err = easysif('overlay', 'remove', 'toy', '--yes')
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'rename', refuse)
+        code, out, err = easysif('overlay', 'remove', 'toy', '--yes')
     assert (code, out) == (3, '') and toys.snapshot(toy.overlay) == before
     assert 'error: easysif overlay remove: %s/user-software.squashfs.1 (Operation not permitted)' % toy.overlay in err
-    monkeypatch.undo()
     done(easysif, 'remove', 'toy', '--yes')
     assert not list(toy.overlay.glob('user-software*'))
 

@@ -117,12 +117,16 @@ def remove(overlay, force=False):
 
 
 def _move(path, other):
-    mode = os.lstat(path).st_mode
-    if stat.S_ISDIR(mode) and not os.access(path, os.W_OK):  # it gets another one above it
+    mode, now = os.lstat(path).st_mode, path
+    is_closed = stat.S_ISDIR(mode) and not os.access(path, os.W_OK)
+    if is_closed:  # it gets another one above it
         os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
-    os.rename(path, other)
-    if stat.S_ISDIR(mode) and os.lstat(other).st_mode != mode:
-        os.chmod(other, stat.S_IMODE(mode))
+    try:
+        os.rename(path, other)
+        now = other
+    finally:
+        if is_closed:
+            os.chmod(now, stat.S_IMODE(mode))
 
 
 def parts(overlay):
