@@ -6,7 +6,6 @@ starts SIF files; one test makes a SIF of one.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,50 +19,10 @@ from easysif.data import helper
 from easysif.errors import TOOL
 from easysif.images import asking, inspect
 from easysif.run import run
-from image_trees import APPLETS, RUNTIME, Image
+from image_trees import APPLETS, RUNTIME
 
 pytestmark = pytest.mark.e2e
-
-SKIPPED = shutil.ignore_patterns('site-packages', 'dist-packages', '__pycache__', 'test', 'tests', 'idlelib', 'tkinter',
-                                 'lib2to3', 'config-*', 'ensurepip', 'turtledemo')
-
-
-@pytest.fixture
-def image(tmp_path):
-    """An image with a shell and little else (Image)."""
-    return Image(tmp_path / 'image')
-
-
-@pytest.fixture(scope='session')
-def python_tree(tmp_path_factory):
-    """The files of a Python in /usr of an image (Path): python3, its libraries and modules, without ensurepip."""
-    tree = tmp_path_factory.mktemp('python')
-    tree.chmod(0o755)  # becomes /usr, which in a SIF is another user's
-    binary = os.path.realpath(sys.executable)
-    version = sysconfig.get_python_version()
-    (tree / 'bin').mkdir()
-    shutil.copy(binary, tree / 'bin' / ('python' + version))
-    (tree / 'bin/python3').symlink_to('python' + version)
-    shutil.copytree(sysconfig.get_path('stdlib'), tree / 'lib' / ('python' + version), ignore=SKIPPED)
-    (tree / 'lib' / ('python' + version) / 'site-packages').mkdir()
-    (tree / 'lib' / ('python' + version) / 'dist-packages').mkdir()
-    (tree / 'lib/python3/dist-packages').mkdir(parents=True)
-    objects = [binary, *(tree / 'lib').glob('**/*.so')]
-    listed = subprocess.run(['ldd', *map(str, objects)], stdout=subprocess.PIPE, universal_newlines=True).stdout
-    (tree / 'libraries').mkdir()
-    for path in set(re.findall(r'(/\S+) \(0x', listed)):
-        shutil.copy(path, tree / 'libraries')
-    return tree
-
-
-@pytest.fixture
-def python_image(image, python_tree):
-    """An image with a real Python at /usr/bin/python3 (Image)."""
-    shutil.copytree(python_tree, image.path / 'usr', symlinks=True, copy_function=os.link)
-    for name in ('lib', 'lib64'):  # where the dynamic loader is looked for
-        (image.path / name).symlink_to('usr/libraries')
-    image.env('export LD_LIBRARY_PATH=/usr/libraries\n')
-    return image
+pytest_plugins = ['image_trees']
 
 
 def test_a_shell_and_its_commands(image):

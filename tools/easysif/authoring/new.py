@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from easysif import installed, recipe, runtime
 from easysif.authoring.compose import Proposal, check_free, compose, image_of, literal, look_at, path_of, write
 from easysif.authoring.software import look
-from easysif.errors import EasySIFError
+from easysif.errors import EasySIFError, told
 from easysif.images import kept
 from easysif.images.inspect import VENV_COMMANDS, look_inside
 from easysif.images.place import sha256_of
@@ -49,7 +49,7 @@ def new(values, site, directory='.', kind=None, searched=(), force=False, dry_ru
     reference = parse(wanted.image, wanted.where)
     check_free(target, force or dry_run)
     program = runtime.find(site, wanted.where)
-    with _places(site, searched, tell) as places:
+    with _places(wanted, site, searched, tell) as places:
         obtained = obtain(wanted, site, program, places)
         facts = look_inside(obtained.path, program, wanted, wanted.where)
         software = look(wanted.name, obtained.path, program, facts, wanted.where)
@@ -69,7 +69,7 @@ def new(values, site, directory='.', kind=None, searched=(), force=False, dry_ru
 
 
 @contextmanager
-def _places(site, searched, tell):
+def _places(wanted, site, searched, tell):
     """Give where to look for an image and to work on it (Places): what is fetched is kept for ``eb``."""
     directories = [os.path.abspath(one) for one in (*searched, '.')]
 
@@ -86,9 +86,9 @@ def _places(site, searched, tell):
     try:
         yield Places(find_file, lambda path: None, directories, downloads, work, log,
                      lock={'wait': None, 'tell': tell})
-    except EasySIFError as err:
+    except (EasySIFError, OSError) as err:
         is_named = log in str(err)
-        raise
+        raise told(err, wanted.where) from err
     finally:
         if not is_named:
             with suppress(OSError):
