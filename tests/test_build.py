@@ -514,11 +514,18 @@ def test_the_stand_in_for_mksquashfs_keeps_what_the_runtime_wants_otherwise(tmp_
     real = tmp_path / 'real'
     real.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
     real.chmod(0o755)
-    argv = [HELPER, '/a b', "/x'y", '-noappend', '-comp', 'gzip', '-all-root', '-processors', '4', '-mem', '1G',
-            '-b', '128K', '-Xcompression-level', '9', '-e', '*']
+    source = tmp_path / 'a b'
+    source.mkdir()
+    more = ['-noappend', '-comp', 'gzip', '-all-root', '-processors', '4', '-mem', '1G', '-b', '128K',
+            '-Xcompression-level', '9', '-e', '*']
     env = dict(os.environ, EASYSIF_MKSQUASHFS=str(real), EASYSIF_MKSQUASHFS_OPTIONS='-comp zstd -b 256K')
-    found = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, env=env).stdout
-    assert found == "</a b></x'y><-noappend><-all-root><-e><*><-comp><zstd><-b><256K>"
+
+    def packed(source):
+        return subprocess.run([HELPER, source, "/x'y", *more], stdout=subprocess.PIPE, text=True, check=True,
+                              env=env).stdout
+    assert packed(source) == "<%s></x'y><-noappend><-all-root><-e><*><-comp><zstd><-b><256K>" % source
+    # a file: SingularityCE tries whether it gets gzip
+    assert packed(real) == ''.join('<%s>' % word for word in (real, "/x'y", *more))
 
 
 def test_the_stand_in_for_mksquashfs_hands_on_its_status():

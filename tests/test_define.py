@@ -11,7 +11,7 @@ import pytest
 
 from easysif import resources
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import define
+from easysif.images import build, define, packing
 from easysif.runtime import Runtime
 from helpers_registry import tiny_rootfs
 
@@ -21,7 +21,7 @@ SCRIPT = '''
 from types import SimpleNamespace
 from easysif import runtime
 from easysif.errors import EasySIFError
-from easysif.images import define
+from easysif.images import build, define, packing
 site = SimpleNamespace(runtime='apptainer', %s)
 try:
     define.from_definition('x.def', 'x.sif', {}, runtime.find(site), site, '.', 'log', 'x.eb')
@@ -79,7 +79,7 @@ def test_without_user_namespaces_it_is_said_what_is_missing(make):
 
 
 CE = '--remote, --fakeroot, or the proot command are required to build this source as a non-root user'
-CE_HINT = 'put proot on PATH, or ask for: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $USER'
+CE_HINT = 'put such a proot on PATH, or ask for: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $USER'
 NO_FAKEROOT = "echo 'INFO:    fakeroot command not found'; echo 'chown: x: Operation not permitted'"
 
 
@@ -94,6 +94,7 @@ def standin(tmp_path):
         path.write_text(textwrap.dedent('''\
             #!/bin/sh
             [ "$2" = --help ] && exit 0
+            [ "$1" = build ] || exit 1
             echo "$*" >>%s
             for last; do made=$before before=$last; done
             fail() { echo "FATAL:   $*" >&2; exit 255; }
@@ -118,6 +119,9 @@ def standin(tmp_path):
 
 @pytest.mark.parametrize('script, calls', [
     ('case "$*" in *--fakeroot*) touch "$made";; *) fail "%s";; esac' % CE, [[], ['--fakeroot']]),
+    # as SingularityCE 4.1.1 and Debian's proot 5.1.0 say it, with colours
+    ('case "$*" in *--fakeroot*) touch "$made";; *) echo "/.singularity.d/libs/proot: error while loading shared '
+     'libraries: libtalloc.so.2: cannot open"; printf "\\033[91mFATAL:   no\\n"; exit 1;; esac', [[], ['--fakeroot']]),
     ('case "$*" in *--ignore-fakeroot-command*) touch "$made";; *) echo "INFO:    Running post scriptlet"; '
      'echo "fakeroot: usage"; echo "INFO:    If error was from fakeroot, try"; touch "$made"; fail no;; esac',
      [[], ['--ignore-fakeroot-command']]),
@@ -131,7 +135,7 @@ def test_another_way_is_tried_where_one_does_not_work_here(standin, script, call
 
 @pytest.mark.parametrize('script, missing, hint', [
     ('case "$*" in *--fakeroot*) fail "could not use fakeroot: no valid mapping entry found";; *) fail "%s";; esac'
-     % CE, 'lines for you in /etc/subuid and /etc/subgid, or the command proot', CE_HINT),
+     % CE, 'lines for you in /etc/subuid and /etc/subgid, or the command proot, linked statically', CE_HINT),
     ('fail "packer failed: failed to Lchown x"',
      'lines for you in /etc/subuid and /etc/subgid, without which a directory of other users is no base',
      'make a SIF file of the base: apptainer build base.sif DIRECTORY; or ask for: ' + CE_HINT.partition('for: ')[2]),
@@ -146,3 +150,24 @@ def test_what_is_missing_is_said(standin, tmp_path, script, missing, hint):
         standin(script)
     assert dict(caught.value.facts).get('missing') == missing
     assert caught.value.hint == hint % {'log': tmp_path / 'log'} and caught.value.exit_code == TOOL
+
+
+def test_what_a_runtime_says_in_colours_is_told_without(standin):
+    with pytest.raises(EasySIFError) as caught:
+        standin('printf "\\033[33mWARNING: x\\n\\033[0m\\033[91mFATAL:   it is why\\033[0m\\n"; exit 1')
+    assert dict(caught.value.facts)['reason'] == 'it is why' and '\x1b' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name, said, compressor', [
+    ('singularity', 'corrupted image: unknown compression algorithm value 6', 'gzip'),
+    ('singularity', 'FATAL: no such command', 'zstd'), ('apptainer', 'unknown compression algorithm', 'zstd')])
+def test_an_image_is_packed_so_that_this_runtime_starts_it(tmp_path, name, said, compressor):
+    path = tmp_path / 'runtime'
+    path.write_text('#!/bin/sh\n[ "$1" = sif ] || { echo "%s" >&2; exit 255; }\n' % said)
+    path.chmod(0o755)
+    found = packing.options(Runtime(str(path), name, (4, 1, 1)), build.packer(os.environ, 'x'), dict(os.environ),
+                            str(tmp_path), {'compressor': 'zstd', 'level': 3, 'block': '256K'}, str(tmp_path / 'log'))
+    assert found[:2] == ['-comp', compressor] and ('-Xcompression-level' in found) is (compressor == 'zstd')
+    if compressor == 'gzip':
+        assert (tmp_path / 'log').read_text() == (
+            'easysif: singularity 4.1.1 starts no image that is packed with zstd: it is packed with gzip\n')

@@ -12,12 +12,11 @@ import shutil
 from dataclasses import dataclass
 
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import archive, pull, space
-from easysif.images.sif import architecture_code
+from easysif.images import archive, packing, pull, space
 from easysif.images.workspace import remove, workspace
-from easysif.resources import mksquashfs_options
 from easysif.run import describe, run
 
+COLOURS = re.compile(r'\x1b\[[0-9;]*m')  # of SingularityCE, also in a file
 NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]')  # not what went wrong in %post
 FULL = re.compile('no space left on device|disk quota exceeded', re.IGNORECASE)
 LOGINS = ('DOCKER_USERNAME', 'DOCKER_PASSWORD')
@@ -98,12 +97,12 @@ def _make(source, path, architecture, pack, env, work, target, runtime, site, lo
     remove(path, log)
     # as the runtime itself packs, but for the site's options: in an image made by a user everything is root's
     step([pack, tree, packed, '-noappend', '-no-recovery', '-no-progress',
-          *([] if os.geteuid() == 0 else ['-all-root']), *mksquashfs_options(site.squashfs)], packed)
+          *([] if os.geteuid() == 0 else ['-all-root']),
+          *packing.options(runtime, pack, env, work, site.squashfs, log)], packed)
     # now, or the disk is busy with what goes anyway when the image is synced; this is what makes it fast
     remove(tree, log)
-    step([runtime.path, 'sif', 'new', target], target)
-    step([runtime.path, 'sif', 'add', '--datatype', '4', '--parttype', '2', '--partfs', '1', '--partarch',
-          architecture_code(architecture), '--groupid', '1', target, packed], target)
+    for argv in packing.step_sif(runtime, target, packed, architecture):
+        step(argv, target)
 
 
 def environment(runtime, work, inside=None, ca_certificates=None):
@@ -151,7 +150,7 @@ class Failure:
             handle.seek(self.begin)
             head, rest = handle.read(HEAD), handle.tell()
             handle.seek(max(rest, os.path.getsize(self.log) - TAIL))
-            return (head + handle.read()).decode('utf-8', 'replace')
+            return COLOURS.sub('', (head + handle.read()).decode('utf-8', 'replace'))
 
     def error(self, where, subject, failed='could not be made into a SIF file', missing=None):
         """Return the error that gives the reason of the runtime and what was printed last before it (EasySIFError).

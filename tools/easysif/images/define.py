@@ -11,10 +11,9 @@ import re
 import shutil
 
 from easysif.data import helper
-from easysif.images import build, definition, pull
+from easysif.images import build, definition, packing, pull
 from easysif.images.sources import check_certificates
 from easysif.images.workspace import remove, workspace
-from easysif.resources import mksquashfs_options
 from easysif.run import run
 from easysif.runtime import bind
 
@@ -29,7 +28,8 @@ OTHER_WAYS = (
     (re.compile('^FATAL: .*new[ug]idmap|can be ignored with --ignore-subuid', re.MULTILINE), '--ignore-subuid'),
     (re.compile(r'Running post scriptlet\n(?!(?s:.*)^\+ )(?s:.*)If error was from fakeroot', re.MULTILINE),
      '--ignore-fakeroot-command'),
-    (re.compile('--fakeroot, or the proot command|you can use --remote or --fakeroot'), '--fakeroot'),
+    # the last: proot of this machine needs libraries that are not in the image
+    (re.compile('--fakeroot, or the proot command|you can use --remote or --fakeroot|/libs/proot: '), '--fakeroot'),
 )
 
 SUBUID = 'usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $USER'
@@ -39,8 +39,8 @@ MISSING = (
      'user namespaces for ordinary users, or a setuid installation of the runtime',
      'ask for it: sysctl user.max_user_namespaces=15000; or build it elsewhere and write image = "NAME.sif"'),
     (re.compile('could not use fakeroot|--fakeroot, or the proot command|you can use --remote or --fakeroot'),
-     'lines for you in /etc/subuid and /etc/subgid, or the command proot',
-     'put proot on PATH, or ask for: %s' % SUBUID),
+     'lines for you in /etc/subuid and /etc/subgid, or the command proot, linked statically',
+     'put such a proot on PATH, or ask for: %s' % SUBUID),
     (re.compile('failed to Lchown'),
      'lines for you in /etc/subuid and /etc/subgid, without which a directory of other users is no base',
      'make a SIF file of the base: apptainer build base.sif DIRECTORY; or ask for: %s' % SUBUID),
@@ -78,7 +78,7 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     derived = definition.derive(definition_path, values, site, where, build_args, find_base)
     with workspace(tmp_dir, target, log, where) as work:
         env = build.environment(runtime, work, _inside(site, work), site.ca_certificates)
-        argv = _argv(runtime, env, work, site, where)
+        argv = _argv(runtime, env, work, site, log, where)
         for name in ('tmp', 'var/tmp'):
             argv += ['--bind', bind(os.path.join(work, 'inside', name), '/' + name)]
         path = os.path.join(work, 'definition.def')
@@ -135,10 +135,11 @@ def _inside(site, work):
     return inside
 
 
-def _argv(runtime, env, work, site, where):
+def _argv(runtime, env, work, site, log, where):
     """Return the command up to its target and source (list of str), which may add to ``env``."""
     mksquashfs = build.packer(env, where)
-    argv, options = [runtime.path, 'build', '--disable-cache'], ' '.join(mksquashfs_options(site.squashfs))
+    argv = [runtime.path, 'build', '--disable-cache']
+    options = ' '.join(packing.options(runtime, mksquashfs, env, work, site.squashfs, log))
     if '--mksquashfs-args' in run([runtime.path, 'build', '--help'], env=env, timeout=60).stdout:
         return argv + ['--mksquashfs-args', options]
     # SingularityCE and old Apptainer have no such option, but take the first mksquashfs on PATH
