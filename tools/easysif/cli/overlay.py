@@ -83,8 +83,8 @@ def _rolled_back(overlay, done, dry_run):
         yield 'the former squashfs file is damaged and %s %s' % ('would become' if dry_run else 'is now',
                                                                  done['damaged'])
     if done['was'] and done['directory']:
-        yield 'the directory %s stays, and %s not used; to use it: %s' % (
-            done['directory'], would, overlay.command('unpack', '--use-directory'))
+        yield 'the directory %s stays, and %s used; to use it: %s' % (
+            done['directory'], 'would not be' if dry_run else 'is not', overlay.command('unpack', '--use-directory'))
     elif not done['was']:
         yield 'the directory %s %s used again' % (done['directory'], would) if done['directory'] else (
             'nothing %s packed, and there is no directory, as before' % would)
