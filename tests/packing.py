@@ -103,6 +103,9 @@ def everything(directory):
     (directory / 'read only' / 'file').chmod(0o400)
     (directory / 'read only').chmod(0o555)
     os.utime(directory / 'deep' / 'empty', (10 ** 9, 10 ** 9))
+    for name, time in (('of 1960', -315619200 * 10 ** 9 + 5), ('of 2200', 7258118400 * 10 ** 9 + 7), ('of 1970', 0)):
+        (directory / name).touch()
+        os.utime(directory / name, ns=(time, time))
 
 
 class Sleeper:

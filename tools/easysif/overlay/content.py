@@ -74,6 +74,21 @@ class Content:
         numbers = array('I', (time % SECOND for *_, time, _ in self.entries))
         return base64.b64encode(zlib.compress(numbers.tobytes())).decode('ascii')
 
+    def odd_times(self):
+        """Return the times that no squashfs keeps, of before 1970 and after 2106: numbers of entries, times (list)."""
+        return [[number, time] for number, (*_, time, _) in enumerate(self.entries) if not 0 <= time // SECOND < 1 << 32]
+
+    def restore_odd_times(self, times):
+        """Give entries such a time.
+
+        :param times: what `odd_times` returned for the same names (list)
+        :raises OSError: it cannot be done
+        """
+        for number, time in times:
+            name, mode, size, _, link = self.entries[number]
+            os.utime(os.path.join(os.fsencode(self.top), name), ns=(time, time), follow_symlinks=False)
+            self.entries[number] = name, mode, size, time, link
+
     def restore_times(self, fractions):
         """Give everything the time that it had, which a squashfs keeps in whole seconds only.
 

@@ -106,7 +106,8 @@ def write(overlay, content, target, full=False):
         used = squashfs.used(handle.read(squashfs.SUPERBLOCK))
     return {'sha256': digest.result(), 'size': os.path.getsize(target), 'used': used,
             'content': content.fingerprint(), 'state': content.state, 'files': content.files(), 'bytes': content.data,
-            'made_for': generations.now_made_for(overlay), 'fractions': content.fractions()}
+            'made_for': generations.now_made_for(overlay), 'fractions': content.fractions(),
+            'times': content.odd_times()}
 
 
 def is_same(overlay, content):

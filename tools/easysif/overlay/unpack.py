@@ -114,10 +114,11 @@ def _extract(overlay, lock, content, size):
 
 
 def _restore_times(overlay, unpacked):
-    """Give what was unpacked the fractions of seconds of its times, if they are recorded (Content)."""
+    """Give what was unpacked what no squashfs keeps of times, if it is recorded (Content)."""
     known = recorded.squashfs_record(overlay.root, overlay.squashfs) or {}
-    if known.get('content') == unpacked.fingerprint():
-        with suppress(TypeError, ValueError, KeyError, zlib.error):  # the record was written by nobody of ours
+    with suppress(TypeError, ValueError, LookupError, OverflowError, zlib.error):  # written by nobody of ours
+        unpacked.restore_odd_times(known.get('times', []))
+        if known.get('content') == unpacked.fingerprint():
             unpacked.restore_times(known['fractions'])
 
 
