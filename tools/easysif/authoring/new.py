@@ -116,6 +116,8 @@ def _work(given, wanted, kind, facts, software):
                            hint='name them: easysif new %s %s --image %s --commands NAME,NAME'
                            % (wanted.name, wanted.version, wanted.image))
     notes = []
+    if software.broken and not given.get('commands'):
+        notes.append('commands: left out, as they do not start inside the image: %s' % ', '.join(software.broken))
     if software.source in ('name', 'place') and not given.get('commands'):
         notes.append('commands: taken %s, as no package of the image is called %s; look at them' % (
             'by their names' if software.source == 'name' else "from outside the system's directories", wanted.name))

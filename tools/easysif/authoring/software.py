@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from easysif.formats import FORMATS
 from easysif.images import labels
-from easysif.images.asking import ask_python, ask_shell
+from easysif.images.asking import ask_python, ask_shell, starts
 from easysif.rules import NOT_TO_SHADOW
 
 #: directories whose commands belong to the image's system
@@ -38,13 +38,14 @@ _LABELS = {'version': ('org.opencontainers.image.version', 'org.label-schema.ver
 class Software:
     """A software of an image; what is not known is '' or empty.
 
-    :param commands: its commands, sorted (tuple of str)
+    :param commands: its commands that start, sorted (tuple of str), and those that do not (``broken``)
     :param source: who says so: ``conda``, ``Python``, ``Debian``, ``name`` or ``place`` (str)
     :param packages: Python packages of its name and kin, such as jax and jaxlib (tuple of str)
     :param needs: GPUs that the image is made for (tuple of str)
     """
 
     commands: tuple
+    broken: tuple
     source: str
     version: str
     licence: str
@@ -76,9 +77,11 @@ def look(name, sif, runtime, facts, where):
     # a package of the name that has no commands is a library, and what else lies there is none of its
     ways = [('conda', conda['commands']), ('Python', set(package['scripts'])), ('Debian', debian),
             ('name', named), ('place', set() if package['version'] or conda['version'] else _elsewhere(facts))]
-    source, commands = next(((who, found) for who, found in ways if _usable(found, facts)), ('', set()))
+    source, commands = next(((who, _usable(found, facts)) for who, found in ways if _usable(found, facts)), ('', ()))
+    commands = {one: starts(sif, runtime, posixpath.join(facts.available[one], one)) for one in sorted(commands)}
     known = {key: next(filter(None, (one.get(key) for one in (conda, package, label))), '') for key in _TEXTS}
-    return Software(commands=tuple(sorted(_usable(commands, facts))), source=source, packages=package['family'],
+    return Software(commands=tuple(filter(commands.get, commands)), source=source, packages=package['family'],
+                    broken=tuple(one for one in commands if not commands[one]),
                     needs=tuple('%s-gpu' % value for key, value in told if key == 'gpu'), **known)
 
 

@@ -30,14 +30,17 @@ def first(names):
 def told(found):
     """Return what is known of a package (dict)."""
     from importlib.metadata import distributions
-    of = found.metadata
-    classifiers = [line for line in of.get_all('Classifier') or () if line.startswith('License :: ')]
-    licence = of.get('License-Expression') or of.get('License') or (classifiers or [''])[0]
-    urls = dict(line.partition(', ')[::2] for line in of.get_all('Project-URL') or ())
-    urls = dict((label.lower(), url) for label, url in urls.items())
-    homepage = of.get('Home-page') or urls.get('homepage') or urls.get('repository') or urls.get('source') or ''
-    family = re.compile(re.escape(of['Name']) + '([-_.]?[a-z]+)?$', re.IGNORECASE)
-    return {'version': found.version, 'summary': of.get('Summary') or '', 'homepage': homepage,
+
+    def of(*keys):
+        return next((found.metadata[key] for key in keys if found.metadata.get(key) not in (None, '', 'UNKNOWN')), '')
+
+    licences = [line for line in found.metadata.get_all('Classifier') or () if line.startswith('License :: ')]
+    urls = [line.partition(', ')[::2] for line in found.metadata.get_all('Project-URL') or ()]
+    urls = dict((label.lower(), url) for label, url in urls)
+    homepage = of('Home-page') or urls.get('homepage') or urls.get('repository') or urls.get('source') or ''
+    licence = of('License-Expression', 'License') or (licences or [''])[0]
+    family = re.compile(re.escape(of('Name')) + '([-_.]?[a-z]+)?$', re.IGNORECASE)
+    return {'version': found.version, 'summary': of('Summary'), 'homepage': homepage,
             'licence': licence.split('\n')[0].rpartition(' :: ')[2],
             'family': sorted(set(filter(family.match, (str(one.metadata['Name']) for one in distributions())))),
             'scripts': sorted({entry.name for entry in found.entry_points if entry.group == 'console_scripts'})}
