@@ -2,6 +2,7 @@
 """Every kind of image through the real eb, from loopback servers; and what of a login is written anywhere."""
 
 import json
+import os
 import subprocess
 from types import SimpleNamespace
 
@@ -15,6 +16,9 @@ from helpers_registry import PASSWORD, USER, LoopbackRegistry, call, stub, tiny_
 from test_images_fetch import cut, served
 
 pytestmark = pytest.mark.e2e
+
+#: of what modules run the file of an image store, with what they say
+LINKED = {'library': '', 'oci': '', 'file': 'run-file it is\n'}
 
 DEFINITION = '''Bootstrap: localimage
 From: %s
@@ -81,7 +85,16 @@ def world(tmp_path_factory, toy):
         result = harness.run_eb([*recipes, '--sourcepath=%s:%s' % (directory / 'sources', toy.parent),
                                  '--dump-test-report=%s' % (directory / 'report')], directory / 'prefix', home,
                                 directory / 'site.yaml', check=False)
+        linking = [toys.recipe(directory, 'run-' + name, image_mode='link', commands=['cat'], **images[name])
+                   for name in LINKED]
+        (directory / 'linking.yaml').write_text(yaml.safe_dump({
+            'registry_mirrors': mirrors, 'image_store': str(directory / 'store')}))
+        more = dict(harness.eb_environment(directory / 'prefix', home, directory / 'linking.yaml'),
+                    EASYBUILD_SOURCEPATH=str(toy.parent))
         seen = list(server.seen)
+        harness.run(['easysif', 'store', 'add', *linking], env=more, cwd=directory)
+    # without the server
+    harness.run_eb(linking, directory / 'prefix', home, directory / 'linking.yaml')
     printed = dict(zip(images, result.stdout.split('== processing EasyBuild easyconfig ')[1:]))
     return SimpleNamespace(directory=directory, prefix=directory / 'prefix', printed=printed, output=result.output,
                            seen=seen, toy=toy, server=server.host, private=private.host)
@@ -117,6 +130,19 @@ def test_a_definition_starts_from_a_sif_file_or_the_image_of_another_module(worl
     assert shell('module load %s; cat /what' % name, prefix=world.prefix).stdout == '%s %s\n' % (name, word)
     log, = (world.prefix / 'software' / name / '1.0' / 'easybuild').glob('*.log')
     assert 'Build complete' in log.read_text()
+
+
+@pytest.mark.parametrize('name', LINKED)
+def test_a_module_runs_from_the_store_what_was_made_of_a_library_an_archive_or_a_definition(world, shell, name):
+    root, record = toys.installation(world.prefix, 'run-%s/1.0' % name)
+    stored = world.directory / 'store' / ('run-%s-1.0.sif' % name)
+    assert os.readlink(root / record['image']['file']) == str(stored) == record['image']['link']
+    assert record['image']['sha256'] == toys.sha256(stored)
+    assert record['image']['reference'] == image_of(world, name)['reference']
+    what = '/what' if LINKED[name] else '/dev/null'
+    assert shell('module load run-%s; cat %s' % (name, what), prefix=world.prefix).stdout == LINKED[name]
+    assert sorted(os.listdir(world.directory / 'store' / '.easysif')) == sorted(
+        'run-%s-1.0.sif.json' % one for one in LINKED)
 
 
 @pytest.mark.parametrize('name, told', [

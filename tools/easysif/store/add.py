@@ -116,7 +116,9 @@ class Adding:
             try:
                 with self.store.modes().publishing(work):
                     os.makedirs(work, exist_ok=True)
-                obtained = obtain(known, replace(self.site, image_store=self.store.directory),
+                # a recipe whose module is to run from the store: its image is what the store does not have yet
+                obtained = obtain(replace(known, image_mode='copy'),
+                                  replace(self.site, image_store=self.store.directory),
                                   runtime.find(self.site, known.where), places)
                 added = self._publish(obtained.path, name, known.where, dict(obtained.origin, **origin), lock, obtained)
                 obtained.forget()
