@@ -22,13 +22,14 @@ OPTIONS = ('--no-sandbox', '--disable-background-networking', '--disable-compone
 class Browser:
     """The browser, with one page.
 
-    ``requests`` are the addresses that pages asked for (list of str), ``strangers`` the hosts that anything in it tried
+    ``requests`` are the addresses that pages asked for (list of str), ``failed`` those that were not there (list of
+    str), ``strangers`` the hosts that anything in it tried
     to reach beyond this machine (list of bytes: the first line that a proxy was sent).
     """
 
     def __init__(self, home):
-        self.requests, self.strangers, self._numbers, self._rest = [], [], itertools.count(1), b''
-        self._events = []
+        self.requests, self.failed, self.strangers, self._events = [], [], [], []
+        self._numbers, self._rest = itertools.count(1), b''
         self._proxy = socket.create_server(('127.0.0.1', 0))
         threading.Thread(target=self._listen, daemon=True).start()
         (theirs_in, self._in), (self._out, theirs_out) = os.pipe(), os.pipe()
@@ -117,6 +118,8 @@ class Browser:
         self._events.append(event.get('method'))
         if event.get('method') == 'Network.requestWillBeSent':
             self.requests.append(event['params']['request']['url'])
+        elif event.get('method') == 'Network.responseReceived' and event['params']['response']['status'] >= 400:
+            self.failed.append(event['params']['response']['url'])
 
     def _read(self):
         while b'\0' not in self._rest:

@@ -159,3 +159,10 @@ def slurm():
     """A Slurm cluster of this user's own on this machine: the environment by which srun finds it (dict)."""
     with Slurm() as cluster:
         yield cluster.env
+
+
+@pytest.fixture(scope='session')
+def catalogue(tmp_path_factory):
+    """A catalogue of our recipes and of those of catalogue_scene.py (``output``, ``recipes``, ``prefix``)."""
+    import catalogue_scene
+    return catalogue_scene.make(tmp_path_factory.mktemp('catalogue'))

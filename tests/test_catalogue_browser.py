@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The catalogue in a browser: search, links, phones, without JavaScript, pictures, nothing that leaves the machine."""
+
+import functools
+import http.server
+import json
+import threading
+import time
+
+import pytest
+
+from browser import Browser
+
+pytestmark = pytest.mark.e2e
+
+PHONE = (360, 800)
+
+#: what a page has of links, where they lead, and places to which links lead
+LINKS = '[...document.querySelectorAll("a[href]")].map(one => one.href)'
+PLACES = '[...document.querySelectorAll("[id]")].map(one => one.id)'
+
+#: pixels of the smallest text in the article that is not in a table or a block of code
+SMALLEST = '''Math.min(...[...document.querySelectorAll("article p, article dd, article li, article svg text")]
+    .filter(one => one.textContent.trim()).map(one => parseFloat(getComputedStyle(one).fontSize)
+        * (one.ownerSVGElement ? one.getScreenCTM().a : 1)))'''
+
+#: how much darker or lighter text is than what lies behind it, as WCAG computes it
+CONTRAST = '''(() => {
+    const light = text => text.match(/[\\d.]+/g).slice(0, 3).map(value => value / 255)
+        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
+    const alpha = text => +(text.match(/[\\d.]+/g)[3] ?? 1);
+    const behind = light(getComputedStyle(document.body).backgroundColor);
+    return Math.min(...[...document.querySelectorAll("article svg text, article p")].map(one => {
+        const color = getComputedStyle(one)[one.ownerSVGElement ? "fill" : "color"];
+        const seen = light(color) * alpha(color) + behind * (1 - alpha(color));
+        return (Math.max(seen, behind) + 0.05) / (Math.min(seen, behind) + 0.05);
+    }));
+})()'''
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files below ``/any/where/`` and tells nothing."""
+
+    def translate_path(self, path):
+        return super().translate_path(path[len('/any/where'):] if path.startswith('/any/where/') else '/nowhere')
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope='module')
+def site(catalogue):
+    """The address of the catalogue on a web server of this machine (str)."""
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=catalogue.output))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield 'http://127.0.0.1:%d/any/where/' % server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A browser with a profile of its own, which must not have asked any other machine for anything (Browser)."""
+    with Browser(tmp_path / 'profile') as running:
+        running.screen(1300, 900)
+        yield running
+        assert running.requests and running.strange() == []
+
+
+@pytest.fixture(params=['server', 'file'])
+def address(request, site, catalogue):
+    """The address of the catalogue, on a web server and as a file (str)."""
+    return site if request.param == 'server' else catalogue.output.as_uri() + '/'
+
+
+def pages(catalogue):
+    """Return all pages (list of str)."""
+    return sorted(str(path.relative_to(catalogue.output)) for path in catalogue.output.rglob('*.html'))
+
+
+def search(browser, words):
+    """Type words into the search, and return where it leads (list of str)."""
+    browser.evaluate('document.querySelector("input.md-search__input").focus()')
+    browser.evaluate('document.querySelector("input.md-search__input").value = ""')
+    browser.type(words)
+    browser.wait('document.querySelectorAll(".md-search-result__link").length')
+    return browser.evaluate('[...document.querySelectorAll(".md-search-result__link")].map(one => one.href)')
+
+
+@pytest.mark.parametrize('words, wanted', [
+    ('toy-tool', 'software/toy/toy-0.9.html'), ('inside_package', 'software/toy/toy-1.html'),
+    ('added-package', 'software/toy/toy-1.html'), ('samtools', 'software/SAMtools/'), ('vllm', 'software/PyTorch/')])
+def test_the_search_finds_commands_and_packages(browser, address, words, wanted):
+    browser.open(address + 'index.html')
+    found = search(browser, words)
+    assert any(wanted in link for link in found[:3]), found
+
+
+def test_a_result_of_the_search_leads_to_its_page(browser, address):
+    browser.open(address + 'software/toy/toy-1.html')
+    search(browser, 'toy-tool')
+    browser.evaluate('document.querySelector(".md-search-result__link").click()')
+    browser.wait('document.title.startsWith("toy 0.9")')
+
+
+def test_every_link_leads_somewhere_and_no_request_leaves_the_machine(browser, site, catalogue):
+    links, places = {}, {}
+    for page in pages(catalogue):
+        browser.open(site + page)
+        links[page], places[site + page] = browser.evaluate('[%s, %s]' % (LINKS, PLACES))
+    broken = [(page, link) for page, found in links.items() for link in found
+              if link.startswith('http://127.') and not is_there(link, places)]
+    assert len(places) > 60 and broken == []
+    assert [link for found in links.values() for link in found if not link.startswith(('http:', 'https:'))] == []
+    assert browser.failed == []
+    assert browser.strange() == [] and all(url.startswith((site, 'data:')) for url in browser.requests)
+
+
+def is_there(link, places):
+    """Tell whether a link leads to a page, and to a place on it that is there (bool)."""
+    page, _, place = link.partition('#')
+    page += 'index.html' if page.endswith('/') else ''
+    return page in places and (not place or place in places[page])
+
+
+def test_every_page_can_be_read_on_a_phone_with_and_without_javascript(browser, site, catalogue):
+    browser.screen(*PHONE, mobile=True)
+    for allowed in (True, False):
+        browser.javascript(allowed)
+        for page in pages(catalogue):
+            browser.open(site + page)
+            wide, smallest, text = browser.evaluate(
+                '[document.scrollingElement.scrollWidth, %s, document.querySelector("article").innerText]' % SMALLEST)
+            assert wide <= PHONE[0] and smallest >= 13, (page, allowed, wide, smallest)
+            assert len(text) > 100, page
+
+
+def test_without_javascript_one_gets_around_by_menu_and_links(browser, address):
+    browser.screen(*PHONE, mobile=True)
+    browser.javascript(False)
+    browser.open(address + 'index.html')
+    click(browser, 'label.md-header__button[for=__drawer]')
+    assert browser.wait('document.querySelector("#__drawer").checked')
+    click(browser, '.md-nav--primary a[href="sites.html"]')
+    browser.wait('document.title.startsWith("Sites")')
+    click(browser, 'article a[href="software/toy/toy-1.html"]')
+    browser.wait('document.title.startsWith("toy 1")')
+    assert 'module load toy/1' in browser.evaluate('document.querySelector("article").innerText')
+    assert not browser.evaluate('document.querySelector(".md-search").offsetWidth')  # no search that does nothing
+
+
+def click(browser, what):
+    """Click at the middle of an element, when it stands still."""
+    place = 'JSON.stringify((box => [box.x + box.width / 2, box.y + box.height / 2])(' \
+            'document.querySelector(%s).getBoundingClientRect()))' % json.dumps(what)
+    browser.evaluate('document.querySelector(%s).scrollIntoView({block: "center"})' % json.dumps(what))
+    before = None
+    while before != (before := browser.evaluate(place)):
+        time.sleep(0.1)
+    x, y = json.loads(before)
+    for kind in ('mousePressed', 'mouseReleased'):
+        browser.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', clickCount=1)
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_the_pictures_have_a_name_and_can_be_read_in_light_and_dark(browser, site, scheme):
+    browser.scheme(scheme)
+    browser.open(site + 'life.html')
+    dark = browser.evaluate('getComputedStyle(document.body).backgroundColor') != 'rgb(255, 255, 255)'
+    assert dark == (scheme == 'dark')
+    assert browser.evaluate(CONTRAST) >= 4.5
+    tree = browser.call('Accessibility.getFullAXTree')['nodes']
+    named = {node['name']['value']: node['description']['value'] for node in tree
+             if node.get('role', {}).get('value') in ('image', 'img') and 'description' in node}
+    assert set(named) == {'The life of an install', 'The life of an overlay'}
+    assert all(len(one) > 99 for one in named.values())
+
+
+def test_no_text_of_a_recipe_becomes_a_script(browser, site):
+    for page in ('index.html', 'find.html', 'software/a_b.c+d/index.html', 'software/a_b.c+d/a_b.c+d-1_0+x.html',
+                 'software/built/built-1.html'):
+        browser.open(site + page)
+        search(browser, 'window hacked')
+        assert browser.evaluate('[window.hacked, document.querySelectorAll("article script, article img").length]') == [
+            None, 0]
