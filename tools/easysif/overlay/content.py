@@ -76,7 +76,8 @@ class Content:
 
     def odd_times(self):
         """Return the times that no squashfs keeps, of before 1970 and after 2106: numbers of entries, times (list)."""
-        return [[number, time] for number, (*_, time, _) in enumerate(self.entries) if not 0 <= time // SECOND < 1 << 32]
+        times = [entry[3] for entry in self.entries]
+        return [[number, time] for number, time in enumerate(times) if not 0 <= time // SECOND < 1 << 32]
 
     def restore_odd_times(self, times):
         """Give entries such a time.
