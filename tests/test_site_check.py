@@ -2,13 +2,14 @@
 """easysif site list, show, check and new: what a node has of what a site binds, and what an image sees of it."""
 
 import json
+import re
 import socket
 from types import SimpleNamespace
 
 import pytest
 
 from easysif import compressors, site
-from easysif.node import draft, host, inside
+from easysif.node import draft, host, inside, mpi
 from easysif.node.finding import NOTE, OK, PROBLEM, Finding
 
 
@@ -152,26 +153,91 @@ def test_devices_of_gpus_that_cannot_be_opened_are_a_problem(monkeypatch, tmp_pa
     assert (next(host.gpus()).state, next(host.gpus()).hint) == (PROBLEM, 'ask for access to %s' % device)
 
 
-def test_what_the_loader_says_of_a_library_is_named():
-    text = """\
+SAID = """\
 easysif-check library /host/libmpi.so.12
 \tlinux-vdso.so.1 (0x0)
 \tlibcxi.so.1 => not found
 \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x0)
+/host/libmpi.so.12: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by /host/libmpi.so.12)
 /host/libmpi.so.12: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /host/libmpi.so.12)
+symbol lookup error: /host/libmpi.so.12: undefined symbol: stat (/host/libmpi.so.12)
 easysif-check library /host/libx.so
 undefined symbol: cxil_open_device\t(/host/libx.so)
 symbol lookup error: /host/libx.so: undefined symbol: foo, version V1 (/host/libx.so)
+undefined symbol: lua_gettop\t(/host/libx.so)
+easysif-check mpi /usr/lib/libmpi.so.40
+easysif-check mpi /usr/lib/libmpi.so.40.30.4
+easysif-check mpi /host/libmpi.so.12
 easysif-check shm yes
 easysif-check done
 """
-    assert [(one.what, one.hint) for one in inside._of_libraries(text, 2)] == [
+
+
+def test_what_the_loader_says_of_a_library_is_named(monkeypatch):
+    monkeypatch.setattr(inside.host_libraries, 'unresolved', lambda path: {'/lib/libx.so': {'lua_gettop'}}[path])
+    libraries = {'/host/libmpi.so.12': '/lib/libmpi.so.12', '/host/libx.so': '/lib/libx.so'}
+    seen = inside.Look(SAID, [], libraries, ['/host'])
+    assert [(one.what, one.hint) for one in inside._of_libraries(SAID, seen.wrong(), 2)] == [
         ('/host/libmpi.so.12 needs libcxi.so.1, which is not inside', 'bind what it needs as well'),
-        ('/host/libmpi.so.12 needs GLIBC_2.38, which the image does not have',
+        ('/host/libmpi.so.12 needs GLIBC_2.34, GLIBC_2.38, which the image does not have',
          'use an image whose C library is not older than that of the host'),
-        ('/host/libx.so has the unresolved symbol cxil_open_device', 'bind what it needs as well'),
-        ('/host/libx.so has the unresolved symbol foo', 'bind what it needs as well')]
-    assert [one.state for one in inside._of_libraries('easysif-check library /x\neasysif-check done', 1)] == [OK]
+        ('/host/libx.so has unresolved symbols: cxil_open_device, foo', 'bind what it needs as well')]
+    assert seen.own_mpi() == ['libmpi.so.40']
+    assert [one.state for one in inside._of_libraries('easysif-check library /x\neasysif-check done', [], 1)] == [OK]
+
+
+@pytest.mark.parametrize('loader, expected', [
+    ('none', Finding(NOTE, 'libraries', 'the image has no ldd and no loader that is known, so that libraries of the '
+                     'host cannot be tried')),
+    ('musl', Finding(PROBLEM, 'libraries', 'the C library of the image is musl, which loads no library of the host',
+                     'use an image with the GNU C library'))])
+def test_an_image_whose_loader_cannot_be_asked_is_told(loader, expected):
+    text = 'easysif-check loader %s\neasysif-check done\n' % loader
+    assert list(inside._of_libraries(text, [], 2)) == [expected]
+
+
+def test_the_mpi_of_the_host_is_held_against_that_of_the_image():
+    def told(own, brought):
+        return [(one.state, one.what, one.hint) for one in mpi.check(own.split(), brought.split())]
+    assert told('libmpi.so.40', '') == []
+    assert told('', 'libmpi.so.12 libmpi_abi.so.0') == [
+        (NOTE, 'no MPI library in the usual places of the image; the host brings libmpi.so.12 (MPICH), libmpi_abi.so.0 '
+         '(the standard interface)', None)]
+    assert told('libmpi.so.40', 'libmpi.so.12') == [
+        (PROBLEM, 'the image has libmpi.so.40 (Open MPI), the host brings libmpi.so.12 (MPICH)',
+         'use an image with MPICH')]
+    same = 'give it that name, too, in the site file: libraries: [/path/to/libmpi.so.12:libmpich.so.12]'
+    assert told('libmpich.so.12', 'libmpi.so.12') == [
+        (PROBLEM, 'the image has libmpich.so.12 (MPICH), the host brings libmpi.so.12 (MPICH)', same)]
+    assert told('libmpi.so.12 libmpi.so.40 libmpich.so.12', 'libmpi.so.12') == [
+        (OK, "the host's libmpi.so.12 (MPICH) takes the place of the image's", None),
+        (NOTE, "programs that ask for libmpi.so.40 get the image's own", 'use an image with MPICH'),
+        (NOTE, "programs that ask for libmpich.so.12 get the image's own", same)]
+    assert mpi.names(['/x/libmpi.so', '/x/libmpi.so.12.1.1', '/x/libmpi_mpifh.so.40', '/x/libmpi.so.12']) == [
+        'libmpi.so.12']
+
+
+def test_links_that_lead_out_of_what_is_bound_are_named(easysif, my, tmp_path):
+    """As Debian's Lua has them; those within it, to what is bound elsewhere and to nowhere are well."""
+    lua, lib = tmp_path / 'lua' / '5.3', tmp_path / 'lib'
+    lua.mkdir(parents=True)
+    lib.mkdir()
+    for name in ('posix.so.1', 'lfs.so.1'):
+        (lib / name).touch()
+    for link, target in (('posix.so', '../../lib/posix.so.1'), ('lfs.so', '../../lib/lfs.so.1'), ('p.so', 'posix.so'),
+                         ('gone.so', 'nowhere'), ('abs.so', str(lib / 'posix.so.1'))):
+        (lua / link).symlink_to(target)
+
+    def told(*binds):
+        my('provides: {host-modules: {binds: [%s]}}' % ', '.join('"%s/%s"' % (tmp_path, bind) for bind in binds))
+        found = json.loads(easysif('site', 'check', '--need', 'host-modules', '--json')[1])['findings']
+        return sorted((one['what'].replace(str(tmp_path), ''), one['hint'].replace(str(tmp_path), ''))
+                      for one in found if 'leads to' in one['what'])
+    hint = 'add /lib/%s.so.1 to provides.host-modules.binds, unless the image has it'
+    assert told('lua', 'lib/lfs*') == [
+        ('/lua/5.3/abs.so leads to /lib/posix.so.1, which is not bound', hint % 'posix'),
+        ('/lua/5.3/posix.so leads to /lib/posix.so.1, which is not bound', hint % 'posix')]
+    assert told('lua', 'lib') == [] and told('lua/5.3/posix.so') == []
 
 
 def test_gpus_that_are_not_seen_inside_are_a_problem(monkeypatch):
@@ -210,7 +276,7 @@ def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeyp
 
 @pytest.mark.e2e
 def test_libraries_of_the_host_are_tried_inside_an_image(easysif, my, images):
-    """Slurm's plugin for munge, without the library of munge and with it; its other symbols only slurmd has."""
+    """Slurm's plugin for munge, without the library of munge and with it."""
     image, libraries = str(images.sif('venv')), '/usr/lib/x86_64-linux-gnu'
     plugin = '"%s/slurm-wlm/auth_mun[g]e.so:/host"' % libraries
 
@@ -221,9 +287,8 @@ def test_libraries_of_the_host_are_tried_inside_an_image(easysif, my, images):
         assert err == '' and {'/dev/shm inside'} <= {one['topic'] for one in found if one['state'] == OK}
         return [(one['state'], one['what']) for one in found if one['topic'] == 'libraries']
     alone = told(plugin)
-    assert (PROBLEM, '/host/auth_munge.so needs libmunge.so.2, which is not inside') in alone
-    assert any(what.startswith('/host/auth_munge.so has the unresolved symbol slurm_') for _, what in alone)
-    together = told(plugin, '"%s/libmunge.so.2*:/host"' % libraries)
-    assert not any('libmunge' in what for _, what in together)
-    assert told('"%s/libmunge.so.2*:/host"' % libraries) == [
-        (OK, '2 of the host, all that they need is found inside')]
+    assert alone[0] == (PROBLEM, '/host/auth_munge.so needs libmunge.so.2, which is not inside')
+    assert re.fullmatch('/host/auth_munge.so has unresolved symbols: (munge_[a-z_]+(, )?)+', alone[1][1]), alone
+    assert len(alone) == 2, 'those that only slurmd has do not count'
+    assert told(plugin, '"%s/libmunge.so.2*:/host"' % libraries) == [
+        (OK, '3 of the host, all that they need is found inside')]

@@ -27,6 +27,9 @@ OWN = re.compile(r'(ld-|ld64|linux-|lib(c|m|mvec|pthread|dl|rt|resolv|util|anl|n
 #: how the loader of the host tells a library that a file needs
 NEEDED = re.compile(r'\s+(\S+) => (/.*) \(0x[0-9a-f]+\)$')
 
+#: how it tells a symbol that nothing has
+UNRESOLVED = re.compile(r'undefined symbol: ([^\s,]+)')
+
 
 def resolved(site):
     """Return a site whose needs have their libraries as binds, and the directory of these first to be searched (Site).
@@ -70,17 +73,25 @@ def bound(inside, entries):
     return ['%s:%s' % (path, os.path.join(inside, name)) for name, path in found.items()]
 
 
+def unresolved(path):
+    """Return the symbols that a library lacks on this host, as a plugin does without its program (set of str)."""
+    return set(UNRESOLVED.findall(_ldd('-r', path)))
+
+
 def _needed(files):
     """Yield name and path of the libraries that files need, as the loader of this host finds them (str, str)."""
-    if not files:
-        return
-    # what the caller's shell has loaded is nothing that a job has
-    env = {name: value for name, value in os.environ.items() if not name.startswith('LD_')}
-    try:
-        told = run(['ldd', *files], env=dict(env, LC_ALL='C'), check=False)
-    except EasySIFError:  # there is no ldd; what is missing inside is told by `easysif site check`
-        return
-    for line in told.stdout.splitlines():
+    for line in _ldd(*files).splitlines() if files else ():
         match = NEEDED.match(line)
         if match:
             yield match.groups()
+
+
+def _ldd(*arguments):
+    """Return what ldd prints (str), nothing where there is none: what is missing, `easysif site check` tells."""
+    # what the caller's shell has loaded is nothing that a job has
+    env = {name: value for name, value in os.environ.items() if not name.startswith('LD_')}
+    try:
+        told = run(['ldd', *arguments], env=dict(env, LC_ALL='C'), check=False)
+    except EasySIFError:
+        return ''
+    return told.stdout + told.stderr

@@ -22,6 +22,7 @@ from easysif.images.sources import check_allowed
 from easysif.images.workspace import clear
 from easysif.module import module_plan
 from easysif.needs import check_recipe
+from easysif.node import fitting
 from easysif.obtain import obtain
 from easysif.preconditions import check_place, check_prefix, check_squashfs_tools
 from easysif.run import failure, run
@@ -93,12 +94,13 @@ class Install:
         return self.obtained.note
 
     def inspect(self):
-        """Look into the image for what the module must know, and hold the recipe against it.
+        """Look into the image for what the module must know, and return what the user has to know of it (str or None).
 
-        :raises EasySIFError: the image lacks what the recipe names
+        :raises EasySIFError: the image lacks what the recipe names, or does not go with the MPI of the host
         """
         self.facts = asdict(look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where))
         del self.facts['available']  # only for the hint about a command that is not there
+        return fitting.check(self.obtained.path, self.site, self.recipe, self.runtime)
 
     def put(self, directory, tests):
         """Fill the directory in which the installation is made, which is there and empty.

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Software of the host inside images of other releases: MPI, Slurm, Lmod. With the profile that the manual shows."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+import harness
+import toys
+
+pytestmark = pytest.mark.e2e
+
+#: what programs of the host have to have been linked with, to show that it is the image's
+HELLO = '''#include <gnu/libc-version.h>
+#include <math.h>
+#include <stdio.h>
+int main(int argc, char **argv) { printf("hello from the host, C library %s, %.0f\\n",
+                                           gnu_get_libc_version(), cbrt(argc)); }
+'''
+
+
+@pytest.fixture(scope='module')
+def debian():
+    """What a Debian host provides, as the manual has it (dict)."""
+    text = (harness.CLONE / 'docs' / 'sites.md').read_text()
+    return yaml.safe_load(re.search('of a Debian host\n.*?```yaml\n(.*?)```', text, re.S).group(1))['provides']
+
+
+@pytest.fixture(scope='module')
+def stack(tmp_path_factory):
+    """A stack of software of the host: a module ``hello`` and its program (Path)."""
+    stack = tmp_path_factory.mktemp('stack')
+    (stack / 'hello/bin').mkdir(parents=True)
+    (stack / 'modules/hello').mkdir(parents=True)
+    (stack / 'modules/hello/1.0.lua').write_text('prepend_path("PATH", "%s/hello/bin")\n' % stack)
+    (stack / 'hello.c').write_text(HELLO)
+    harness.run(['cc', '-o', stack / 'hello/bin/hello', stack / 'hello.c', '-lm'])
+    return stack
+
+
+@pytest.fixture(scope='module')
+def ring(tmp_path_factory, images, debian, stack):
+    """Modules with an MPI program in an image of another Debian release (function that runs a script with them)."""
+    directory = tmp_path_factory.mktemp('ring')
+    debian['host-modules']['binds'] = [str(stack) if bind == '/opt/software' else bind
+                                       for bind in debian['host-modules']['binds']]
+    site = directory / 'debian.yaml'
+    site.write_text(yaml.safe_dump({'provides': debian}))
+    image = str(images.sif('mpich'))
+    harness.run_eb([toys.recipe(directory, 'ring', image=image, commands=['ring'], needs=['mpi'],
+                                sanity_check_commands=['ring']),
+                    toys.recipe(directory, 'work', image=image, needs=['mpi', 'slurm', 'host-modules'])],
+                   directory / 'p', directory / 'home', site)
+
+    def run(script, **options):
+        return harness.run_shell('module load ring work\n' + script, directory / 'p', directory / 'home', **options)
+    run.prefix, run.site = directory / 'p', site
+    return run
+
+
+def ranks(text):
+    """Return what the ring told: number of ranks, sum, version of the MPI, the library, of each job (list)."""
+    found = re.findall(r'ranks: (\d+), sum: (\d+), MPICH Version:\s+(\S+).*?loaded: (\S+)', text, re.S)
+    return [(int(count), int(total), version, path) for count, total, version, path in found]
+
+
+def hosts_version():
+    """Return the version of the host's MPICH (str)."""
+    return re.search(r'MPICH Version:\s+(\S+)', harness.run(['mpichversion']).stdout).group(1)
+
+
+def test_two_ranks_in_images_are_one_job_by_the_mpi_of_the_host(ring, slurm):
+    """Started by the host's mpirun, and by srun; the image has an MPICH of another version itself."""
+    told = ring('''
+singularity exec --env LD_LIBRARY_PATH= $SIF ring
+timeout 60 mpirun -n 2 singularity exec $SIF ring
+timeout 60 mpirun -n 2 ring
+timeout 60 srun -n 2 --mpi=pmi2 ring''', env=slurm).stdout
+    own, *hosts = ranks(told)
+    assert own[:2] == (1, 1) and own[2] != hosts_version() and own[3].startswith('/usr/lib/'), told
+    assert hosts == [(2, 3, hosts_version(), '/host/mpi/libmpich.so.12')] * 3, told
+
+
+def test_the_clients_of_slurm_work_inside(ring, slurm):
+    """munge included: who asks is known by it. A job that is submitted from inside runs on the host."""
+    script = ring.prefix.parent / 'job'
+    script.write_text('#!/bin/sh\n. /etc/os-release; echo "$SLURM_JOB_NAME on $VERSION_CODENAME"\n')
+    told = ring('''
+singularity exec $SIF bash -c '
+    . /etc/os-release; echo "inside $VERSION_CODENAME"
+    srun -n 2 sh -c ". /etc/os-release; echo rank \\$SLURM_PROCID on \\$VERSION_CODENAME"
+    sbatch -W -J inside -o $1/out $1/job
+    scontrol show job -o | grep -o "JobState=[A-Z]*" | sort -u
+    squeue -h -t all -o %j:%u
+' bash "$PWD"
+cat out''', env=slurm, cwd=ring.prefix.parent).stdout
+    host = harness.run(['sh', '-c', '. /etc/os-release; echo "$VERSION_CODENAME $(id -un)"']).stdout.split()
+    assert 'inside trixie\n' in told and 'inside on %s\n' % host[0] in told, told
+    assert sorted(re.findall('rank (.) on (.*)', told)) == [('0', host[0]), ('1', host[0])]
+    assert 'JobState=COMPLETED' in told and 'inside:%s\n' % host[1] in told
+
+
+def test_lmod_of_the_host_loads_modules_inside(ring, stack):
+    """In a shell of the image, which has neither Lmod nor Lua, and in a wrapper's place; what is loaded runs there."""
+    outside = harness.run([stack / 'hello/bin/hello']).stdout
+    told = ring('''
+module use %s/modules
+echo 'type hello; module load hello; module -t list; hello x x x x x x x; module unload hello; type hello || true' |
+    singularity shell $SIF
+singularity exec $SIF bash -c 'module load hello/1.0 && hello; module load nosuch || echo "none: $?"'
+''' % stack)
+    inside = re.findall('hello from the host, C library (.*), (.*)', told.stdout)
+    assert [result for _, result in inside] == ['2', '1'], told.output
+    assert len({version for version, _ in inside}) == 1 and inside[0][0] not in outside
+    assert told.stderr.count('type: hello: not found') == 2 and 'hello/1.0' in told.stderr
+    assert 'none: 1' in told.stdout and '"nosuch"' in told.stderr
+
+
+def test_an_image_that_does_not_go_with_the_hosts_mpi_is_refused(ring, eb, images, easysif, tmp_path, monkeypatch):
+    """One whose C library is too old, and one with another MPI; with what `easysif site check` says of them."""
+    old, new = images.sif('bullseye'), images.sif('mpich')
+    refused = eb(toys.recipe(tmp_path, image=str(old), needs=['mpi']), site=ring.site, check=False)
+    assert refused.status and (
+        "toy-1.0.eb: the image cannot load the MPI of site 'debian'\n"
+        '  /host/mpi/libmpich.so.12  needs GLIBC_2.32, GLIBC_2.33, GLIBC_2.34, which the image does not have\n'
+    ) in refused.output
+    assert ('hint: use an image whose C library is not older than that of the host, or take the need out of the recipe'
+            in refused.output)
+    openmpi = tmp_path / 'libmpi.so.40'
+    harness.run(['cc', '-shared', '-Wl,-soname,libmpi.so.40', '-o', openmpi, '-x', 'c', '/dev/null'])
+    other = tmp_path / 'other.yaml'
+    other.write_text(yaml.safe_dump({'provides': {'mpi': {'libraries': [str(openmpi)]}}}))
+    refused = eb(toys.recipe(tmp_path, image=str(new), needs=['mpi']), site=other, check=False)
+    told = """\
+toy-1.0.eb: the MPI of the image is not that of site 'other', so that each rank would be alone
+  image  libmpi.so.12 (MPICH), libmpich.so.12 (MPICH)
+  site   libmpi.so.40 (Open MPI)
+hint: use an image with Open MPI; with a ? behind the need the image runs with its own
+"""
+    assert refused.status and told in refused.output
+    assert not list(tmp_path.glob('prefix/software/toy/*'))
+    note = eb(toys.recipe(tmp_path, image=str(new), needs=['mpi?']), site=other).output
+    assert 'WARNING: ' + told in note
+
+    def checked(site, image):
+        monkeypatch.setenv('EASYSIF_SITE', str(site))
+        found = json.loads(easysif('site', 'check', '--need', 'mpi', '--image', str(image), '--json')[1])['findings']
+        return [(one['state'], one['what']) for one in found if one['topic'] in ('mpi', 'libraries')]
+    assert ('problem', '/host/mpi/libmpich.so.12 needs GLIBC_2.32, GLIBC_2.33, GLIBC_2.34, which the image does '
+            'not have') in checked(ring.site, old)
+    assert checked(other, new) == [
+        ('ok', '1 of the host, all that they need is found inside'),
+        ('problem', 'the image has libmpi.so.12 (MPICH), libmpich.so.12 (MPICH), the host brings libmpi.so.40 '
+         '(Open MPI)')]
+    fine = checked(ring.site, new)
+    assert re.fullmatch('[0-9]+ of the host, all that they need is found inside', fine[0][1]) and fine[1:] == [
+        ('ok', "the host's libmpich.so.12 (MPICH) takes the place of the image's"),
+        ('note', "programs that ask for libmpi.so.12 get the image's own")]
