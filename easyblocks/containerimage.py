@@ -27,7 +27,6 @@ from easybuild.framework.easyconfig.tools import get_paths_for
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
 from easybuild.tools.filetools import compute_checksum, read_file, verify_checksum
-from easybuild.tools.module_generator import ModuleGeneratorLua
 from easybuild.tools.modules import get_software_root_env_var_name
 from easybuild.tools.utilities import trace_msg
 
@@ -165,7 +164,7 @@ class ContainerImage(EasyBlock):
     def build_step(self):
         """Look into the image; all that can fail without touching the old installation is done here."""
         if not self.dry_run:
-            self._warn(self.easysif.inspect())
+            self.easysif.inspect()
 
     def make_installdir(self, dontcreate=None):
         """The new installation is made beside the old one."""
@@ -223,7 +222,7 @@ class ContainerImage(EasyBlock):
     def make_module_extra(self, *args, **kwargs):
         """What loading does to the environment is EasySIF's plan."""
         text = super().make_module_extra(*args, **kwargs)
-        return text if self.dry_run else text + '\n' + self.easysif.module_text()
+        return text if self.dry_run else text + '\n' + self.easysif.module_text(self.standing.module)
 
     def make_extension_list(self, *args, **kwargs):
         """What `module spider` finds besides: packages of the layer, and what the recipe provides."""
@@ -244,9 +243,6 @@ class ContainerImage(EasyBlock):
 
     def _prepare(self):
         check_version(VERSION, os.path.abspath(__file__))
-        if not isinstance(self.module_generator, ModuleGeneratorLua):
-            raise EasySIFError(os.path.basename(self.cfg.path), 'modules in Tcl are not made yet',
-                               hint='eb --module-syntax=Lua')
         self.easysif = self.INSTALLS(self._recipe(), resolve().site, os.path.dirname(install_path()), self.installdir,
                                      self.install_subdir)
         if not self.dry_run:

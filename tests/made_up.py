@@ -35,15 +35,16 @@ class MadeUp:
 
     :param prefix: the prefix (Path)
     :param python_env: name of its virtual environment (str), None for a tool module
+    :param ending: of the module file (str): none for one in Tcl
     :param more: parameters of Installation
     """
 
-    def __init__(self, prefix, name='toy/1', python_env='toy', **more):
+    def __init__(self, prefix, name='toy/1', python_env='toy', ending='.lua', **more):
         self.prefix, self.name, self.root = prefix, name, prefix / 'software' / name
         self.overlay = prefix / 'overlays' / name
         self.sif = self.root / 'toy.sif'
-        self.modulefile = prefix / 'modules' / 'all' / (name + '.lua')
-        self.link = prefix / 'modules' / 'tools' / (name + '.lua')
+        self.modulefile = prefix / 'modules' / 'all' / (name + ending)
+        self.link = prefix / 'modules' / 'tools' / (name + ending)
         self.root.mkdir(parents=True)
         image(self.sif)
         self.sif.chmod(0o444)
@@ -61,9 +62,10 @@ class MadeUp:
         wrappers.write(self.inst, self.inside, self.site)
         site_files.apply(str(prefix), self.site)
         self.modulefile.parent.mkdir(parents=True, exist_ok=True)
-        head, block = 'help([==[A toy.]==])\n', render.lua(module_plan(self.inst), str(self.root), str(prefix))
+        block = render.module(module_plan(self.inst), str(self.root), str(prefix), str(self.modulefile))
+        head, end = ('help([==[A toy.]==])\n', '--') if ending else ('#%Module\nmodule-whatis {A toy.}\n', '#')
         self.block = [len(head), len(head) + len(block)]
-        self.modulefile.write_text(head + block + '-- the end\n')
+        self.modulefile.write_text(head + block + end + ' the end\n')
         shutil.copyfile(self.modulefile, self.root / 'easysif' / 'modulefile')
         self.link.parent.mkdir(parents=True, exist_ok=True)
         self.link.symlink_to(self.modulefile)

@@ -86,7 +86,7 @@ def install(sif, name, prefix, version='1', settings=None, **parameters):
     with standing.alone('a test'):
         work.put(standing.make(), [])
         work.make_overlay()
-        text = 'local root = "%s"\nprepend_path("PATH", root .. "/bin")\n%s' % (work.root, work.module_text())
+        text = 'local root = "%s"\nprepend_path("PATH", root .. "/bin")\n%s' % (work.root, work.module_text('toy.lua'))
         standing.publish(work.complete(standing, text, []))
         work.root = root
         assert work.finish(root) is None

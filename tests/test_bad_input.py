@@ -190,9 +190,12 @@ def test_a_module_of_the_same_name_that_is_loaded(refused, tmp_path):
             env={'EBROOTTOY': '/some/where'})
 
 
-def test_modules_in_tcl(refused, tmp_path):
-    refused('toy-1.0.eb: modules in Tcl are not made yet\nhint: eb --module-syntax=Lua',
-            prefix=tmp_path / 'a' / 'prefix', args=['--module-syntax=Tcl'])
+@pytest.mark.parametrize('name', ['a b', 'a$b', 'a[b', 'a{b', 'a;b'])
+def test_a_prefix_that_modules_in_tcl_cannot_carry(refused, tmp_path, name):
+    prefix = tmp_path / name / 'prefix'
+    refused("toy-1.0.eb: the prefix holds a character that EasyBuild's modulefiles in Tcl cannot carry\n"
+            "  prefix      '%s'\n  characters  blank, tab, dollar, brackets, braces, semicolon\n" % prefix,
+            'hint: eb --prefix <another directory> toy-1.0.eb', prefix=prefix, args=['--module-syntax=Tcl'])
 
 
 def test_library_and_easyblock_of_different_versions(refused, tmp_path, clone):

@@ -7,7 +7,7 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
-from easysif import files, installed, inventory, layout, manifest
+from easysif import files, installed, inventory, layout, manifest, modulefile
 from easysif.errors import EasySIFError
 from easysif.standing import Standing
 
@@ -16,7 +16,7 @@ ASKED = ('easysif/wrapper', 'easysif/module.sh', 'easysif/site.sh')
 
 #: where wrappers and module file say which installation they are of
 ROOTS = ((os.path.join('easysif', 'module.sh'), re.compile(r'^es_root=(.+)$', re.M)),
-         (manifest.MODULE, re.compile(r'^\s*local root, prefix = ("(?:[^"\\]|\\.)*"), ', re.M)))
+         (manifest.MODULE, re.compile(r'^\s*(?:local root, prefix =|set root) ("(?:[^"\\]|\\.)*")', re.M)))
 
 #: files of a directory of modules that may name the default version
 DEFAULTS = ('.modulerc.lua', '.modulerc', '.version')
@@ -54,9 +54,8 @@ class Belongings:
         self.name, self.prefix, self.root = name, prefix, layout.roots(prefix, name)[0]
         self.record = inventory.read(name, self.root) if os.path.lexists(self.root) else None
         recorded = self.record and self.record['modulefile']
-        ending = os.sep + name + '.lua'
         paths = [recorded['path'], *recorded['links']] if recorded else []
-        if self.record and self.record['module'] != name or not all(path.endswith(ending) for path in paths):
+        if self.record and self.record['module'] != name or not all(modulefile.is_called(path, name) for path in paths):
             raise EasySIFError(name, '%s is of another module' % manifest.NAME,
                                facts=[('file', os.path.join(self.root, manifest.NAME)),
                                       ('recorded', ', '.join([self.record['module'], *paths]))],
@@ -64,12 +63,14 @@ class Belongings:
         if self.record:
             self._check_place(paths)
         self.module = paths[0] if paths else next(filter(os.path.lexists, (
-            one.modules + ending for one in layout.layouts(prefix))), layout.usual(prefix).modules + ending)
+            path for one in layout.layouts(prefix) for path in modulefile.paths(one.modules, name))),
+            modulefile.paths(layout.usual(prefix).modules, name)[0])
         self._spell()
-        self.places = sorted({*paths, self.module, *_places(os.path.dirname(self.module[:-len(ending)]), ending)})
+        top = os.path.dirname(modulefile.stem(self.module)[:-len(name) - 1])
+        ending = self.module[len(modulefile.stem(self.module)) - len(name) - 1:]
+        self.places = sorted({*paths, self.module, *_places(top, ending)})
         self.links = [path for path in self.places if path in paths[1:] or _leads(path, self.module)]
-        defaults = [os.path.join(os.path.dirname(path), 'default') for path in self.places]
-        self.defaults = [path for path in defaults if _leads(path, os.path.basename(ending))]
+        self.defaults = [modulefile.default(path)[0] for path in self.places if modulefile.is_default(path)]
 
     def _check_place(self, paths):
         """See that what is recorded is of this installation: in a copied prefix it is of the original."""

@@ -9,7 +9,8 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 
-from easysif import compressors, files, layer, layout, manifest, relocate, render, runtime, site_files, wrappers
+from easysif import (compressors, files, layer, layout, manifest, modulefile, relocate, render, runtime, site_files,
+                     wrappers)
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe, parameters
 from easysif.errors import EasySIFError
@@ -22,7 +23,6 @@ from easysif.images.sources import check_allowed
 from easysif.images.workspace import clear
 from easysif.module import module_plan
 from easysif.needs import check_recipe
-from easysif.node import fitting
 from easysif.obtain import obtain
 from easysif.preconditions import check_place, check_prefix, check_squashfs_tools
 from easysif.run import failure, run
@@ -58,7 +58,7 @@ class Install:
         :param module: the module file (str), None where nothing is to be installed
         :raises EasySIFError: the prefix cannot be used, the site lacks a need, a tool is missing, the module is loaded
         """
-        check_prefix(self.recipe.where, self.prefix)
+        check_prefix(self.recipe.where, self.prefix, module)
         note = check_recipe(self.recipe, self.site)
         self.check_image()
         self.runtime = runtime.find(self.site, self.recipe.where)
@@ -94,13 +94,12 @@ class Install:
         return self.obtained.note
 
     def inspect(self):
-        """Look into the image for what the module must know, and return what the user has to know of it (str or None).
+        """Look into the image for what the module must know, and hold the recipe against it.
 
-        :raises EasySIFError: the image lacks what the recipe names, or does not go with the MPI of the host
+        :raises EasySIFError: the image lacks what the recipe names
         """
         self.facts = asdict(look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where))
         del self.facts['available']  # only for the hint about a command that is not there
-        return fitting.check(self.obtained.path, self.site, self.recipe, self.runtime)
 
     def put(self, directory, tests):
         """Fill the directory in which the installation is made, which is there and empty.
@@ -208,7 +207,7 @@ class Install:
         layout.note(self.prefix, standing.root, self.module, standing.module)
         text = relocate.text_of(text, standing.new, standing.root)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        block = relocate.text_of(self.module_text(), standing.new, standing.root)
+        block = relocate.text_of(self.module_text(standing.module), standing.new, standing.root)
         begin = text.rfind(block)
         self.manifest['modulefile'] = {'path': standing.module, 'links': sorted(standing.links), 'sha256': digest,
                                        'block': None if begin < 0 else [begin, begin + len(block)]}
@@ -235,6 +234,8 @@ class Install:
         if self.obtained:
             self.obtained.forget()
         try:
+            if self.manifest['modulefile']:
+                modulefile.drop_other(self.manifest['modulefile'])
             site_files.apply(self.prefix, self.site, compressors.refused(self.prefix, self.site))
             if self.installation.environment and self.containerroot.is_used(root):
                 self.containerroot.link(root, self.installation.sif_name)
@@ -268,10 +269,10 @@ class Install:
         told = failure(result)
         return EasySIFError(self.recipe.where, what, facts=told.facts, hint=hint, exit_code=told.exit_code)
 
-    def module_text(self):
-        """Return what the module does, in Lua (str)."""
+    def module_text(self, module):
+        """Return what the module does, in the language of a module file (str), of which the path is given (str)."""
         self.resume()
-        return render.lua(module_plan(self.installation), self.root, self.prefix)
+        return render.module(module_plan(self.installation), self.root, self.prefix, module)
 
     def extensions(self):
         """Return what the module has that is worth finding, beside its name: pairs of name and version (list)."""

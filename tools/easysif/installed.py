@@ -4,15 +4,12 @@
 import os
 import shlex
 
-from easysif import layout, manifest, schema
+from easysif import layout, manifest, modulefile, schema
 from easysif.errors import EasySIFError
 from easysif.run import failure, run
 
 #: by any of these an installation is ours, whatever else has gone from it
 OURS = (manifest.NAME, 'easysif/wrapper', 'easysif/module.sh')
-
-#: what stands in every module file of ours
-MARK = b'EasySIF module'
 
 #: what a loaded module says of its overlay, and the user may have changed: a wrapper that is asked must not believe it
 LOADED = ('CONTAINERROOT', 'USER_SOFTWARE')
@@ -70,11 +67,11 @@ def modules(prefix):
             if module not in found and any(os.path.lexists(os.path.join(root, path)) for path in OURS):
                 found[module] = root
     for one in layouts:
-        for module, extension in map(os.path.splitext, _below(one.modules, one.levels)):
+        for path in _below(one.modules, one.levels):
+            module = modulefile.stem(path)
             root = os.path.join(one.software, module)
-            if extension == '.lua' and module not in found \
-                    and not os.path.isdir(os.path.join(root, manifest.EASYBUILDS)):
-                if _is_marked(os.path.join(one.modules, module + extension)):
+            if module not in found and not os.path.isdir(os.path.join(root, manifest.EASYBUILDS)):
+                if modulefile.is_ours(os.path.join(one.modules, path)):
                     found[module] = root
     return dict(sorted(found.items()))
 
@@ -151,9 +148,9 @@ def top_of(record, name, prefix):
 
     :param record: its manifest (dict), None where that cannot be read
     """
-    recorded, ending = record and record['modulefile'], '/%s.lua' % name
-    if recorded and recorded['path'].endswith(ending):
-        return recorded['path'][:-len(ending)]
+    recorded = record and record['modulefile']
+    if recorded and modulefile.is_called(recorded['path'], name):
+        return modulefile.stem(recorded['path'])[:-len(name) - 1]
     return layout.usual(prefix).modules
 
 
@@ -165,7 +162,7 @@ def _called(word, known):
             recorded = manifest.read(root)['modulefile']
         except EasySIFError:
             continue
-        stem = os.path.splitext(recorded['path'])[0] if recorded else ''
+        stem = modulefile.stem(recorded['path']) if recorded else ''
         if any(one.endswith(os.sep + word) for one in (stem, os.path.dirname(stem))):
             found.append(name)
     return found
@@ -184,11 +181,3 @@ def _entries(directory):
         return sorted(name for name in os.listdir(directory) if not name.startswith('.'))
     except OSError:
         return []
-
-
-def _is_marked(path):
-    try:
-        with open(path, 'rb') as handle:
-            return MARK in handle.read(1 << 20)
-    except OSError:
-        return False

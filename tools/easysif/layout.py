@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Where in a prefix EasyBuild puts installations and module files, as its options and naming schemes say.
 
-Unless told otherwise that is ``software/NAME/VERSION`` and ``modules/all/NAME/VERSION.lua``. Each other way in which
-something was installed has a file of its own in ``easysif/layout``, so that two commands at once are in no one's way.
+Unless told otherwise that is ``software/NAME/VERSION`` and ``modules/all/NAME/VERSION.lua``, without ``.lua`` in Tcl.
+Each other way in which something was installed has a file of its own in ``easysif/layout``, so that two commands at
+once are in no one's way.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from easysif import files
+from easysif import files, modulefile
 from easysif.modes import Modes
 
 SCHEMA = 1
@@ -71,8 +72,9 @@ def note(prefix, root, name, module):
     :param module: the module file (str)
     :raises EasySIFError: it cannot be written
     """
-    stem = os.path.splitext(module)[0]
-    top = stem[:-len(name) - 1] if stem.endswith(os.sep + name) else os.path.dirname(os.path.dirname(module))
+    top = os.path.dirname(os.path.dirname(module))
+    if modulefile.is_called(module, name):
+        top = modulefile.stem(module)[:-len(name) - 1]
     new = Layout(root[:-len(name) - 1], top, name.count('/') + 1)
     if new in layouts(prefix):
         return

@@ -7,20 +7,23 @@ import shutil
 from easysif import files
 from easysif.errors import TOOL, EasySIFError
 from easysif.modes import check_replaceable
+from easysif.modulefile import is_lua
 
 #: characters that a prefix must not hold, who cannot carry them, and their names
 UNUSABLE = ((':,\n', 'bind lists', 'colon, comma, newline'),
             ('"\\', "EasyBuild's modulefiles", 'double quote, backslash'))
+IN_TCL = ((' \t$[]{};', "EasyBuild's modulefiles in Tcl", 'blank, tab, dollar, brackets, braces, semicolon'),)
 
 
-def check_prefix(where, prefix):
+def check_prefix(where, prefix, module=None):
     """See that the name of a prefix can be carried by all that has to.
 
     :param where: the recipe, for messages (str)
     :param prefix: EasyBuild's install path (str)
+    :param module: the module file (str), None where none is to be written
     :raises EasySIFError: it cannot
     """
-    for characters, who, named in UNUSABLE:
+    for characters, who, named in UNUSABLE + (IN_TCL if module and not is_lua(module) else ()):
         if any(char in prefix for char in characters):
             raise EasySIFError(where, 'the prefix holds a character that %s cannot carry' % who,
                                facts=[('prefix', repr(prefix)), ('characters', named)],

@@ -159,7 +159,7 @@ class _Refresh:
                 content = handle.read()
                 if hashlib.sha256(content).hexdigest() == recorded['sha256']:
                     text, (begin, end) = content.decode(), recorded['block']
-                    block = render.lua(module_plan(inst), self.root, self.known.prefix)
+                    block = render.module(module_plan(inst), self.root, self.known.prefix, self.known.module)
                     self.record['modulefile'] = dict(recorded, block=[begin, begin + len(block)])
                     return text[:begin] + block + text[end:]
         self._cannot('the module file and its copy in the installation are both damaged')

@@ -10,7 +10,7 @@ import shlex
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from easysif import belongings, files, installed, inventory, layout, manifest
+from easysif import belongings, files, installed, inventory, layout, manifest, modulefile
 from easysif.belongings import Belongings, Size
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
@@ -94,7 +94,7 @@ class Removal:
         root = layout.roots(self.prefix, self.name)[0]
         tops = {os.path.dirname(one.modules) for one in layout.layouts(self.prefix)}
         paths = [path for top in sorted(tops) if os.path.isdir(top)
-                 for path in (os.path.join(top, name, self.name + '.lua') for name in sorted(os.listdir(top)))
+                 for name in sorted(os.listdir(top)) for path in modulefile.paths(os.path.join(top, name), self.name)
                  if os.path.lexists(path)]
         byhand = 'rm -r -- %s' % shlex.join([root, *paths])
         return EasySIFError(self.name, 'cannot be removed: %s' % err.what, facts=err.facts,

@@ -10,6 +10,7 @@ from dataclasses import fields
 
 from easysif import plan
 from easysif.data import helper_text
+from easysif.modulefile import is_lua
 
 
 def lua(statements, root, prefix):
@@ -33,6 +34,11 @@ def tcl(statements, root, prefix):
     lines = helper_text('module.tcl').splitlines() + ['', 'proc es_plan {} {']
     lines += ['    ' + line if line else '' for line in body] + ['}']
     return '\n'.join(lines + ['', 'if {[es_mode] ne {}} { es_plan }', ''])
+
+
+def module(statements, root, prefix, path):
+    """Return the plan in the language of a module file (str), by its path; the other parameters are those of lua."""
+    return (lua if is_lua(path) else tcl)(statements, root, prefix)
 
 
 def shell(statements):

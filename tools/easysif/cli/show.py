@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 
-from easysif import installed, inventory, lookup, manifest
+from easysif import installed, inventory, lookup, manifest, modulefile
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import escaped, shortened
 from easysif.text import human
@@ -55,9 +55,8 @@ def _print(rows):
 def _module_values(module, prefix):
     record = module.record
     top = installed.top_of(record, module.name, prefix)
-    default = os.path.join(top, module.name + '.lua')
     recorded = record and record['modulefile']
-    modulefile = recorded['path'] if recorded else default if os.path.isfile(default) else None
+    there = next(filter(os.path.isfile, modulefile.paths(top, module.name)), None)
     words = module.name + installed.option(prefix)
     return {
         'module': module.name, 'installation': module.root, 'prefix': prefix,
@@ -65,7 +64,8 @@ def _module_values(module, prefix):
                                        'hint': module.problem.hint},
         'image_in_use': module.image, 'size': module.size,
         'installed': module.installed and module.installed.isoformat(),
-        'overlay': module.overlay and dataclasses.asdict(module.overlay), 'modulefile': modulefile,
+        'overlay': module.overlay and dataclasses.asdict(module.overlay),
+        'modulefile': recorded['path'] if recorded else there,
         'load': 'module use %s; module load %s' % (shlex.quote(top), module.name),
         'verify': 'easysif verify %s' % words, 'remove': 'easysif remove %s' % words, manifest.NAME: record}
 
