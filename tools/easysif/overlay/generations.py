@@ -50,7 +50,7 @@ def put(overlay, path, values, first=False, made_for=None):
     :raises OSError: it cannot be done, and all is as before
     """
     kept = next_name(overlay) if os.path.lexists(overlay.squashfs) else None
-    digest = recorded.sha256(path)
+    digest = values['sha256'] if values else recorded.sha256(path)
     _record(overlay, kept, squashfs=values, made_for=_said_later(digest, made_for),
             rollback={'sha256': digest, 'made_for': now_made_for(overlay)} if first else None)
     if kept:

@@ -5,13 +5,13 @@ import json
 import os
 import shlex
 import stat
-from functools import lru_cache
 
 from easysif import files, squashfs
 from easysif.errors import EasySIFError
 
 NAME = 'overlay.json'
 SCHEMA = 1
+_READ = {}  # what tells a file that was read -> its sha256
 
 
 def record(root):
@@ -95,14 +95,12 @@ def is_recorded(path, one):
 
 
 def sha256(path):
-    """Return the sha256 of a squashfs file, which is read once as long as it does not change (str)."""
+    """Return the sha256 of a squashfs file, which is read once as long as it does not change, under any name (str)."""
     info = os.stat(path)
-    return _sha256(path, info.st_ino, info.st_size, info.st_mtime_ns)
-
-
-@lru_cache(maxsize=None)
-def _sha256(path, *_):
-    return squashfs.sha256(path)
+    key = info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
+    if key not in _READ:
+        _READ[key] = squashfs.sha256(path)
+    return _READ[key]
 
 
 def _is_squashfs(one):
