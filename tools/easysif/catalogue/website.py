@@ -115,8 +115,13 @@ def _build(pages, made):
             shutil.copyfile(os.path.join(TEMPLATES, name), os.path.join(docs, 'assets', name))
         shutil.copyfile(os.path.join(TEMPLATES, 'mkdocs.yml'), os.path.join(work, 'mkdocs.yml'))
         # no dates in what is made, and in messages no advertisement
-        run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', made], cwd=work,
-            env=dict(os.environ, SOURCE_DATE_EPOCH='0', PYTHONHASHSEED='0', NO_MKDOCS_2_WARNING='true'))
+        result = run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', made], cwd=work, check=False,
+                     env=dict(os.environ, SOURCE_DATE_EPOCH='0', PYTHONHASHSEED='0', NO_MKDOCS_2_WARNING='true'))
+    if result.status:
+        lines = [line.rstrip() for line in result.stderr.splitlines() if line.strip() and not line.startswith('INFO')]
+        raise EasySIFError('easysif catalogue', 'mkdocs could not make the site', exit_code=TOOL,
+                           facts=[('mkdocs', '\n'.join(lines[-_LISTED:]))],
+                           hint='%s -m pip install --upgrade %s' % (shlex.quote(sys.executable), WITH))
     for name in _USELESS:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(made, name))
