@@ -18,7 +18,8 @@ from easysif.run import failure, run
 FLAGS = ('--cleanenv', '--contain', '--no-home', '--pid', '--pwd', '/')
 NO_SHELL = re.compile(r'stat /bin/sh: no such file|"sh": executable file not found')
 START_LIMIT = 20  #: seconds after which a command that was asked for its version has started
-NO_START = (126, 127)  #: exit codes of shells and runtimes where there is nothing that could be started
+#: not found, not executable, illegal instruction, bus error, segmentation fault: as a shell tells them and as they are
+NO_START = (126, 127, 128 + 4, 128 + 7, 128 + 11, -4, -7, -11)
 TIMEOUT = 600  #: seconds; an image of 30 GB on a busy Lustre takes some to open
 
 
@@ -75,8 +76,8 @@ def starts(sif, runtime, path):
     :param runtime: the container runtime (runtime.Runtime)
     :param path: of the command inside (str)
     """
-    result = run(runtime.exec_argv(sif, [path, '--version'], flags=FLAGS), env=runtime.environment(), timeout=START_LIMIT,
-                 check=False)
+    argv = runtime.exec_argv(sif, [path, '--version'], flags=FLAGS)
+    result = run(argv, env=runtime.environment(), timeout=START_LIMIT, check=False)
     return result.status not in NO_START and not (result.status == 255 and 'FATAL' in result.stderr)
 
 
