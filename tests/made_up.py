@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import harness
-from easysif import manifest, render, site_files, wrappers
+from easysif import deferred, manifest, site_files, wrappers
 from easysif.images import sif
 from easysif.images.inspect import Conda
-from easysif.module import Command, Installation, module_plan
+from easysif.module import Command, Installation
 from easysif.site import resolve
 
 PYTHON = {'path': '/usr/bin/python3', 'version': '3.11.2', 'prefix': '/usr', 'base_prefix': '/usr', 'has_pip': True,
@@ -62,7 +62,7 @@ class MadeUp:
         wrappers.write(self.inst, self.inside, self.site)
         site_files.apply(str(prefix), self.site)
         self.modulefile.parent.mkdir(parents=True, exist_ok=True)
-        block = render.module(module_plan(self.inst), str(self.root), str(prefix), str(self.modulefile))
+        block = deferred.block(self.inst, str(self.modulefile))
         head, end = ('help([==[A toy.]==])\n', '--') if ending else ('#%Module\nmodule-whatis {A toy.}\n', '#')
         self.block = [len(head), len(head) + len(block)]
         self.modulefile.write_text(head + block + end + ' the end\n')

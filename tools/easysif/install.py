@@ -9,8 +9,8 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 
-from easysif import (compressors, files, layer, layout, manifest, modulefile, relocate, render, runtime, site_files,
-                     wrappers)
+from easysif import (compressors, deferred, files, layer, layout, manifest, modulefile, relocate, render, runtime,
+                     site_files, wrappers)
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe, parameters
 from easysif.errors import EasySIFError
@@ -23,6 +23,7 @@ from easysif.images.sources import check_allowed
 from easysif.images.workspace import clear
 from easysif.module import module_plan
 from easysif.needs import check_recipe
+from easysif.node import fitting
 from easysif.obtain import obtain
 from easysif.preconditions import check_place, check_prefix, check_squashfs_tools
 from easysif.run import failure, run
@@ -94,12 +95,13 @@ class Install:
         return self.obtained.note
 
     def inspect(self):
-        """Look into the image for what the module must know, and hold the recipe against it.
+        """Look into the image for what the module must know, and return what the user has to know of it (str or None).
 
-        :raises EasySIFError: the image lacks what the recipe names
+        :raises EasySIFError: the image lacks what the recipe names, or does not go with the MPI of the host
         """
         self.facts = asdict(look_inside(self.obtained.path, self.runtime, self.recipe, self.recipe.where))
         del self.facts['available']  # only for the hint about a command that is not there
+        return fitting.check(self.obtained.path, self.site, self.recipe, self.runtime)
 
     def put(self, directory, tests):
         """Fill the directory in which the installation is made, which is there and empty.
@@ -206,15 +208,19 @@ class Install:
             self.manifest['tests'] = tests
         layout.note(self.prefix, standing.root, self.module, standing.module)
         text = relocate.text_of(text, standing.new, standing.root)
+        tested = relocate.text_of(self.module_text(standing.module), standing.new, standing.root)
+        block = deferred.block(replace(self.installation, root=standing.root), standing.module)
+        begin = text.rfind(tested)
+        if begin >= 0:
+            text = text[:begin] + block + text[begin + len(tested):]
         digest = hashlib.sha256(text.encode()).hexdigest()
-        block = relocate.text_of(self.module_text(standing.module), standing.new, standing.root)
-        begin = text.rfind(block)
         self.manifest['modulefile'] = {'path': standing.module, 'links': sorted(standing.links), 'sha256': digest,
                                        'block': None if begin < 0 else [begin, begin + len(block)]}
         path, copy = (os.path.join(self.root, name) for name in (manifest.NAME, manifest.MODULE))
         if self.root == standing.root:  # nothing but the module is made anew
-            self.manifest['files'][manifest.MODULE] = 'sha256:' + digest
-            return {standing.module: text, copy: text, path: manifest.dumps(self.manifest)}
+            called, does = os.path.join(self.root, deferred.NAME), deferred.text(self.installation)
+            self.manifest['files'].update({manifest.MODULE: 'sha256:' + digest, deferred.NAME: manifest.sha256(does)})
+            return {standing.module: text, copy: text, called: does, path: manifest.dumps(self.manifest)}
         files.rewrite(copy, text.encode())
         with files.writable(os.path.join(self.root, 'easysif')):
             os.unlink(os.path.join(self.root, manifest.UNTESTED))

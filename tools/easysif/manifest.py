@@ -127,6 +127,11 @@ def content(path):
     return 'sha256:' + digest.hexdigest()
 
 
+def sha256(text):
+    """Return what a file with a text is, as ``files`` of a manifest has it (str)."""
+    return 'sha256:' + hashlib.sha256(text.encode()).hexdigest()
+
+
 def _from_form_1(manifest):
     """Return a manifest of form 1, which listed paths only, in the newest form; what it does not say is None."""
     listed = manifest.get('files')

@@ -11,13 +11,12 @@ import stat
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
-from easysif import files, installed, inventory, manifest, render, wrappers
+from easysif import deferred, files, installed, inventory, manifest, wrappers
 from easysif.belongings import Belongings
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe
 from easysif.errors import EasySIFError
 from easysif.modes import Modes
-from easysif.module import module_plan
 from easysif.report import OWN
 from easysif.verify import verify
 
@@ -159,7 +158,7 @@ class _Refresh:
                 content = handle.read()
                 if hashlib.sha256(content).hexdigest() == recorded['sha256']:
                     text, (begin, end) = content.decode(), recorded['block']
-                    block = render.module(module_plan(inst), self.root, self.known.prefix, self.known.module)
+                    block = deferred.block(inst, self.known.module)
                     self.record['modulefile'] = dict(recorded, block=[begin, begin + len(block)])
                     return text[:begin] + block + text[end:]
         self._cannot('the module file and its copy in the installation are both damaged')

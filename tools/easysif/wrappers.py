@@ -4,7 +4,7 @@
 import os
 import shutil
 
-from easysif import files, overlay, render, site_files
+from easysif import deferred, files, overlay, render, site_files
 from easysif.data import DIRECTORY, HELPERS, helper
 from easysif.images.inspect import Conda
 from easysif.module import wrapper_plan
@@ -24,9 +24,9 @@ def write(inst, inside, site, directory=None):
     :param directory: where to write it, if that is not the installation itself (str)
     """
     directory = directory or inst.root
+    files.write(os.path.join(directory, deferred.NAME), deferred.text(inst))
+    site_files.write(os.path.join(directory, 'easysif'), site)
     if not inst.sif_name:
-        os.makedirs(os.path.join(directory, 'easysif'), exist_ok=True)
-        site_files.write(os.path.join(directory, 'easysif'), site)
         return
     _copy_runscripts(inst, directory)
     protected.write(os.path.join(directory, 'runscripts'), inst.provides)
@@ -39,7 +39,6 @@ def write(inst, inside, site, directory=None):
     shutil.copyfile(helper('wrapper'), os.path.join(own, 'wrapper'))
     os.chmod(os.path.join(own, 'wrapper'), 0o755)
     files.write(os.path.join(own, 'module.sh'), module_shell(inst, inside))
-    site_files.write(own, site)
     os.makedirs(os.path.join(directory, 'bin'), exist_ok=True)
     for name in [*inst.commands, *COMMANDS, *(OVERLAY_COMMANDS if inst.python_env else ())]:
         link = os.path.join(directory, 'bin', name)
