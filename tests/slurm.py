@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A Slurm cluster of one node on this machine, run by an ordinary user for the jobs of that user alone."""
+"""A Slurm cluster of four nodes on this machine, run by an ordinary user for the jobs of that user alone."""
 
 import os
 import pwd
@@ -21,37 +21,49 @@ AuthInfo=socket={directory}/munge.socket
 CryptoType=crypto/munge
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/affinity
 MpiDefault=none
 SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 StateSaveLocation={directory}/state
-SlurmdSpoolDir={directory}/spool
+SlurmdSpoolDir={directory}/spool/%n
 SlurmctldPidFile={directory}/slurmctld.pid
-SlurmdPidFile={directory}/slurmd.pid
+SlurmdPidFile={directory}/slurmd-%n.pid
 SlurmctldLogFile={directory}/slurmctld.log
-SlurmdLogFile={directory}/slurmd.log
+SlurmdLogFile={directory}/slurmd-%n.log
 JobAcctGatherType=jobacct_gather/none
-NodeName={host} NodeAddr=127.0.0.1 Port={node} CPUs={cpus} State=UNKNOWN
-PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} State=UNKNOWN
+PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 '''
 
 
+NODES = 4
+
+
 def free_ports(count):
-    """Return that many ports of the loopback address which nobody uses now (list of int)."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(('127.0.0.1', 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Return that many ports of the loopback address in a row which nobody uses now (list of int)."""
+    while True:
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            sockets[0].bind(('127.0.0.1', 0))
+            first = sockets[0].getsockname()[1]
+            for number, each in enumerate(sockets[1:], first + 1):
+                each.bind(('127.0.0.1', number))
+            return list(range(first, first + count))
+        except (OSError, OverflowError):  # somebody is in the way
+            continue
+        finally:
+            for each in sockets:
+                each.close()
 
 
 class Slurm:
-    """munged, slurmctld and slurmd, as long as the with block lasts; ``env`` is what srun needs (dict)."""
+    """munged, slurmctld and a slurmd for each node, as long as the with block lasts; ``env`` is what srun needs (dict).
+
+    The nodes are called n1 to n4, which ``hosts`` says are this machine (a file like /etc/hosts).
+    """
 
     def __enter__(self):
         # A short path: that of the socket has at most 107 bytes.
@@ -59,11 +71,14 @@ class Slurm:
         (self.directory / 'state').mkdir()
         (self.directory / 'spool').mkdir()
         self.directory.chmod(0o755)
-        controller, node = free_ports(2)
+        controller, *ports = free_ports(1 + NODES)
         config = self.directory / 'slurm.conf'
         config.write_text(CONFIG.format(
-            host=socket.gethostname().split('.')[0], node=node, controller=controller, directory=self.directory,
-            user=pwd.getpwuid(os.getuid()).pw_name, cpus=os.cpu_count()))
+            host=socket.gethostname().split('.')[0], nodes=NODES, first=ports[0], last=ports[-1], controller=controller,
+            directory=self.directory, user=pwd.getpwuid(os.getuid()).pw_name, cpus=os.cpu_count()))
+        self.hosts = self.directory / 'hosts'
+        names = ['localhost', socket.gethostname(), *('n%d' % number for number in range(1, NODES + 1))]
+        self.hosts.write_text(''.join('127.0.0.1 %s\n' % name for name in names))
         self.env = {'SLURM_CONF': str(config)}
         self.servers = []
         try:
@@ -93,12 +108,13 @@ class Slurm:
                     '--log-file=%s/munge.log' % at, '--seed-file=%s/munge.seed' % at)
         self._wait(lambda: (self.directory / 'munge.socket').exists())
         self._serve('slurmctld', '-D')
-        self._serve('slurmd', '-D', '-N', socket.gethostname().split('.')[0])
+        for number in range(1, NODES + 1):
+            self._serve('slurmd', '-D', '-N', 'n%d' % number)
         self._wait(self._is_idle)
 
     def _is_idle(self):
-        return b'idle' in subprocess.run(['sinfo', '-h', '-o', '%T'], env=dict(os.environ, **self.env),
-                                         capture_output=True).stdout
+        return subprocess.run(['sinfo', '-h', '-o', '%D %T'], env=dict(os.environ, **self.env),
+                              capture_output=True).stdout == b'%d idle\n' % NODES
 
     def _serve(self, *argv):
         log = open(self.directory / ('%s.out' % argv[0]), 'wb')

@@ -4,8 +4,10 @@
 Without a container: the scripts run as they are, in processes that have the variables of a job step.
 """
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -312,6 +314,21 @@ def test_a_directory_for_caches_that_is_not_ours_is_not_used(step):
         'error: conda-python-distributed: rank 0 on n1: no directory for caches can be made: %s (File exists)\n'
         'hint: export TMPDIR=<a directory on the local disk>\n' % path)
     path.unlink()
+
+
+def test_what_a_killed_rank_left_is_cleared_away_by_the_next(step):
+    old, new, used = (step.tmp / ('easysif-%d-%s.0-0' % (os.getuid(), job)) for job in ('1', '2', '3'))
+    for path in (old, new, used):
+        (path / 'triton').mkdir(parents=True)
+    for path in (old, used):
+        os.utime(path, (0, 0))
+    handle = os.open(used, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    assert step.start('true', size=1).end()[0] == [0]
+    assert set(step.tmp.iterdir()) == {new, used}
+    os.close(handle)
+    for path in (new, used):
+        shutil.rmtree(path)
 
 
 def test_a_program_that_is_not_there_is_named(step):

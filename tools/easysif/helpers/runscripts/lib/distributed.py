@@ -7,10 +7,14 @@ syntax only.
 """
 
 import errno
+import fcntl
+import glob
 import os
+import shutil
 import socket
 import stat
 import sys
+import time
 import zlib
 
 from ranks import Failure, Rank, tell
@@ -124,6 +128,7 @@ def gpus(step, env):
 def caches(step, env):
     """Make the rank's directory for caches on the local disk; return it (str) and the variables that name it (dict)."""
     base = env.get('TMPDIR') or '/tmp'
+    sweep(base)
     path = os.path.join(base, 'easysif-%d-%s-%d' % (os.getuid(), step.name, step.rank))
     try:
         os.mkdir(path, 0o700)
@@ -132,7 +137,23 @@ def caches(step, env):
         if info is None or not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
             raise Failure('no directory for caches can be made: %s (%s)' % (path, err.strerror),
                           'export TMPDIR=<a directory on the local disk>')
+    fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)  # as long as this process is there
     return path, dict((name, os.path.join(path, word)) for name, word in CACHES.items() if not env.get(name))
+
+
+def sweep(base):
+    """Remove the directories of this user's ranks that were killed, and could not do it themselves."""
+    for path in glob.glob(os.path.join(glob.escape(base), 'easysif-%d-*.*-*' % os.getuid())):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - os.fstat(handle).st_mtime > 60:  # else it may be one that has just been made
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
+        except EnvironmentError:
+            continue
 
 
 def main(argv):
@@ -148,4 +169,6 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # not by way of what Python does at its end, of which nothing is needed: see rehearse

@@ -13,10 +13,12 @@ import socket
 import sys
 import time
 
+from ends import end_with_parent, rehearse
 from links import Link, reserve
 
 GRACE = 10.0  #: seconds between SIGTERM and SIGKILL for a program that has to end
 FORWARDED = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT]
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HANDLED = [signal.SIGCHLD] + FORWARDED
 
 
@@ -32,15 +34,6 @@ def tell(what, hint=None):
     """Print an error."""
     sys.stderr.write('error: conda-python-distributed: %s\n%s' % (what, 'hint: %s\n' % hint if hint else ''))
     sys.stderr.flush()
-
-
-def end_with_parent():
-    """Have the kernel end this process when its parent is gone, where Python can ask for that."""
-    try:
-        import ctypes
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    except (ImportError, EnvironmentError, AttributeError):
-        pass
 
 
 class Rank(object):
@@ -67,6 +60,7 @@ class Rank(object):
                 self.meet()
             try:
                 self.listen()
+                rehearse()
                 if not self.why:
                     self.start()
             except Failure as err:
@@ -188,7 +182,7 @@ class Rank(object):
         """Hand on signals to the program."""
         for number in bytearray(numbers):
             if number in FORWARDED and self.child:
-                self.is_told_to_end = self.is_told_to_end or number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+                self.is_told_to_end = self.is_told_to_end or number in ENDING
                 os.kill(self.child, number)
 
     def welcome(self):
@@ -233,7 +227,8 @@ class Rank(object):
     def lost(self, who):
         """End, as another rank is gone."""
         if not self.why and (self.child or self.is_first):
-            tell('%s was lost' % who)
+            if not self.is_told_to_end:
+                tell('%s was lost' % who)
             self.stop('%s was lost' % who, 1)
 
     def stop(self, why, status):
@@ -269,7 +264,7 @@ class Rank(object):
         if status and not self.why:
             what = '%s %s' % (self.name, 'was ended by signal %d' % -code if code < 0 else
                               'ended with exit code %d' % code)
-            if not self.is_told_to_end:
+            if -code not in ENDING:  # somebody wants it to end, and says so
                 tell(what, 'look above for what it printed')
             self.stop(what, status)
         self.say_end(self.status)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Jobs of users on a real Slurm of four nodes, in containers: training over all ranks, masks, ends of all kinds."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ['standin_fixtures']
+pytestmark = pytest.mark.e2e
+
+#: fits y = 3 x by gradients that are the mean over all ranks, each of which has data of its own
+TRAIN = '''
+import os
+import jax
+import jax.numpy as jnp
+from jax.experimental.multihost_utils import process_allgather
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize()
+rank = jax.process_index()
+x = jnp.arange(1.0, 4.0) + rank
+loss = jax.jit(jax.grad(lambda w: jnp.mean((w * x - 3.0 * x) ** 2)))
+w = 0.0
+for _ in range(30):
+    w -= 0.02 * float(process_allgather(loss(w)).mean())
+print('rank %d of %d on %s: %.3f' % (rank, jax.process_count(), os.environ['SLURMD_NODENAME'], w), flush=True)
+'''
+
+JOB = '''#!/bin/bash
+#SBATCH --nodes=4 --ntasks=4 --output=out
+srun %ssingularity exec "$SIF" conda-python-distributed -u %s
+'''
+
+
+@pytest.fixture
+def job(standin, slurm, tmp_path, monkeypatch):
+    """A function that submits a job by a user who has loaded the module, and waits for its end (Result).
+
+    Nothing of it is left: no process, no mount, no directory of a rank.
+    """
+    monkeypatch.chdir(tmp_path)
+    module, local = standin('jax'), tmp_path / 'local disk'
+    local.mkdir()
+    hosts = Path(slurm['SLURM_CONF']).with_name('hosts')
+    env = dict(slurm, EASYSIF_OVERLAYS=str(module.overlays), TMPDIR=str(local), APPTAINER_BIND='%s:/etc/hosts' % hosts)
+
+    def submit(program, options='', then='sbatch --wait job', text=JOB):
+        (tmp_path / 'program.py').write_text(program)
+        (tmp_path / 'job').write_text(text % (options, 'program.py'))
+        return module.shell('cd %r\n%s' % (str(tmp_path), then), env=env, check=False, timeout=240)
+    yield submit
+    for _ in range(50):  # the last of them may still be on its way out
+        left = [line for line in processes() if str(module.sif) in line or 'program.py' in line]
+        if not left:
+            break
+        time.sleep(0.2)
+    mounts = Path('/proc/self/mounts').read_text()
+    assert (left, list(local.iterdir()), str(module.sif) in mounts) == ([], [], False)
+
+
+def processes():
+    """Return the command lines of all processes of ours (list of str)."""
+    return subprocess.run(['ps', '-ww', '-u', str(os.getuid()), '-o', 'args='], stdout=subprocess.PIPE,
+                          text=True).stdout.splitlines()
+
+
+def test_jax_trains_over_four_nodes(job, tmp_path):
+    result = job(TRAIN)
+    out = (tmp_path / 'out').read_text()
+    assert result.status == 0, out
+    assert sorted(re.findall('rank .*', out)) == ['rank %d of 4 on n%d: 3.000' % (rank, rank + 1) for rank in range(4)]
+
+
+def test_masks_and_signals_of_the_scheduler_reach_the_program(job, tmp_path):
+    result = job('import os; print(os.environ["RANK"], sorted(os.sched_getaffinity(0)), flush=True)',
+                 '--cpu-bind=mask_cpu:0x2,0x1 ', text=JOB.replace('--nodes=4 --ntasks=4', '--nodes=1 --ntasks=2'))
+    assert (result.status, sorted((tmp_path / 'out').read_text().split('\n'))) == (0, ['', '0 [1]', '1 [0]'])
+
+
+def test_a_rank_that_fails_ends_the_job(job, tmp_path):
+    begin = time.monotonic()
+    result = job('import os, time\nif os.environ["RANK"] == "2":\n    raise SystemExit(9)\ntime.sleep(120)')
+    out = (tmp_path / 'out').read_text()
+    assert result.status == 9 and time.monotonic() - begin < 60
+    assert out.count('error: conda-python-distributed: ') == 1
+    assert 'error: conda-python-distributed: rank 2 on n3 ended with exit code 9\n' in out
+
+
+def test_a_job_that_is_cancelled_ends_all_ranks(job, tmp_path):
+    result = job('import os, time\nopen("up" + os.environ["RANK"], "w").close()\ntime.sleep(300)', then=(
+        'number=$(sbatch --parsable job)\n'
+        'for _ in $(seq 300); do ls up? 2>/dev/null | grep -c . | grep -qx 4 && break; sleep 0.2; done; ls up?\n'
+        'scancel "$number"\n'
+        'for _ in $(seq 300); do squeue -h -j "$number" 2>/dev/null | grep -q . || break; sleep 0.2; done\n'
+        'squeue -h -j "$number" 2>/dev/null; true'))
+    assert (result.status, result.stdout.split()) == (0, ['up0', 'up1', 'up2', 'up3'])
+    assert 'error: conda-python-distributed' not in (tmp_path / 'out').read_text()
+
+
+def test_the_time_limit_ends_all_ranks(job, tmp_path):
+    result = job('import time; time.sleep(600)', then='sbatch --wait --time=1 job')
+    assert result.status != 0 and 'DUE TO TIME LIMIT' in (tmp_path / 'out').read_text()
