@@ -13,8 +13,8 @@ from importlib import metadata
 import pytest
 
 from catalogue_scene import DEFINITION, FENCE, HOSTILE, RECIPES, write_recipes
-from easysif import check, files, recipe
-from easysif.catalogue import entries, website
+from easysif import check, files, recipe, site
+from easysif.catalogue import entries, pages, website
 from harness import CLONE
 
 
@@ -94,7 +94,7 @@ def test_each_recipe_has_a_page_and_each_software_a_page_of_its_versions(catalog
 
 def test_a_page_says_what_it_is_and_what_it_needs_and_where_the_image_comes_from(catalogue, page):
     toy, tool = page('software/toy/toy-1'), page('software/toy/toy-0.9')
-    assert toy.text.split('\n\n')[0].strip().startswith('toy 1')
+    assert toy.text.split()[:2] == ['toy', '1¶'] or toy.text.split()[:2] == ['toy', '1']
     assert 'Does what toys do' in toy.text and 'https://example.org/toy' in toy.text
     assert {name: toy.term(name) for name in toy.terms if name != 'Recipe'} == {
         'Module': ['toy/1, an environment module: one works in it, and one of them is loaded at a time'],
@@ -147,12 +147,14 @@ def test_sites_are_told_by_recipe_and_in_one_table(page):
     assert page('sites').term('default') == ['amd-gpu, ca-certificates, nvidia-gpu, x11']
 
 
-def test_needs_that_conflict_are_named(tmp_path, easysif):
+def test_needs_that_conflict_are_named(tmp_path, prefix):
     write_recipes(tmp_path / 'recipes')
     (tmp_path / 'mine.yaml').write_text('provides: {nvidia-gpu: {conflicts: [magic]}, magic: {}}\n')
-    assert easysif('catalogue', 'recipes/toy-1.eb', '--output', 'out', '--site', 'mine.yaml')[0] == 0
-    assert Article(tmp_path / 'out/software/toy/toy-1.html').rows[1] == [
-        'mine', 'no: does without interconnect; magic and nvidia-gpu conflict']
+    mine = site.profile(str(tmp_path / 'mine.yaml')).site
+    told = entries.gather(['recipes/toy-1.eb'], {'mine': mine}, str(prefix))
+    text = pages.pages(told, {'mine': mine})['software/toy/toy-1.md']
+    assert re.search(r'^\| mine \| no: does without <code>interconnect</code>; <code>magic</code> and '
+                     r'<code>nvidia&#45;gpu</code> conflict \|$', text, re.M)
 
 
 def test_commands_and_packages_lead_to_the_software_that_has_them(page):
@@ -218,26 +220,52 @@ def test_the_same_recipes_give_the_same_bytes(small, tmp_path, monkeypatch):
     assert not re.search(rb'20\d\d-\d\d-\d\d', made['software/web/web-1.html'])
 
 
-def test_an_earlier_catalogue_and_an_empty_directory_are_replaced(small, tmp_path, catalogue, monkeypatch):
+@pytest.fixture
+def quick(monkeypatch):
+    """The site is one page, made without mkdocs; returns what is there in the end (dict)."""
+    def build(_, made):
+        os.mkdir(made)
+        files.write(os.path.join(made, 'index.html'), 'new')
+    monkeypatch.setattr(website, '_build', build)
+    return ['.easysif-catalogue.json', 'index.html']
+
+
+@pytest.mark.parametrize('exchanges', [True, False])  # as on NFS
+def test_an_earlier_catalogue_is_replaced_and_what_was_killed_leaves_nothing(copy, small, quick, tmp_path, monkeypatch,
+                                                                             exchanges):
+    if not exchanges:
+        monkeypatch.setattr(files, 'exchange', lambda *_: False)
+    os.mkdir(tmp_path / '.out.new-999999')
+    assert small()[0] == 0
+    assert sorted(tree(copy)) == quick
+    assert sorted(os.listdir(tmp_path)) == ['home', 'out', 'recipes']
+
+
+def test_an_empty_directory_becomes_the_catalogue(tmp_path, small, quick):
     (tmp_path / 'out').mkdir()
-    os.mkdir(tmp_path / '.out.new-999999')  # of one that was killed
     assert small()[0] == 0
-    assert sorted(os.listdir(tmp_path)) == ['home', 'out', 'recipes']
-    first = tree(tmp_path / 'out')
-    shutil.rmtree(tmp_path / 'out')
-    shutil.copytree(catalogue.output, tmp_path / 'out')
-    monkeypatch.setattr(files, 'exchange', lambda *_: False)  # as on NFS
-    assert small()[0] == 0
-    assert tree(tmp_path / 'out') == first
-    assert sorted(os.listdir(tmp_path)) == ['home', 'out', 'recipes']
+    assert sorted(tree(tmp_path / 'out')) == quick
 
 
-def test_a_link_to_a_catalogue_stays_a_link(copy, tmp_path, small):
+def test_a_link_to_a_catalogue_stays_a_link(copy, tmp_path, small, quick):
     copy.rename(tmp_path / 'real')
     (tmp_path / 'out').symlink_to('real')
     assert small()[0] == 0
-    assert (tmp_path / 'out').is_symlink() and (tmp_path / 'real/software/web/web-1.html').exists()
-    assert not (tmp_path / 'real/software/toy').exists()
+    assert (tmp_path / 'out').is_symlink() and sorted(tree(tmp_path / 'real')) == quick
+
+
+def test_what_comes_into_a_catalogue_while_the_next_is_made_is_not_lost(copy, small, tmp_path, quick, monkeypatch):
+    build = website._build
+
+    def slow(pages, made):
+        build(pages, made)
+        (copy / 'robots.txt').write_text('mine')
+    monkeypatch.setattr(website, '_build', slow)
+    before = tree(copy)
+    assert small() == refusal(
+        copy, 'holds what is not of the catalogue, which would be lost', 'added  robots.txt')
+    assert tree(copy) == {**before, 'robots.txt': b'mine'}
+    assert sorted(os.listdir(tmp_path)) == ['home', 'out', 'recipes']
 
 
 def refusal(out, what, *facts):
@@ -290,7 +318,8 @@ def test_a_site_that_is_not_there_is_told(small, tmp_path):
 
 def test_a_failure_of_mkdocs_is_told_and_leaves_what_stood_there(copy, small, tmp_path, monkeypatch):
     manual = shutil.copytree(website.manual(), tmp_path / 'manual')
-    (manual / 'users.md').write_text('# Users\n\n[nowhere](nowhere.md)\n')
+    with open(manual / 'measurements.md', 'a') as handle:
+        handle.write('\n[nowhere](nowhere.md)\n')
     monkeypatch.setattr(website, 'manual', lambda: str(manual))
     before = tree(copy)
     code, out, err = small()
@@ -313,8 +342,8 @@ def test_without_mkdocs_it_says_what_to_type(easysif, monkeypatch, tmp_path):
 
 def test_a_directory_that_may_not_be_written_is_told(small, tmp_path):
     (tmp_path / 'parent').mkdir(mode=0o555)
-    code, out, err = small('--output', 'parent/out')
-    assert (code, out, err) == (3, '', 'x')
+    code, _, err = small('--output', 'parent/out')
+    assert (code, err) == (1, 'x')
 
 
 def test_all_other_commands_do_without_the_packages_of_the_catalogue():

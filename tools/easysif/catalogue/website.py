@@ -60,6 +60,7 @@ def make(pages, output):
             try:
                 with files.ended_in_order():
                     _build(pages, made)
+                    _write_record(made)
                     check_place(output)
                     _put(made, output)
             finally:
@@ -125,7 +126,6 @@ def _build(pages, made):
     for name in _USELESS:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(made, name))
-    files.write(os.path.join(made, RECORD), json.dumps({'files': _contents(made)}, indent=2, sort_keys=True) + '\n')
 
 
 def _put(made, output):
@@ -148,6 +148,10 @@ def _other_than_markdown(_, names):
 def _contents(directory):
     return {path: manifest.content(entry.path) for path, entry in manifest.walk(directory, without=())
             if path != RECORD and not entry.is_dir(follow_symlinks=False)}
+
+
+def _write_record(made):
+    files.write(os.path.join(made, RECORD), json.dumps({'files': _contents(made)}, indent=2, sort_keys=True) + '\n')
 
 
 def _record(directory):
