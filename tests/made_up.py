@@ -94,6 +94,27 @@ class MadeUp:
         manifest.write(str(self.root), values)
         return values
 
+    def copy(self, name):
+        """Make the same module under another name of the same length; what does not name it is shared by hard links."""
+        assert len(name) == len(self.name)
+        old, root = json.loads((self.root / 'easysif.json').read_text()), self.prefix / 'software' / name
+        shutil.copytree(self.root, root, symlinks=True, copy_function=os.link)
+        made = {path: (root / path).read_text().replace(self.name, name) for path in (
+            'easysif/module.sh', 'easysif/module.lua', 'easysif/modulefile')}
+        for path, text in made.items():
+            old['files'][path] = manifest.sha256(text)
+        made['easysif.json'] = json.dumps(old).replace(json.dumps(old['modulefile']['sha256']), json.dumps(
+            old['files']['easysif/modulefile'][len('sha256:'):])).replace(self.name, name)
+        for path, text in made.items():
+            (root / path).unlink()
+            (root / path).write_text(text)
+        module = self.prefix / 'modules' / 'all' / (name + self.modulefile.suffix)
+        module.parent.mkdir(exist_ok=True)
+        module.write_text(made['easysif/modulefile'])
+        link = self.prefix / 'modules' / 'tools' / (name + self.modulefile.suffix)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(module)
+
     def files(self):
         """Return the files that are recorded (list of str)."""
         return list(json.loads((self.root / 'easysif.json').read_text())['files'])
