@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from importlib import metadata
 
@@ -94,7 +95,7 @@ def test_each_recipe_has_a_page_and_each_software_a_page_of_its_versions(catalog
 
 def test_a_page_says_what_it_is_and_what_it_needs_and_where_the_image_comes_from(catalogue, page):
     toy, tool = page('software/toy/toy-1'), page('software/toy/toy-0.9')
-    assert toy.text.split()[:2] == ['toy', '1¶'] or toy.text.split()[:2] == ['toy', '1']
+    assert toy.text.split()[:2] == ['toy', '1¶']
     assert 'Does what toys do' in toy.text and 'https://example.org/toy' in toy.text
     assert {name: toy.term(name) for name in toy.terms if name != 'Recipe'} == {
         'Module': ['toy/1, an environment module: one works in it, and one of them is loaded at a time'],
@@ -153,8 +154,8 @@ def test_needs_that_conflict_are_named(tmp_path, prefix):
     mine = site.profile(str(tmp_path / 'mine.yaml')).site
     told = entries.gather(['recipes/toy-1.eb'], {'mine': mine}, str(prefix))
     text = pages.pages(told, {'mine': mine})['software/toy/toy-1.md']
-    assert re.search(r'^\| mine \| no: does without <code>interconnect</code>; <code>magic</code> and '
-                     r'<code>nvidia&#45;gpu</code> conflict \|$', text, re.M)
+    assert '| mine | no: does without interconnect; magic and nvidia-gpu conflict |' in unescape(
+        re.sub('</?code>', '', text))
 
 
 def test_commands_and_packages_lead_to_the_software_that_has_them(page):
@@ -343,7 +344,7 @@ def test_without_mkdocs_it_says_what_to_type(easysif, monkeypatch, tmp_path):
 def test_a_directory_that_may_not_be_written_is_told(small, tmp_path):
     (tmp_path / 'parent').mkdir(mode=0o555)
     code, _, err = small('--output', 'parent/out')
-    assert (code, err) == (1, 'x')
+    assert code == 1 and err.startswith('error: easysif catalogue: the lock cannot be made (Permission denied)\n')
 
 
 def test_all_other_commands_do_without_the_packages_of_the_catalogue():

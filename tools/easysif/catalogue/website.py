@@ -119,9 +119,9 @@ def _build(pages, made):
         result = run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', made], cwd=work, check=False,
                      env=dict(os.environ, SOURCE_DATE_EPOCH='0', PYTHONHASHSEED='0', NO_MKDOCS_2_WARNING='true'))
     if result.status:
-        lines = [line.rstrip() for line in result.stderr.splitlines() if line.strip() and not line.startswith('INFO')]
+        lines = [line for line in result.stderr.splitlines() if line.startswith(('WARNING', 'ERROR'))]
         raise EasySIFError('easysif catalogue', 'mkdocs could not make the site', exit_code=TOOL,
-                           facts=[('mkdocs', '\n'.join(lines[-_LISTED:]))],
+                           facts=[('mkdocs', '\n'.join(lines[:_LISTED] or [result.last_line()]))],
                            hint='%s -m pip install --upgrade %s' % (shlex.quote(sys.executable), WITH))
     for name in _USELESS:
         with suppress(FileNotFoundError):
