@@ -164,7 +164,7 @@ class ContainerImage(EasyBlock):
     def build_step(self):
         """Look into the image; all that can fail without touching the old installation is done here."""
         if not self.dry_run:
-            self.easysif.inspect()
+            self._warn(self.easysif.inspect())
 
     def make_installdir(self, dontcreate=None):
         """The new installation is made beside the old one."""
