@@ -151,7 +151,7 @@ def test_where_there_is_no_such_image_the_tags_of_that_version_are_told(easysif,
     assert lines[0] == "error: x-1.2-singularity.eb: image 'docker://up.invalid/x/y:2.0--h1_0' is not to be had"
     assert lines[1].endswith('no such image (HTTP 404)')
     assert [line.split(None, 1) for line in lines[3:]] == [
-        ['tags', '2.0--h7_9, v2.0, 2.0--h7_10'],
+        ['tags', 'v2.0, 2.0--h7_9, 2.0--h7_10'],
         ['hint:', 'take the last: easysif bump x-1.2-singularity.eb 2.0 --image docker://up.invalid/x/y:2.0--h7_10']]
     code, out, err = easysif('bump', path, '7')
     assert code == 3 and '\nhint: choose another version, or name the image with --image\n' in err

@@ -25,10 +25,10 @@ def work(tmp_path_factory):
 
 @given(values=st.fixed_dictionaries(
     {}, optional={key: hostile.GOOD_RECIPE[key] for key in hostile.GOOD_RECIPE if key in rules.ORDER}))
-@example(values={'commands': ['a'] * 200, 'sanity_check_commands': ['b  c' * 40] * 30})
+@example(values={'commands': ['a%d' % number for number in range(200)], 'sanity_check_commands': ['b  c' * 40] * 30})
 @example(values={'sanity_check_commands': ['name = 1', '[x]', 'easyblock = "x"']})
-@example(values={'commands': {'a\u3000b': "it's \"x\"  \u200b y"}, 'description': 'a \\ b\n\tc'})
-@example(values={'provides': {'a': '1', 'b': '2'}, 'verify': True, 'binds': ['/a b:/c'] * 40})
+@example(values={'commands': {'a\u3000b': "its \"x\"  \u200b 'y'"}, 'description': 'a \\ b\n\tc'})
+@example(values={'provides': {'a': '1', 'b': '2'}, 'verify': True, 'binds': ['/a b%d:/c' % at for at in range(40)]})
 def test_what_was_composed_is_read_back_as_it_was_meant(work, values):
     values = {**VALUES, **values}
     path = work / 'toy-1.0.eb'

@@ -168,7 +168,7 @@ def _write(proposal, force, source, copy):
     """Write a recipe after the definition file that it names, and neither where one of them cannot be written."""
     if copy:
         with open(source, encoding='utf-8') as handle:
-            files.write(copy, handle.read())
+            files.write(os.path.abspath(copy), handle.read())
     try:
         write(proposal, force)
     except BaseException:
