@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What holds for the recipes of the repository together, beyond the rules that each keeps."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import recipe_standins
+from easysif import check, recipe
+from harness import CLONE
+
+RECIPES = sorted((CLONE / 'easyconfigs').rglob('*.eb'))
+DEFINITIONS = sorted((CLONE / 'easyconfigs').rglob('*.def'))
+
+
+def test_every_recipe_keeps_the_rules():
+    assert [str(finding.error) for finding in check.check(map(str, RECIPES))] == []
+
+
+def test_the_page_of_recipes_has_them_all_as_they_describe_themselves():
+    rows = re.findall(r'^\| `(\S+\.eb)` \| (.*?) \|', (CLONE / 'docs' / 'recipes.md').read_text(), re.M)
+    described = {path.name: recipe.parse(str(path))[0]['description'] for path in RECIPES}
+    assert dict(rows) == described and len(rows) == len(described)
+
+
+@pytest.mark.parametrize('path', DEFINITIONS, ids=lambda path: path.name)
+def test_a_definition_is_used_and_names_the_version_of_everything_that_pip_installs(path):
+    text = path.read_text().replace('\\\n', ' ')
+    assert any("image = '%s'" % path.name in one.read_text() for one in path.parent.glob('*.eb'))
+    for words in re.findall(r'/pip install (.*)', text):
+        packages = [word for word in re.sub(r'--find-links \S+', '', words).split() if not word.startswith('-')]
+        assert packages and [word for word in packages if '==' not in word] == []
+    for base in re.findall(r'^From: (nvidia/.*)', text, re.M):
+        assert re.search('@sha256:[0-9a-f]{64}$', base)
+
+
+def test_what_a_definition_needs_to_build_only_is_removed_again():
+    for path in DEFINITIONS:
+        installed = set(' '.join(re.findall('apt-get install (.*)', path.read_text())).split())
+        removed = set(' '.join(re.findall('apt-get purge (.*)', path.read_text())).split())
+        assert {word for word in installed if word.endswith('-dev') or word == 'build-essential'} <= removed
+        assert not installed or 'rm -rf /var/lib/apt/lists/*' in path.read_text()
+
+
+def test_no_recipe_knows_of_a_site_or_of_the_tests():
+    for path in [*RECIPES, *DEFINITIONS]:
+        assert not re.search('/appl/|/pfs|/scratch|/project|/p/software|/global/|stand-?in|127.0.0.1', path.read_text())
+
+
+def test_what_recipes_tell_of_one_image_fits_together():
+    told = {}
+    for path in RECIPES:
+        if "'ContainerImage'" in path.read_text():
+            found = recipe_standins.facts(recipe.load(str(path)))
+            for name, version in found.packages.items():
+                told.setdefault((found.title, name), set()).add(version)
+    assert {key: versions for key, versions in told.items()
+            if len(versions - {recipe_standins.ANY_VERSION}) > 1} == {}
+
+
+def test_a_stand_in_has_what_its_recipe_tells(tmp_path):
+    path = CLONE / 'easyconfigs/p/PyTorch/PyTorch-2.7.1-rocm-6.2.4-python-3.12-singularity-20250827.eb'
+    found = recipe_standins.facts(recipe.load(str(path)))
+    assert (found.base, found.conda, found.packages['vllm']) == ('recipes-conda', 'pytorch', '0.10.1+rocm624')
+    tree = recipe_standins.make_tree(found, tmp_path)
+    assert 'This stands in for lumi-pytorch-rocm-6.2.4' in (tree / 'README').read_text()
+    assert "__version__ = '2.7.1'" in (tree / 'site-packages' / 'torch.py').read_text()
+    assert {'python3.12', 'pip3.12', 'torchrun', 'ray'} <= {Path(one).name for one in (tree / 'bin').iterdir()}
