@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A headless Chromium, driven by its DevTools protocol over two pipes, that reports every address it asks for."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -19,6 +20,13 @@ OPTIONS = ('--no-sandbox', '--disable-background-networking', '--disable-compone
            '--disable-gpu', '--no-first-run', '--remote-debugging-pipe')
 
 
+def _out_of_the_way(descriptor):
+    """Return another descriptor for the same, which is neither of the two that Chromium is told by (int)."""
+    other = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return other
+
+
 class Browser:
     """The browser, with one page.
 
@@ -33,8 +41,9 @@ class Browser:
         self._proxy = socket.create_server(('127.0.0.1', 0))
         threading.Thread(target=self._listen, daemon=True).start()
         (theirs_in, self._in), (self._out, theirs_out) = os.pipe(), os.pipe()
+        theirs_in, theirs_out = _out_of_the_way(theirs_in), _out_of_the_way(theirs_out)
         self.process = subprocess.Popen(
-            ['/bin/sh', '-c', 'exec 3<&%d 4>&%d "$@"' % (theirs_in, theirs_out), 'sh', CHROMIUM, *OPTIONS,
+            ['/bin/bash', '-c', 'exec 3<&%d 4>&%d "$@"' % (theirs_in, theirs_out), 'bash', CHROMIUM, *OPTIONS,
              '--user-data-dir=%s' % home, '--proxy-server=127.0.0.1:%d' % self._proxy.getsockname()[1], 'about:blank'],
             pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL,
             env={'HOME': str(home), 'PATH': '/usr/bin:/bin'})

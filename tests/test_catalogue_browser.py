@@ -88,16 +88,13 @@ def search(browser, words):
     return browser.evaluate('[...document.querySelectorAll(".md-search-result__link")].map(one => one.href)')
 
 
-@pytest.mark.parametrize('words, wanted', [
-    ('toy-tool', 'software/toy/toy-0.9.html'), ('inside_package', 'software/toy/toy-1.html'),
-    ('added-package', 'software/toy/toy-1.html'), ('samtools', 'software/SAMtools/'), ('vllm', 'software/PyTorch/')])
-def test_the_search_finds_commands_and_packages(browser, address, words, wanted):
-    browser.open(address + 'index.html')
-    found = search(browser, words)
-    assert any(wanted in link for link in found[:3]), found
-
-
-def test_a_result_of_the_search_leads_to_its_page(browser, address):
+def test_the_search_finds_commands_and_packages_and_leads_there(browser, address):
+    for words, wanted in {'toy-tool': 'software/toy/toy-0.9.html', 'inside_package': 'software/toy/toy-1.html',
+                          'added-package': 'software/toy/toy-1.html', 'samtools': 'software/SAMtools/',
+                          'vllm': 'software/PyTorch/'}.items():
+        browser.open(address + 'index.html')
+        found = search(browser, words)
+        assert any(wanted in link for link in found[:3]), (words, found)
     browser.open(address + 'software/toy/toy-1.html')
     search(browser, 'toy-tool')
     browser.evaluate('document.querySelector(".md-search-result__link").click()')
