@@ -244,10 +244,15 @@ def test_a_recipe_that_cannot_be_written_leaves_no_definition_file(easysif, reci
                    "digest = '%s'  # what it was\n" % OLD: ''})
     (tmp_path / 'x-1.2.def').write_text('')
 
-    def full(*_):
-        raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(os, 'link', full)
-    monkeypatch.setattr('easysif.authoring.compose.check_free', full)
+    link = os.link
+
+    def full(source, target):
+        if target.endswith('.eb'):
+            raise OSError(28, 'No space left on device')
+        link(source, target)
+
+    for call in ('link', 'rename'):
+        monkeypatch.setattr(os, call, full)
     code, out, err = easysif('bump', path, '1.3')
     assert code == 1 and 'cannot be written (No space left on device)' in err
     assert not list(Path('.').glob('*1.3*'))

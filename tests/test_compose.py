@@ -30,7 +30,7 @@ def work(tmp_path_factory):
 @example(values={'commands': {'a\u3000b': "its \"x\"  \u200b 'y'"}, 'description': 'a \\ b\n\tc'})
 @example(values={'provides': {'a': '1', 'b': '2'}, 'verify': True, 'binds': ['/a b%d:/c' % at for at in range(40)]})
 def test_what_was_composed_is_read_back_as_it_was_meant(work, values):
-    values = {**VALUES, **values}
+    values = {**VALUES, **{key: value for key, value in values.items() if value or key != 'description'}}
     path = work / 'toy-1.0.eb'
     text = compose.compose(values)
     path.write_text(text, encoding='utf-8')

@@ -131,7 +131,8 @@ def _with_tags(err, reference, new, path, site):
         known = registry.tags(reference, site.registry_mirrors, new.where, site.ca_certificates)
     except EasySIFError:
         return err
-    near = sorted(filter(naming(new.version).search, known), key=_build)
+    is_of = re.compile(r'(^|[-_])v?%s(?![0-9]|\.[0-9])' % re.escape(new.version))
+    near = sorted(filter(is_of.search, known), key=_build)
     hint = 'take the last: easysif bump %s %s --image %s://%s' % (
         shlex.quote(path), new.version, reference.kind, replace(reference, tag=near[-1], digest='').name()) if near \
         else 'choose another version, or name the image with --image'
