@@ -24,7 +24,7 @@ def publish(root, number, can_exchange, is_kept):
 
     :param number: of the call, from 1 on (int)
     """
-    beside, pid, calls = root / ('user-software.new-%d' % os.getpid()), os.fork(), []
+    beside, pid, calls = root / ('user-software.easysif-new-%d' % os.getpid()), os.fork(), []
 
     def counted(real):
         def call(*args, **options):
@@ -49,7 +49,7 @@ def publish(root, number, can_exchange, is_kept):
 
 def scene(root, has_old=True):
     """Make an overlay with an environment, and a new one beside it."""
-    beside = root / ('user-software.new-%d' % os.getpid())
+    beside = root / ('user-software.easysif-new-%d' % os.getpid())
     for place, name in ((root / 'user-software', 'old'), (beside, 'new')):
         packages = place / 'venv' / 'x' / 'lib' / 'python3.12' / 'site-packages'
         packages.mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_where_the_old_one_may_not_be_moved_nothing_has_happened_and_the_next_co
     scene(tmp_path)
     (tmp_path / 'user-software' / 'venv').chmod(0o555)
     with pytest.raises(PermissionError):
-        environment.publish(str(tmp_path), str(tmp_path / ('user-software.new-%d' % os.getpid()) / 'venv' / 'x'),
+        environment.publish(str(tmp_path), str(tmp_path / ('user-software.easysif-new-%d' % os.getpid()) / 'venv' / 'x'),
                             str(tmp_path / 'user-software' / 'venv' / 'x'), environment.kept(str(tmp_path)))
     with Overlay(str(tmp_path), 'x/1', 'a test').alone():
         pass
@@ -139,8 +139,8 @@ def test_the_overlay_may_be_reached_through_links(tmp_path, is_link):
         real.mkdir()
         os.rename(root / 'user-software', real / 'user-software')
         (root / 'user-software').symlink_to(real / 'user-software')
-        os.rename(*[place / ('user-software.new-%d' % os.getpid()) for place in (root, real)])
-    new = real / ('user-software.new-%d' % os.getpid()) / 'venv' / 'x'
+        os.rename(*[place / ('user-software.easysif-new-%d' % os.getpid()) for place in (root, real)])
+    new = real / ('user-software.easysif-new-%d' % os.getpid()) / 'venv' / 'x'
     environment.publish(str(root), str(new), str(root / 'user-software' / 'venv' / 'x'), environment.kept(str(root)),
                         'python 3.12\n', {'asked': ['new'], 'resolved': []})
     assert state(root) == {'new'} and list((real / 'user-software.before-rebuild').glob('lib/*/*/old'))
@@ -160,11 +160,11 @@ def test_overlays_of_two_modules_that_lead_to_one_directory_leave_each_other_alo
     for name in 'one', 'two':
         with beside(name) as path:
             os.rename(path, path[:-len(str(os.getpid()))] + '4711')
-    left = sorted(tmp_path.glob('scratch.new-*-4711'))
+    left = sorted(tmp_path.glob('scratch.easysif-new-*-4711'))
     with beside('one') as path:
-        assert len(left) == 2 and os.path.isdir(path) and len(list(tmp_path.glob('scratch.new-*-4711'))) == 1
+        assert len(left) == 2 and os.path.isdir(path) and len(list(tmp_path.glob('scratch.easysif-new-*-4711'))) == 1
         with beside('two'):
-            assert os.path.isdir(path) and not list(tmp_path.glob('scratch.new-*-4711'))
+            assert os.path.isdir(path) and not list(tmp_path.glob('scratch.easysif-new-*-4711'))
     assert not list(tmp_path.glob('scratch.*'))
 
 
@@ -172,12 +172,12 @@ def test_the_next_wrapper_puts_an_environment_into_its_place_that_a_killed_comma
     """Where two directories cannot be exchanged it is nowhere for a moment, as here between the two renames."""
     overlay = Commands(tmp_path)
     overlay.stand_in('apptainer', 'printf "%s " "$@"')
-    venv, beside = overlay.directory / 'venv' / 'jax', overlay.root / 'user-software.new-1'
+    venv, beside = overlay.directory / 'venv' / 'jax', overlay.root / 'user-software.easysif-new-1'
     shutil.copytree(venv, beside / 'jax')
     (beside / 'jax' / environment.MARK).touch()
     os.rename(venv, beside / 'old')
     (overlay.root / environment.NAME).write_text(json.dumps({
-        'new': 'user-software.new-1/jax', 'old': 'user-software/venv/jax', 'aside': 'user-software.new-1/old',
+        'new': 'user-software.easysif-new-1/jax', 'old': 'user-software/venv/jax', 'aside': 'user-software.easysif-new-1/old',
         'made_for': None, 'packages': None}))
     with Lock(str(overlay.lock), 'easysif overlay install'):
         process = subprocess.Popen([overlay.fake.root / 'bin' / 'python', 'x.py'], env=overlay.env, text=True,

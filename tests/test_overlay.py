@@ -370,14 +370,14 @@ def test_one_that_is_told_to_end_leaves_nothing(overlay, number, status):
 def test_after_one_that_was_killed_the_next_goes_on(overlay):
     process = started(overlay)
     below = descendants(process.pid)
-    while squashfs.problem(str(overlay.root / ('user-software.squashfs.new-%d' % process.pid))):
+    while squashfs.problem(str(overlay.root / ('user-software.squashfs.easysif-new-%d' % process.pid))):
         time.sleep(0.02)
     process.kill()
     process.communicate()
     assert_gone(below)
-    assert {'.pack.lock', 'user-software.squashfs.new-%d' % process.pid} <= set(os.listdir(overlay.root))
-    (overlay.root / 'user-software.new-1' / 'half').mkdir(parents=True)
-    (overlay.root / 'user-software.new-1' / 'half').chmod(0o555)
+    assert {'.pack.lock', 'user-software.squashfs.easysif-new-%d' % process.pid} <= set(os.listdir(overlay.root))
+    (overlay.root / 'user-software.easysif-new-1' / 'half').mkdir(parents=True)
+    (overlay.root / 'user-software.easysif-new-1' / 'half').chmod(0o555)
     said = overlay('make-squashfs', SLEEP='0').stderr
     assert said.startswith('make-squashfs: took over the lock of process %d of ' % process.pid) and 'dead' in said
     assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs']

@@ -484,7 +484,7 @@ def test_a_directory_that_changes_after_it_was_packed_is_not_replaced(overlay):
     overlay('make-squashfs')
     change(overlay, 'other')
     late = overlay.directory / 'late'
-    overlay.stand_in('unsquashfs', '"$REAL" "$@"; case $* in *squashfs.new-*) echo >>%s ;; esac'
+    overlay.stand_in('unsquashfs', '"$REAL" "$@"; case $* in *squashfs.easysif-new-*) echo >>%s ;; esac'
                      % shlex.quote(str(late)))
     result = overlay('unmake-squashfs', '--replace', check=False)
     assert result.status == 1 and result.stderr == (
@@ -495,12 +495,14 @@ def test_a_directory_that_changes_after_it_was_packed_is_not_replaced(overlay):
 
 
 def test_what_the_user_named_much_like_ours_stays(overlay):
-    for name in ('user-software.new-ideas', 'user-software.squashfs.new-1.bak', '.user-software.leaving-x',
-                 '.user-software.doubted-me', '.overlay.json.new-y', 'user-software.before-rebuild'):
+    for name in ('user-software.new-2', 'user-software.squashfs.new-1', 'user-software.easysif-new-ideas',
+                 'user-software.squashfs.easysif-new-1.bak', '.user-software.leaving-x', '.user-software.doubted-me',
+                 '.overlay.json.new-y', 'user-software.before-rebuild'):
         (overlay.root / name).mkdir()
     before = names(overlay)
-    for name in ('user-software.new-1', 'user-software.squashfs.new-2', 'user-software.new-3.probe',
-                 '.user-software.leaving-4', '.overlay.json.new-5', '.made-for.new-6', '.environment.json.new-7'):
+    for name in ('user-software.easysif-new-1', 'user-software.squashfs.easysif-new-2', '.user-software.leaving-4',
+                 'user-software.easysif-new-3.probe', '.overlay.json.new-5', '.made-for.new-6',
+                 '.environment.json.new-7'):
         (overlay.root / name).touch()
     overlay('make-squashfs')
     assert names(overlay) == sorted([*before, 'overlay.json', 'user-software.squashfs'])

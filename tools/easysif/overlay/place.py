@@ -16,10 +16,11 @@ from easysif.overlay.progress import Progress
 from easysif.run import run
 from easysif.text import human
 
-#: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock
-HALF, LEAVING = '.new-', '.leaving-'
-OURS = re.compile(r'(user-software(\.squashfs)?|\.(overlay\.json|environment\.json|made-for))\.new-[0-9]+'
-                  r'(\.probe|\.copy)?|\.user-software\.leaving-[0-9]+')
+#: begins the names of what is half made, and of what is on its way out; both go when the next command has the lock, so
+#: nobody is to come upon such a name for something of their own
+HALF, LEAVING = '.easysif-new-', '.leaving-'
+OURS = re.compile(r'user-software(\.squashfs)?\.easysif-new-[0-9]+(\.probe|\.copy)?|\.user-software\.leaving-[0-9]+|'
+                  r'\.(overlay\.json|environment\.json|made-for)\.new-[0-9]+')
 FORMER = 10 ** 9  #: so much less is the number of a squashfs file that was kept when there were no numbers yet
 DOUBTED = '.doubted-'  #: begins the name of a directory that is looked at for the last time; it comes back
 
