@@ -111,15 +111,26 @@ RECIPE = {
     'dependencies': _lists(st.tuples(texts(), texts())),
 }
 
+ISOLATION = ('cleanenv', 'contain', 'no-home', 'ipc', 'pid')
+REGISTRIES = ('nvcr.io', 'docker.io:443', 'localhost:5000')
+FORCED = ('runtime', 'binds', 'container_env', 'isolation', 'registries', 'registry_mirrors', 'ca_certificates',
+          'verify', 'keyring', 'image_store')
+
 #: the settings of a site, likewise
 SITE = {
     'match': st.dictionaries(st.one_of(st.just('hostname'), texts(1)), texts(), min_size=1, max_size=1),
     'runtime': st.one_of(texts(), texts().map('/{}'.format)), 'image_store': texts().map('/{}'.format),
-    'squashfs': st.dictionaries(st.sampled_from(['compressor', 'level', 'block', 'x']), literals(), max_size=2),
+    'squashfs': st.dictionaries(st.sampled_from(['compressor', 'level', 'block', 'keep', 'x']), literals(), max_size=2),
     'binds': _lists(_paths()), 'container_env': _mappings(),
     'provides': st.dictionaries(st.one_of(texts(2), st.sampled_from(['mpi', 'amd-gpu', 'a-b'])), st.one_of(
-        st.none(), st.fixed_dictionaries({}, optional={'binds': _lists(_paths()), 'container_env': _mappings()})),
-        max_size=2),
+        st.none(), st.fixed_dictionaries({}, optional=dict(
+            {key: _lists(_paths()) for key in ('binds', 'path', 'library_path', 'libraries')},
+            container_env=_mappings(), **{key: _lists(st.one_of(texts(2), st.just('mpi')))
+                                          for key in ('requires', 'conflicts')}))), max_size=2),
+    'isolation': _lists(st.one_of(texts(2), st.sampled_from(ISOLATION))),
+    'registries': _lists(st.one_of(texts(), st.sampled_from(REGISTRIES))),
+    'force': st.dictionaries(st.one_of(texts(1), st.sampled_from(FORCED)), st.one_of(
+        texts(), texts().map('/{}'.format), _lists(_paths()), _mappings(), literals()), max_size=2),
     'registry_mirrors': st.dictionaries(st.one_of(texts(2), st.just('nvcr.io')), _lists(st.one_of(
         texts(), texts().map('http://{}'.format), st.just('https://localhost:5000/x'))), max_size=2),
     'base_images': st.dictionaries(texts(), texts().map('/{}'.format), max_size=2),
@@ -180,8 +191,14 @@ GOOD_RECIPE = {
                                 max_size=3, unique=True),
 }
 
-_NEEDED = st.fixed_dictionaries({}, optional={'binds': _good_binds(), 'container_env': variables(lines())})
 _GOOD_PATH = st.lists(file_names(), min_size=1, max_size=3).map(lambda names: '/' + '/'.join(names))
+
+_GOOD_PATHS = st.lists(_GOOD_PATH.map(lambda path: path.replace('$', '')), max_size=2, unique=True)
+_NEEDED = st.fixed_dictionaries({}, optional={
+    'binds': _good_binds(), 'container_env': variables(lines()), 'path': _GOOD_PATHS, 'library_path': _GOOD_PATHS})
+_GOOD_MIRRORS = st.just({'nvcr.io': ['http://localhost:5000/x', 'https://[::1]:5000']})
+_GOOD_ISOLATION = st.lists(st.sampled_from(ISOLATION), max_size=3, unique=True)
+_GOOD_REGISTRIES = st.lists(st.sampled_from(REGISTRIES), max_size=3, unique=True)
 
 #: likewise
 GOOD_SITE = {
@@ -190,7 +207,11 @@ GOOD_SITE = {
     'squashfs': st.fixed_dictionaries({'compressor': st.sampled_from(['gzip', 'zstd']), 'level': st.integers(1, 9)}),
     'binds': _good_binds(), 'container_env': variables(lines()),
     'provides': st.dictionaries(NEED, st.one_of(st.none(), _NEEDED), max_size=3),
-    'registry_mirrors': st.just({'nvcr.io': ['http://localhost:5000/x', 'https://[::1]:5000']}),
+    'isolation': _GOOD_ISOLATION, 'registries': _GOOD_REGISTRIES, 'registry_mirrors': _GOOD_MIRRORS,
+    'force': st.fixed_dictionaries({}, optional={
+        'runtime': _GOOD_PATH, 'binds': _good_binds(), 'container_env': variables(lines()),
+        'isolation': _GOOD_ISOLATION, 'registries': _GOOD_REGISTRIES, 'registry_mirrors': _GOOD_MIRRORS,
+        'ca_certificates': _GOOD_PATH, 'verify': st.just('all'), 'keyring': _GOOD_PATH}),
     'base_images': st.dictionaries(lines().filter(len), _GOOD_PATH, max_size=2), 'cache_dir': _GOOD_PATH,
     'tmp_dir': _GOOD_PATH, 'ca_certificates': _GOOD_PATH, 'keyring': _GOOD_PATH, 'verify': st.just('sif'),
     'module_dependency': NAME,

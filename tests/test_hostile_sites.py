@@ -5,12 +5,14 @@ setting, or carried as they are; nothing executed, nothing printed that a termin
 import json
 import os
 import re
+import shutil
 
 import pytest
 
 import harness
 import hostile
 import toys
+from easysif import schema, site
 from easysif.cli import main
 
 TEXT = 'it\'s $(touch evil) `touch evil` ${HOME} "q" ]==] --[[ %3B; \\ \\n * ~ é 容器 \U0001f600'
@@ -49,6 +51,23 @@ REFUSED = {
     'bomb': ('a: &a [x, x, x, x]\n' + ''.join('%s: &%s [*%s, *%s, *%s, *%s]\n' % (two, two, one, one, one, one)
                                               for one, two in zip('abcdefghijklm', 'bcdefghijklmn')),
              'holds more than 10000 values, aliases counted as what they stand for'),
+    'isolation': ('isolation: ["cleanenv; touch evil"]', 'isolation[0] must be one of cleanenv, contain, no-home, ipc, '
+                  "pid, not the text 'cleanenv; touch evil'"),
+    'registries': ('registries: ["x/$(touch evil)"]', "registries[0] must be a registry, host[:port], not the text "
+                   "'x/$(touch evil)'"),
+    'forced': ('force: {container_env: {A: "x\\ntouch evil"}}',
+               "force.container_env.A must be one line without control characters, not 'x\\ntouch evil'"),
+    'forced bind': ('force: {binds: [/]}', "force.binds[0] must be below '/', not the root directory itself ('/')"),
+    'force of what nobody forces': ('force: {image_store: /x}', "unknown key 'image_store' in force\n  allowed  runtime, "
+                                    'binds, container_env, isolation, registries, registry_mirrors, ca_certificates, '
+                                    'verify, keyring'),
+    'search path': ('provides: {mpi: {library_path: ["/a:/b"]}}', 'provides.mpi.library_path[0] must not hold '),
+    'root': ('binds: [/]', "binds[0] must be below '/', not the root directory itself ('/')"),
+    'circle': ('provides: {mpi: {requires: [net]}, net: {requires: [mpi]}}',
+               'provides.mpi.requires goes in a circle: mpi -> net -> mpi'),
+    'need of nobody': ('provides: {mpi: {requires: [nett]}}',
+                       "provides.mpi.requires names 'nett', which this site does not provide"),
+    'two keys': ('runtime: auto\nruntime: auto', "'runtime' "),
     'megabyte': ('container_env: {A: %s}' % ('x' * 10 ** 6), 'container_env must not hold more than 10000 bytes, as '),
 }
 
@@ -86,6 +105,35 @@ def test_a_hostile_site_file_is_refused_with_file_and_setting(command, tmp_path,
         assert re.match(r'error: %s(:\d+)?: %s' % (re.escape(str(path)), re.escape(REFUSED[name][1])), done.stderr)
         assert not re.search('[\0-\x09\x0b-\x1f\x7f-\x9f]', done.stderr) and len(done.stderr) < 20000
         assert toys.files(tmp_path / 'prefix') == set()
+
+
+def test_every_setting_and_every_key_of_a_need_has_hostile_texts():
+    settings = schema.load('site')['properties']
+    assert set(hostile.SITE) == set(hostile.GOOD_SITE) == set(settings)
+    assert set(hostile.FORCED) == {*settings['force']['properties'], 'image_store'}
+    assert set(hostile.ISOLATION) == set(settings['isolation']['items']['enum'])
+
+
+def test_a_site_file_that_cannot_be_read_and_two_that_match_write_nothing(command, tmp_path, monkeypatch):
+    path = tmp_path / 'site.yaml'
+    path.write_text('{}')
+    path.chmod(0)
+    apply = ['site', 'apply', '--prefix', str(tmp_path / 'prefix')]
+    if os.geteuid():
+        done = command(*apply, EASYSIF_SITE=str(path))
+        assert done.status == 1 and done.stderr == 'error: %s: cannot be read (Permission denied)\n' % path
+    done = command(*apply, EASYSIF_SITE=str(tmp_path / 'none.yaml'))
+    assert done.status == 1 and done.stderr == 'error: %s/none.yaml: cannot be read (No such file or directory)\n' % (
+        tmp_path)
+    (tmp_path / 'sites').mkdir()
+    shutil.copy(site.shipped()['default'], tmp_path / 'sites')
+    for name in 'ab':
+        (tmp_path / 'sites' / ('%s.yaml' % name)).write_text('match: {hostname: "*"}\n')
+    monkeypatch.setattr(site, 'SITES', str(tmp_path / 'sites'))
+    monkeypatch.delenv('EASYSIF_SITE')
+    done = command(*apply)
+    assert done.status == 1 and done.stderr.startswith('error: sites: several match this host: a, b\n  host  ')
+    assert toys.files(tmp_path / 'prefix') == set()
 
 
 @pytest.mark.parametrize('variable, value, message', [

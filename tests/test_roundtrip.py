@@ -104,8 +104,12 @@ def test_a_site_file_is_refused_with_its_setting_or_read_as_it_was_written(work,
         assert_told(err, path, [*values, 'aliases counted'])
         return
     assert plain(found) == plain(values)
-    resolved = site.resolve({'EASYSIF_SITE': path, 'HOME': str(work)}).site
-    for key in set(values) - {'match', 'provides', 'squashfs'}:
+    try:
+        resolved = site.resolve({'EASYSIF_SITE': path, 'HOME': str(work)}).site
+    except EasySIFError as err:  # needs that name one another have to fit together
+        assert_told(err, path, ['requires', 'conflicts'])
+        return
+    for key in set(values) - {'match', 'provides', 'squashfs'} - set(values.get('force') or ()):
         assert values[key] is None or plain(getattr(resolved, key)) == plain(values[key])
     lua, shell = work / 'site.lua', work / 'site.sh'
     lua.write_text(site_files.lua_text(resolved), encoding='utf-8')
@@ -344,7 +348,8 @@ def test_a_megabyte_in_any_field_of_a_recipe_is_refused_at_once(work):
 def test_a_megabyte_in_any_setting_of_a_site_is_refused_at_once(work):
     path = work / 'site.yaml'
     for key, text in huge(hostile.SITE):
-        value = {'match': {'hostname': text}, 'provides': {'mpi': {'container_env': {'A': text}}}}.get(key, text)
+        value = {'match': {'hostname': text}, 'provides': {'mpi': {'container_env': {'A': text}}},
+                 'force': {'container_env': {'A': text}}}.get(key, text)
         path.write_text(json.dumps({key: value}))  # JSON is YAML
         begin = time.process_time()
         with pytest.raises(EasySIFError) as err:
