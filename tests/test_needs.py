@@ -51,6 +51,19 @@ hint: a new feature goes into lumi.yaml"""
     assert message(needs.check_recipe, recipe('tape'), here).endswith('goes into %s/lumi.yaml' % tmp_path)
 
 
+def test_certificates_are_provided_where_the_site_has_them(lumi):
+    assert needs.check_recipe(recipe('ca-certificates'), lumi('ca_certificates: /etc/hosts')) is None
+    own = lumi('ca_certificates: ""\nprovides: {ca-certificates: {binds: [/etc/pki]}}')
+    assert needs.check_recipe(recipe('ca-certificates'), own) is None
+    none = lumi('ca_certificates: ""')
+    assert message(needs.check_recipe, recipe('ca-certificates'), none) == """\
+PyTorch-2.7.1.eb: needs 'ca-certificates', which site 'lumi' does not provide
+  provided  amd-gpu, nvidia-gpu, x11
+hint: ca_certificates in lumi.yaml names the bundle"""
+    assert "does without 'ca-certificates'" in needs.check_recipe(
+        recipe('ca-certificates', optional=('ca-certificates',)), none)
+
+
 def test_an_optional_need_that_the_site_lacks_is_said(lumi):
     here = lumi('provides: {interconnect: {}}')
     words = ('interconnect', 'tape', 'vnc')

@@ -198,6 +198,9 @@ if mode() ~= "spider" then
     if (exists(setting("ca_certificates")) and is_unset("REQUESTS_CA_BUNDLE") and is_unset("APPTAINERENV_REQUESTS_CA_BUNDLE") and is_unset("SINGULARITYENV_REQUESTS_CA_BUNDLE")) then
         inside("REQUESTS_CA_BUNDLE", setting("ca_certificates"))
     end
+    if (exists(setting("ca_certificates")) and is_unset("CURL_CA_BUNDLE") and is_unset("APPTAINERENV_CURL_CA_BUNDLE") and is_unset("SINGULARITYENV_CURL_CA_BUNDLE")) then
+        inside("CURL_CA_BUNDLE", setting("ca_certificates"))
+    end
     if (is_unset("PIP_CONSTRAINT") and is_unset("APPTAINERENV_PIP_CONSTRAINT") and is_unset("SINGULARITYENV_PIP_CONSTRAINT")) then
         inside("PIP_CONSTRAINT", "/runscripts/lib/constraints.txt /etc/pip/\\$constraint.txt")
     end

@@ -199,6 +199,9 @@ proc es_plan {} {
     if {([es_exists "[es_setting ca_certificates]"] && [es_is_unset "REQUESTS_CA_BUNDLE"] && [es_is_unset "APPTAINERENV_REQUESTS_CA_BUNDLE"] && [es_is_unset "SINGULARITYENV_REQUESTS_CA_BUNDLE"])} {
         es_inside "REQUESTS_CA_BUNDLE" "[es_setting ca_certificates]"
     }
+    if {([es_exists "[es_setting ca_certificates]"] && [es_is_unset "CURL_CA_BUNDLE"] && [es_is_unset "APPTAINERENV_CURL_CA_BUNDLE"] && [es_is_unset "SINGULARITYENV_CURL_CA_BUNDLE"])} {
+        es_inside "CURL_CA_BUNDLE" "[es_setting ca_certificates]"
+    }
     if {([es_is_unset "PIP_CONSTRAINT"] && [es_is_unset "APPTAINERENV_PIP_CONSTRAINT"] && [es_is_unset "SINGULARITYENV_PIP_CONSTRAINT"])} {
         es_inside "PIP_CONSTRAINT" "/runscripts/lib/constraints.txt /etc/pip/\\\$constraint.txt"
     }

@@ -9,6 +9,9 @@ from easysif.errors import EasySIFError, SeveralErrors
 #: needs that do more than what the site says of them
 SWITCHES = frozenset(('nvidia-gpu', 'amd-gpu'))
 
+#: the need that is the setting ``ca_certificates``
+CERTIFICATES = 'ca-certificates'
+
 
 def closure(needs, provides):
     """Return needs with all that these require, each behind the one that asks for it (list of str).
@@ -75,14 +78,16 @@ def check_recipe(recipe, site):
     :raises EasySIFError: it lacks something that the recipe cannot do without, or two needs conflict; all at once
     """
     hint, errors = 'a new feature goes into %s' % short(site.path), []
-    missing = [need for need in recipe.needs if need not in site.provides]
+    there = provided(site)
+    missing = [need for need in recipe.needs if need not in there]
     for need in missing:
         if need not in recipe.optional_needs:
-            near = _near(need, site.provides)
+            near = _near(need, there)
+            way = '%s %s' % (near, hint) if near else hint
             errors.append(EasySIFError(
                 recipe.where, "needs '%s', which site '%s' does not provide" % (need, site.name),
-                facts=[('provided', ', '.join(sorted(site.provides)) or 'nothing')],
-                hint='%s %s' % (near, hint) if near else hint))
+                facts=[('provided', ', '.join(there) or 'nothing')],
+                hint='ca_certificates in %s names the bundle' % short(site.path) if need == CERTIFICATES else way))
     for one, other in conflicts(recipe.needs, site.provides):
         errors.append(EasySIFError(
             recipe.where, "needs '%s' and '%s', which conflict at site '%s'" % (one, other, site.name),
@@ -93,6 +98,12 @@ def check_recipe(recipe, site):
         return str(EasySIFError(recipe.where, "does without '%s', which site '%s' does not provide"
                                 % ("', '".join(missing), site.name), hint=hint))
     return None
+
+
+def provided(site):
+    """Return what a site provides (list of str): certificates where it has them, and all else that it says."""
+    return sorted(need for need in site.provides if need != CERTIFICATES or site.ca_certificates
+                  or site.provides[need].binds)
 
 
 def short(path):

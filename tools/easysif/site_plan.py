@@ -15,8 +15,8 @@ GPU_SWITCHES = {'nvidia-gpu': 'NV', 'amd-gpu': 'ROCM'}
 #: a need that every module has: what its site forces, whatever recipe and user say
 FORCE = 'FORCE'
 
-#: variables by which pip, OpenSSL and requests find the certificates that this site trusts
-CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE')
+#: variables by which pip, OpenSSL, requests and curl find the certificates that this site trusts
+CA_VARIABLES = ('PIP_CERT', 'SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')
 
 #: what the runtime's shell inside makes of it: the search path of an image that is not known, none where it has none
 _OF_THE_IMAGE = '${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}'
