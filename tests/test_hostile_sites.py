@@ -161,7 +161,8 @@ def test_a_site_arrives_as_it_is(command, tmp_path):
     done = command('site', 'apply', '--prefix', str(prefix), EASYSIF_SITE=str(path))
     assert done.stdout.count('written  ') == 4 and done.stderr == ''
     harness.run(['luac5.3', '-p', prefix / 'easysif' / 'site.lua'])
-    read = harness.run(['tclsh', '/dev/stdin', prefix / 'easysif' / 'site.tcl'], env=dict(os.environ, LANG='C'), stdin='''
+    argv = ['tclsh', '/dev/stdin', prefix / 'easysif' / 'site.tcl']
+    read = harness.run(argv, env=dict(os.environ, LANG='C'), stdin='''
 set values [read [open [lindex $argv 0]]]
 puts [dict get $values settings image_store]
 puts [lindex [dict get $values binds] end]
