@@ -206,7 +206,8 @@ def documented_recipes():
     """Return the recipes in the docs: file name -> text (dict)."""
     found = {}
     for text in (text for page in TEXTS.values() for text in blocks(page, 'python') if 'easyblock' in text):
-        values = dict(re.findall(r"^(name|version|versionsuffix) = '(.*)'$", text, re.M))
+        values = dict({'versionsuffix': ''}, **dict(
+            re.findall(r"^(name|version|versionsuffix) = '(.*)'$", text, re.M)))
         found['%(name)s-%(version)s%(versionsuffix)s.eb' % values] = text
     return found
 
