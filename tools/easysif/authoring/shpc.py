@@ -44,7 +44,11 @@ def proposals(path, tag=None, all_tags=False, suffix='-singularity', directory='
         values, lost = found.of(one, suffix)
         comments = {} if values.get('digest') else {'image': 'not pinned: no digest in %s' % os.path.basename(path)}
         proposal = Proposal(path_of(values, directory), compose(values, comments), values.get('digest'), lost)
-        look_at(proposal)
+        try:
+            look_at(proposal)
+        except SeveralErrors as err:
+            raise SeveralErrors([EasySIFError('%s: %s' % (path, problem.where), problem.what, facts=problem.facts,
+                                              hint=problem.hint) for problem in err.errors]) from err
         made.append(proposal)
     return made
 
@@ -117,15 +121,15 @@ class _Container:
 
     def _identity(self, tag):
         """Return name and version (dict): of the repository, and of the tag without the build that follows ``--``."""
-        known = self.values
-        source = known.get('oras') or known.get('gh') or known.get('docker') or os.path.dirname(
-            os.path.abspath(self.path))
+        key = next(filter(self.values.get, ('oras', 'gh', 'docker')), None)
+        source = self.values[key] if key else os.path.dirname(os.path.abspath(self.path))
         values = {'name': posixpath.basename(source.rstrip('/')), 'version': tag.partition('--')[0]}
-        for key, value in values.items():
-            rule = schema.load('recipe')['properties'][key]
-            if not re.search(rule['pattern'], value) or len(value) > rule['maxLength']:
-                raise EasySIFError(self.place('tags', tag), '%s of the recipe would be %s, and must be %s' % (
-                    key, schema.quote(value), rule['description']), hint='choose another tag: --tag TAG')
+        for word, place, hint in (('name', [key], 'call the repository, or this directory, after the software'),
+                                  ('version', ['tags', tag], 'choose another tag: --tag TAG')):
+            rule = schema.load('recipe')['properties'][word]
+            if not re.search(rule['pattern'], values[word]) or len(values[word]) > rule['maxLength']:
+                raise EasySIFError(self.place(*place), '%s of the recipe would be %s, and must be %s' % (
+                    word, schema.quote(values[word]), rule['description']), hint=hint)
         return values
 
     def _image(self, tag, values, lost):
