@@ -118,8 +118,9 @@ def test_where_the_old_one_may_not_be_moved_nothing_has_happened_and_the_next_co
     scene(tmp_path)
     (tmp_path / 'user-software' / 'venv').chmod(0o555)
     with pytest.raises(PermissionError):
-        environment.publish(str(tmp_path), str(tmp_path / ('user-software.easysif-new-%d' % os.getpid()) / 'venv' / 'x'),
-                            str(tmp_path / 'user-software' / 'venv' / 'x'), environment.kept(str(tmp_path)))
+        new = tmp_path / ('user-software.easysif-new-%d' % os.getpid()) / 'venv' / 'x'
+        environment.publish(str(tmp_path), str(new), str(tmp_path / 'user-software' / 'venv' / 'x'),
+                            environment.kept(str(tmp_path)))
     with Overlay(str(tmp_path), 'x/1', 'a test').alone():
         pass
     assert state(tmp_path) == {'old'}
@@ -177,8 +178,8 @@ def test_the_next_wrapper_puts_an_environment_into_its_place_that_a_killed_comma
     (beside / 'jax' / environment.MARK).touch()
     os.rename(venv, beside / 'old')
     (overlay.root / environment.NAME).write_text(json.dumps({
-        'new': 'user-software.easysif-new-1/jax', 'old': 'user-software/venv/jax', 'aside': 'user-software.easysif-new-1/old',
-        'made_for': None, 'packages': None}))
+        'new': beside.name + '/jax', 'old': 'user-software/venv/jax', 'aside': beside.name + '/old', 'made_for': None,
+        'packages': None}))
     with Lock(str(overlay.lock), 'easysif overlay install'):
         process = subprocess.Popen([overlay.fake.root / 'bin' / 'python', 'x.py'], env=overlay.env, text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
