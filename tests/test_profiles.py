@@ -62,6 +62,8 @@ def here(name, root, tmp_path, monkeypatch):
 
 def _moved(bind, root):
     """Return a bind with its source below a directory, and its destination where the source was (str)."""
+    if ':' in bind:  # it names its destination
+        return '%s%s' % (root, bind)
     is_pattern = host_paths.glob.has_magic(bind)
     return '%s%s:%s' % (root, bind, os.path.dirname(bind) if is_pattern else bind)
 
@@ -136,3 +138,12 @@ def test_cray_mpich_brings_the_interconnect():
     for name in ('lumi', 'perlmutter'):
         provides = site.profile(site.shipped()[name]).site.provides
         assert needs.closure(['mpi'], provides) == ['mpi', 'interconnect']
+
+
+def test_a_container_of_the_cray_environment_gets_slurm_and_its_stack_and_keeps_its_own_opt_cray():
+    provides = site.profile(site.shipped()['lumi']).site.provides
+    brought = needs.closure(['cray-pe-25-03', 'rocm-6-3'], provides)
+    assert brought == ['cray-pe-25-03', 'cray-pe', 'slurm', 'rocm-6-3', 'rocm-6-2']
+    binds = [bind for need in brought for bind in provides[need].binds]
+    assert '/opt/cray' not in binds and '/opt/cray/libfabric' in binds and '/usr/bin/srun' in binds
+    assert needs.conflicts(['cray-pe-25-03', 'interconnect'], provides) == [('cray-pe', 'interconnect')]
