@@ -254,13 +254,14 @@ BOMB = 'a: &a [x, x, x, x, x, x, x, x, x]\n' + ''.join(
     (BOMB.encode(), 'container.yaml: holds more than 10000 values, aliases counted as what they stand for'),
     (b'a: b\n' * (1 << 20), 'container.yaml: is larger than 4194304 bytes'),
     (b'? [a]\n: b\n', 'container.yaml:1: not valid YAML: '),
-    (b'a: &a\n  b: *a\n', 'container.yaml:1: not valid YAML: found unconstructable recursive node'),
+    (b'a: &a\n  b: *a\n', 'container.yaml:1: not valid YAML: found unconstructable'),
 ], ids=range(21))
 def test_what_is_none_makes_no_file(easysif, tmp_path, content, message):
     (tmp_path / 'container.yaml').write_bytes(content)
     (tmp_path / 'good.yaml').write_text(BIO.replace('toytools', 'good'))
     for options in ([], ['--all-tags']):
-        code, out, err = easysif('import', 'shpc', 'container.yaml', 'good.yaml', '--output', 'out', '--force', *options)
+        code, out, err = easysif('import', 'shpc', 'container.yaml', 'good.yaml', '--force', '--output', 'out',
+                                 *options)
         assert code == 1 and err.count('\nerror: ') <= 3 and len(err) < 4000 and 's3cret' not in err
         assert 'error: ' + message in err, err
         assert all(name.startswith('good-') for name in os.listdir('out')) and 'out/good-1.10' in out  # one hides none
