@@ -172,7 +172,9 @@ def test_no_recipe_knows_a_site():
              and path.stem != 'default']
     for path in FILES:
         if path.suffix == '.eb':
-            assert not [site for site in sites if re.search(r'\b%s\b' % re.escape(site), path.read_text(), re.I)]
+            # how a site has named its image, and the module of it, is a fact that users look for
+            text = re.sub('^(image|versionsuffix) = .*', '', path.read_text(), flags=re.M)
+            assert not [site for site in sites if re.search(r'\b%s\b' % re.escape(site), text, re.I)]
 
 
 @pytest.mark.parametrize('path', [path for path in FILES if path.suffix == '.py' or shell_of(path)],
