@@ -11,12 +11,12 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (authoring, catalogue, check, config, doctor, image, list, overlay, pin, refresh, remove, show,
-                         site, store, test, upgrade, verify)
+from easysif.cli import (authoring, catalogue, check, completion, config, doctor, image, list, overlay, pin, refresh,
+                         remove, show, site, store, test, upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
 GROUPS = (list, show, verify, refresh, upgrade, overlay, image, remove, authoring, check, catalogue, pin, store, config,
-          site, doctor, test)
+          site, doctor, test, completion)
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +60,9 @@ def main(argv=None):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='backslashreplace')  # a name may hold anything, and the locale of a job be plain
     try:
-        args = _parser().parse_args(argv)
+        parser = _parser()
+        completion.answer(parser)
+        args = parser.parse_args(argv)
         code = args.run(args) or 0
         sys.stdout.flush()  # here, where a closed pipe can still be told from a success
         return code

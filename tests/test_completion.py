@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""easysif completion: what real shells make of a Tab."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from harness import CLONE
+from made_up import MadeUp
+from standins import on_terminal
+
+#: how each shell is started without its user's files, and how completion is switched on there
+SHELLS = {'bash': (['bash', '--norc', '-i'], 'eval "$(easysif completion bash)"'),
+          'zsh': (['zsh', '-f', '-i'], 'autoload -U compinit && compinit -D -u && eval "$(easysif completion zsh)"')}
+
+
+@pytest.fixture
+def env(tmp_path):
+    """The environment of a user with a module toy/1.7 in a prefix, and a recipe in the working directory (dict)."""
+    MadeUp(tmp_path / 'pre fix', 'toy/1.7')
+    (tmp_path / 'mine-1.0.eb').write_text('')
+    return dict(os.environ, EASYBUILD_PREFIX=str(tmp_path / 'pre fix'), EB_PYTHON=sys.executable, TERM='dumb', PS1='$ ',
+                PATH='%s:%s' % (CLONE / 'tools' / 'bin', os.environ['PATH']), PYTHONPATH=os.pathsep.join(sys.path))
+
+
+@pytest.mark.parametrize('shell', [name for name in SHELLS if shutil.which(name)])
+def test_a_shell_completes_what_is_typed(shell, env, tmp_path):
+    argv, switch = SHELLS[shell]
+    status, shown = on_terminal(argv, env, [
+        ('$ ', switch + '; echo ready\n'), ('\nready', 'easysif over\t'), ('overlay ', 'sta\t'), ('status ', 'to\t'),
+        ('toy/1.7', ' --js\t'), ('--json ', '; exit 7\n')], cwd=tmp_path)
+    assert status == 7 and '"module": "toy/1.7"' in shown, shown
+
+
+@pytest.mark.parametrize('line, words', [
+    ('easysif ov', ['overlay ']),
+    ('easysif verify to', ['toy/1.7 ']),
+    ('easysif verify --prefix /nowhere to', []),
+    ('easysif check mine', ['mine-1.0.eb ']),
+    ('easysif check SAM', ['SAMtools-1.21-singularity.eb ']),
+    ('easysif completion z', ['zsh ']),
+    ('easysif verify --js', ['--json ']),
+])
+def test_what_is_offered(line, words, env, tmp_path):
+    env.update(_ARGCOMPLETE='1', _ARGCOMPLETE_IFS='\n', _ARGCOMPLETE_STDOUT_FILENAME=str(tmp_path / 'out'),
+               COMP_LINE=line, COMP_POINT=str(len(line)), COMP_TYPE='9')
+    assert subprocess.run([sys.executable, '-m', 'easysif.cli'], env=env, cwd=tmp_path).returncode == 0
+    assert [word for word in (tmp_path / 'out').read_text().split('\n') if word] == words

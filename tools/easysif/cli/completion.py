@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``easysif completion``: what a shell needs to complete easysif, and the names that it offers."""
+
+import argparse
+import os
+
+from easysif import check, installed
+from easysif.cli.common import prefix_of
+from easysif.errors import EasySIFError
+
+SHELLS = ('bash', 'zsh', 'fish')
+
+
+def register(subparsers):
+    """Add the command."""
+    parser = subparsers.add_parser('completion', help='let the shell complete easysif', description=(
+        'Print what makes a shell complete sub-commands, options, modules and recipes.'), epilog=(
+        'In ~/.bashrc: eval "$(easysif completion bash)"'))
+    parser.add_argument('shell', choices=SHELLS, help='the shell')
+    parser.set_defaults(run=_run)
+
+
+def answer(parser):
+    """Answer a shell that asks what may come next, and end; return where none asks.
+
+    :param parser: the parser of easysif (Parser)
+    """
+    if '_ARGCOMPLETE' not in os.environ:
+        return
+    import argcomplete  # here, as everybody else can do without it
+    _offer(parser, argcomplete.FilesCompleter())
+    argcomplete.autocomplete(parser, always_complete_options='long')
+
+
+def _run(args):
+    import argcomplete
+    print(argcomplete.shellcode(['easysif'], shell=args.shell))
+
+
+def _offer(parser, files):
+    """Have the arguments of a parser and of its sub-commands offer what they stand for."""
+    known = {'MODULE': _modules, 'RECIPE': lambda prefix, **kwargs: [*_recipes(), *files(prefix, **kwargs)]}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                _offer(one, files)
+        elif action.metavar in known:
+            action.completer = known[action.metavar]
+
+
+def _modules(parsed_args, **_):
+    """Return the modules that are installed, by full name (list of str)."""
+    try:
+        return sorted(installed.modules(prefix_of(argparse.Namespace(prefix=getattr(parsed_args, 'prefix', None)))))
+    except (EasySIFError, OSError):
+        return []  # there is nothing to offer, and nobody to read why
+
+
+def _recipes():
+    try:
+        return [os.path.basename(path) for path in check.find()]
+    except EasySIFError:
+        return []
