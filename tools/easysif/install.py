@@ -240,7 +240,7 @@ class Install:
         if self.obtained:
             self.obtained.forget()
         try:
-            if self.manifest['modulefile']:
+            if self.manifest and self.manifest['modulefile']:
                 modulefile.drop_other(self.manifest['modulefile'])
             site_files.apply(self.prefix, self.site, compressors.refused(self.prefix, self.site))
             if self.installation.environment and self.containerroot.is_used(root):

@@ -38,7 +38,7 @@ def register(subparsers):
     one.add_argument('--json', action='store_true', help='print the findings as JSON')
     one = command('new', _new, 'write a profile for this cluster, with what is found on this node')
     one.add_argument('file', metavar='FILE', help='the file, which must not be there yet')
-    add_prefix(command('apply', _apply, 'write what the site provides to site.lua and site.sh, which modules read'))
+    add_prefix(command('apply', _apply, 'write what the site provides to the files that modules and wrappers read'))
 
 
 def _list(args):
