@@ -104,8 +104,10 @@ class Browser:
         self.call('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': name}])
 
     def type(self, text):
-        """Type a text, as on the keyboard."""
-        self.call('Input.insertText', text=text)
+        """Type a text, key by key."""
+        for char in text:
+            self.call('Input.dispatchKeyEvent', type='keyDown', text=char, key=char)
+            self.call('Input.dispatchKeyEvent', type='keyUp', key=char)
 
     def strange(self):
         """Return the addresses that pages asked for and that are not on this machine (list of str)."""

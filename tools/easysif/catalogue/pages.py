@@ -12,6 +12,7 @@ import shlex
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from markupsafe import escape as html_escape
 
 from easysif.text import counted, human
 from easysif.upgrade import order
@@ -57,6 +58,11 @@ def packages(entry):
                entry.recipe.provides.items()}, **of_the_recipe}
 
 
+def found_by(entry):
+    """Return the names of commands and packages of an entry, as the search shows them (list of str, as HTML)."""
+    return [str(html_escape(name)) for name in dict.fromkeys([*entry.recipe.commands, *packages(entry)])]
+
+
 def escape(value):
     """Return a text as it stands on one line of Markdown and means nothing but itself (Markup)."""
     if isinstance(value, Markup):
@@ -95,7 +101,7 @@ def _environment():
         made.filters.update(code=_code, fenced=_fenced, quote=lambda text: Markup(shlex.quote(text)),
                             attribute=_attribute, json=lambda text: Markup(json.dumps(text)), human=human,
                             raw=Markup, escaped=escape)
-        made.globals.update(counted=counted, users_of=users_of, packages=packages,
+        made.globals.update(counted=counted, users_of=users_of, packages=packages, found_by=found_by,
                             commands_of=lambda entry: entry.recipe.commands)
         _MADE.append(made)
     return _MADE[0]
