@@ -34,7 +34,8 @@ SlurmdPidFile={directory}/slurmd-%n.pid
 SlurmctldLogFile={directory}/slurmctld.log
 SlurmdLogFile={directory}/slurmd-%n.log
 JobAcctGatherType=jobacct_gather/none
-NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} State=UNKNOWN
+GresTypes=gpu
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} Gres=gpu:2 State=UNKNOWN
 PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 '''
 
@@ -79,6 +80,8 @@ class Slurm:
         self.hosts = self.directory / 'hosts'
         names = ['localhost', socket.gethostname(), *('n%d' % number for number in range(1, NODES + 1))]
         self.hosts.write_text(''.join('127.0.0.1 %s\n' % name for name in names))
+        # devices that stand for GPUs, of which jobs are given some
+        (self.directory / 'gres.conf').write_text('Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n')
         self.env = {'SLURM_CONF': str(config)}
         self.servers = []
         try:

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -158,3 +159,22 @@ hint: use an image with Open MPI; with a ? behind the need the image runs with i
     assert re.fullmatch('[0-9]+ of the host, all that they need is found inside', fine[0][1]) and fine[1:] == [
         ('ok', "the host's libmpich.so.12 (MPICH) takes the place of the image's"),
         ('note', "programs that ask for libmpi.so.12 get the image's own")]
+
+
+def test_a_job_sees_those_gpus_that_its_scheduler_gives_it(eb, shell, slurm, tmp_path, toy):
+    """Whatever the login node had where the module was loaded. Without a GPU on the node nothing is said of it."""
+    shutil.copy(toy, tmp_path)
+    eb(toys.recipe(tmp_path, commands=['env'], needs=['nvidia-gpu'], sanity_check_commands=['env']),
+       toys.recipe(tmp_path, 'work', needs=['amd-gpu']))
+    told = shell('''
+export CUDA_VISIBLE_DEVICES=7 ROCR_VISIBLE_DEVICES=7
+module load toy work
+echo "$APPTAINER_ROCM $SINGULARITY_ROCM"
+srun -n 2 --gpus-per-task=1 env | grep CUDA
+srun -n 2 --gpus-per-task=1 singularity exec $SIF env | grep ROCR
+srun -n 1 env | grep -c CUDA || true
+''', env=slurm)
+    first, *seen, none = told.stdout.splitlines()
+    assert (first, none) == ('1 1', '0') and sorted(seen) == [
+        '%s_VISIBLE_DEVICES=%d' % (kind, number) for kind in ('CUDA', 'ROCR') for number in (0, 1)]
+    assert not re.search('gpu|nvidia|rocm|amd|nv files', told.stderr, re.I), told.stderr
