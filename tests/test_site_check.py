@@ -268,10 +268,16 @@ def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeyp
     monkeypatch.setattr(draft, '_mounts', lambda: {'/scratch', '/a b"'})
     monkeypatch.setattr(draft, 'GPUS', {'amd-gpu': ('AMD', ('/dev/null',), '/nosuch')})
     monkeypatch.setattr(draft, 'NEEDS', {'slurm': ['/usr/bin/env', '/usr/bin/no*such', '/usr/b*']})
+    monkeypatch.setattr(draft, 'MPI', ('/nosuch/libmpi.so.12', str(tmp_path / 'libmpi.so.?'), '/usr/bin/env'))
+    (tmp_path / 'libmpi.so.40').touch()
+    (tmp_path / 'libmpi.so.4').touch()
     (tmp_path / 'x.yaml').write_text(draft.profile('x'))
     found = site.profile(str(tmp_path / 'x.yaml')).site
     assert found.binds == ('/a b"', '/scratch') and found.provides['slurm'].binds == ('/usr/bin/env', '/usr/b*')
     assert 'amd-gpu' in site.read(str(tmp_path / 'x.yaml'))['provides']
+    assert found.provides['mpi'].libraries == (str(tmp_path / 'libmpi.so.?'),)
+    monkeypatch.setattr(draft, 'MPI', ())
+    assert 'mpi' not in draft.profile('x')
 
 
 @pytest.mark.e2e

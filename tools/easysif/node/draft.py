@@ -23,6 +23,11 @@ NEEDS = {
         '/usr/lib/x86_64-linux-gnu/libmunge.so.2*', '/run/munge'],
 }
 
+#: where an MPI is that has the name by which programs of images ask for it: the first of these that is on this node
+MPI = ('/opt/cray/pe/mpich/default/ofi/gnu/*/lib-abi-mpich/libmpi.so.12', '/usr/lib64/mpich/lib/libmpi.so.12',
+       '/usr/lib/x86_64-linux-gnu/libmpich.so.12', '/usr/lib64/openmpi/lib/libmpi.so.40',
+       '/usr/lib/x86_64-linux-gnu/libmpi.so.40')
+
 HEAD = '''\
 # How %s provides what recipes need: drafted by easysif site new from what is on host %s, to be read and corrected.
 # Every setting is explained in tools/easysif/sites/default.yaml and docs/sites.md.
@@ -68,6 +73,9 @@ def profile(name):
         here = [pattern for pattern in patterns if glob.glob(pattern)]
         if here:
             lines.append('  %s:\n    binds:\n%s' % (need, ''.join('      - %s\n' % _quoted(one) for one in here)))
+    mpi = next(filter(glob.glob, MPI), None)
+    if mpi:
+        lines.append('  mpi:  # with all that it needs\n    libraries: [%s]\n' % _quoted(mpi))
     return ''.join(lines)
 
 
