@@ -12,6 +12,7 @@ import sys
 import pytest
 import yaml
 
+import harness
 from easysif import check, cli, module, plan, recipe, schema, site, site_plan, wrappers
 from easysif.images.inspect import Conda
 from harness import CLONE
@@ -124,6 +125,20 @@ def test_paths_of_the_clone_that_the_docs_name_are_there():
 def test_the_table_of_parameters_is_that_of_recipes():
     rows = tables(section(AUTHORS, 'The parameters'))[0]
     assert tuple(row[0].strip('`') for row in rows) == tuple(recipe.OURS)
+
+
+def test_the_manual_says_of_parameters_what_eb_says():
+    for name, cell in tables(section(AUTHORS, 'The parameters'))[0]:
+        text = recipe.OURS[name.strip('`')]
+        assert cell.replace('`', '').startswith(text) and cell.replace('`', '')[len(text):][:2] in ('', '. ')
+
+
+@pytest.mark.e2e
+def test_eb_lists_these_parameters_with_these_words(tmp_path):
+    told = harness.run_eb(['-a', '-e', 'ContainerImage'], tmp_path / 'prefix', tmp_path / 'home').stdout
+    lines = re.findall(r'^(\w+)\*\s+(.*) \[default: (.*)\]$', told, re.M)
+    assert {name: (text, default) for name, text, default in lines} == {
+        name: (text, repr(recipe.EMPTY[name])) for name, text in recipe.OURS.items()}
 
 
 def test_the_table_of_settings_is_that_of_sites_with_its_defaults():
