@@ -97,6 +97,17 @@ def test_what_cannot_be_pinned_is_told_and_the_others_are_pinned(easysif, upstre
     assert upstream.digest in good.read_text()
 
 
+def test_a_registry_that_the_site_does_not_allow_is_not_asked(easysif, upstream, tmp_path, monkeypatch):
+    (tmp_path / 'closed.yaml').write_text('registries: [docker.io]\n')
+    monkeypatch.setenv('EASYSIF_SITE', str(tmp_path / 'closed.yaml'))
+    path = toys.recipe(tmp_path, image='http://%s/f.sif' % upstream.host)
+    before, asked = path.read_bytes(), len(upstream.seen)
+    code, _, err = easysif('pin', path.name)
+    assert code == 1 and err.startswith("error: toy-1.0.eb: image is from '%s', which this site does not allow\n"
+                                        % upstream.host), err
+    assert (path.read_bytes(), len(upstream.seen)) == (before, asked)
+
+
 def test_a_recipe_that_cannot_be_written_stays(easysif, upstream, tmp_path, monkeypatch):
     path = toys.recipe(tmp_path, image='docker://up.invalid/x/y:1')
     before = path.read_bytes()

@@ -250,12 +250,23 @@ def test_any_name_may_be_a_command(tmp_path, runtime, name):
 def test_what_is_called_as_tools_of_the_system_is_not_asked(tmp_path, runtime):
     fake = make(tmp_path, 'p', sif_link='/store/jax.sif', layer='jax')  # a module that is loaded may have any of these
     squashfs(fake.root / 'layer.squashfs')
-    for name in ('od', 'wc', 'stat', 'id'):
+    fake.site(runtime=str(runtime / 'apptainer'))
+    (runtime / 'apptainer').write_text(RUNTIME.replace('exec cat', 'exec /bin/cat'))
+    for name in ('od', 'wc', 'stat', 'id', 'mkdir', 'uname', 'ln', 'rm', 'sleep', 'mv', 'readlink', 'tail', 'env'):
         (runtime / name).write_text('#!/bin/sh\necho 1 2 3\n')
         (runtime / name).chmod(0o755)
-    for shell in SHELLS.values():
-        assert arguments(harness.run([*shell, fake.root / 'bin' / 'two'], env=environment(tmp_path, runtime)))[2:] == [
-            str(fake.sif), 'first', "sec'ond"]
+    link = tmp_path / 'elsewhere'
+    link.symlink_to(fake.root / 'bin' / 'two')
+    (fake.overlay / 'user-software' / 'venv' / 'jax').rmdir()  # so that it makes one, which does not come into being
+    for path in ('%s:%s' % (runtime, harness.SYSTEM_PATH), ''):
+        for shell in SHELLS.values():
+            shell = [shutil.which(shell[0]), *shell[1:]] if shell else []
+            for command in (fake.root / 'bin' / 'two', link):
+                assert arguments(harness.run([*shell, command], env=environment(tmp_path, PATH=path)))[2:] == [
+                    str(fake.sif), 'first', "sec'ond"]
+            asked = harness.run([*shell, fake.root / 'easysif' / 'wrapper', 'print-environment'],
+                                env=environment(tmp_path, PATH=path)).stdout
+            assert 'SIF=%s\n' % fake.sif in asked
 
 
 def test_a_copy_of_a_wrapper_says_what_to_do_instead(fake, tmp_path):

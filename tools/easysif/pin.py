@@ -16,6 +16,7 @@ from easysif.errors import EasySIFError
 from easysif.images import build, registry, web
 from easysif.images.place import sha256_of
 from easysif.images.reference import DEFINITION, DOCKER, LIBRARY, ORAS, URL, parse
+from easysif.images.sources import check_allowed
 
 
 #: a comment that says why a recipe has no digest: a line of its own, or the end of one
@@ -46,6 +47,7 @@ def look(path, site, searched=(), known=None):
     if not known.image:
         return Pin(path, None, None, 'has no image')
     reference = parse(known.image, known.where)
+    check_allowed(reference, site, known.where)
     before = known.digest or reference.digest or None
     if reference.kind in (DOCKER, ORAS):
         if reference.digest and not reference.tag:
