@@ -222,7 +222,7 @@ def documented_recipes():
     found = {}
     for text in (text for page in TEXTS.values() for text in blocks(page, 'python') if 'easyblock' in text):
         values = dict({'versionsuffix': ''}, **dict(
-            re.findall(r"^(name|version|versionsuffix) = '(.*)'$", text, re.M)))
+            re.findall(r"^(name|version|versionsuffix) = '(.*?)'(?:  #.*)?$", text, re.M)))
         found['%(name)s-%(version)s%(versionsuffix)s.eb' % values] = text
     return found
 
