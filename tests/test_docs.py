@@ -229,7 +229,7 @@ def documented_recipes():
 
 @pytest.mark.parametrize('name', documented_recipes())
 def test_recipes_in_the_docs_are_fine(name, tmp_path):
-    software = name.split('-')[0]
+    software = re.search("^name = '(.*?)'", documented_recipes()[name], re.M).group(1)
     folder = tmp_path / 'easyconfigs' / software[0].lower() / software
     folder.mkdir(parents=True)
     for block in blocks(AUTHORS):
