@@ -36,9 +36,9 @@ def test_module_spider_reads_none_of_it(toy, tmp_path):
 def test_without_it_loading_says_what_to_type_and_that_helps(toy, tmp_path, easysif):
     (toy.root / deferred.NAME).unlink()
     failed = harness.run_shell('module load toy', toy.prefix, tmp_path / 'home', check=False)
-    assert failed.status and 'toy/1: what the module does is gone\n  file  %s/easysif/module.lua' % toy.root in (
-        failed.stderr.replace("\\'", "'"))
-    assert "hint: easysif refresh toy/1 --prefix '%s'" % toy.prefix in failed.stderr
+    said = ' '.join(failed.stderr.split())  # Lmod folds long lines
+    assert failed.status and 'toy/1: what the module does is gone file %s/easysif/module.lua' % toy.root in said
+    assert "hint: easysif refresh toy/1 --prefix '%s'" % toy.prefix in said
     code, out, err = easysif('verify', 'toy', '--prefix', str(toy.prefix))
     assert code == 1 and 'easysif/module.lua is missing' in out + err
     assert easysif('refresh', 'toy', '--prefix', str(toy.prefix))[0] == 0

@@ -14,7 +14,7 @@ import pytest
 
 import harness
 import toys
-from easysif import cli, installed, refresh, render, standing, verify, wrappers
+from easysif import cli, deferred, installed, refresh, standing, verify, wrappers
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
 from made_up import MadeUp
@@ -119,16 +119,16 @@ def test_a_new_easysif_writes_its_wrappers_and_modules_and_records_them(easysif,
     easysif('refresh', 'toy')
     image, old = toy.sif.stat(), toy.modulefile.read_text()
     monkeypatch.setattr(wrappers, 'COMMANDS', ('start-shell', 'new-command'))
-    lua = render.lua
-    monkeypatch.setattr(render, 'lua', lambda *args: lua(*args).replace('finish()', 'finish() -- as of now'))
+    block = deferred.block
+    monkeypatch.setattr(deferred, 'block', lambda *args: block(*args).replace('run()', 'run() -- as of now'))
     assert easysif('refresh', 'toy') == (
         0, 'toy/1: refreshed bin/new-command, easysif/modulefile, bin/list-packages, easysif.json, %s\n'
         % toy.modulefile, '')
     new = toy.modulefile.read_text()
-    assert new == old.replace('finish()', 'finish() -- as of now') != old
+    assert new == old.replace('run()', 'run() -- as of now') != old
     assert (toy.root / 'easysif' / 'modulefile').read_text() == new and problems(toy) == []
     assert not os.path.lexists(toy.root / 'bin' / 'list-packages') and toy.sif.stat() == image
-    monkeypatch.setattr(render, 'lua', lua)  # and back
+    monkeypatch.setattr(deferred, 'block', block)  # and back
     easysif('refresh', 'toy')
     assert toy.modulefile.read_text() == old and problems(toy) == []
 
@@ -332,8 +332,8 @@ def test_after_kill_9_at_any_moment_the_next_one_mends(easysif, toy, prefix):
 def test_a_new_block_that_was_not_written_everywhere_is_by_the_next_one(easysif, toy, monkeypatch, moment, fault):
     """The copy, the record and the module file are changed one after the other."""
     easysif('refresh', 'toy')
-    old, lua, rename = toy.modulefile.read_text(), render.lua, os.rename
-    monkeypatch.setattr(render, 'lua', lambda *args: lua(*args).replace('finish()', 'finish() -- as of now'))
+    old, block, rename = toy.modulefile.read_text(), deferred.block, os.rename
+    monkeypatch.setattr(deferred, 'block', lambda *args: block(*args).replace('run()', 'run() -- as of now'))
     target = [toy.root / 'easysif' / 'modulefile', toy.root / 'easysif.json', toy.modulefile][moment]
     with monkeypatch.context() as patch:
         def full(path, other):
@@ -343,7 +343,7 @@ def test_a_new_block_that_was_not_written_everywhere_is_by_the_next_one(easysif,
         patch.setattr(refresh.os, 'rename', full)
         assert easysif('refresh', 'toy')[0] == (130 if isinstance(fault, KeyboardInterrupt) else 1)
     assert easysif('refresh', 'toy')[0] == 0
-    assert toy.modulefile.read_text() == old.replace('finish()', 'finish() -- as of now') != old
+    assert toy.modulefile.read_text() == old.replace('run()', 'run() -- as of now') != old
     assert (toy.root / 'easysif' / 'modulefile').read_text() == toy.modulefile.read_text() and problems(toy) == []
 
 
@@ -407,7 +407,7 @@ def test_what_eb_installed_is_mended_and_runs(eb, shell, prefix, tmp_path, site_
     text = module.read_text()
     assert (root / 'easysif' / 'modulefile').read_text() == text
     begin, end = manifest['modulefile']['block']
-    assert text[begin:end].startswith('do\n-- SPDX') and text[begin:end].endswith('\nend\nend\n')
+    assert text[begin:end].startswith('do -- An EasySIF module') and text[begin:end].endswith('\n    end\nend\n')
     assert easysif('refresh', '--all').stdout == 'toy/1.0: unchanged\n'
     before = toys.snapshot(root)
     module.write_text('')
