@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 CHROMIUM = '/usr/bin/chromium-headless-shell'  #: Debian's package of that name
@@ -18,6 +19,10 @@ LOOPBACK = ('127.0.0.1', 'localhost')
 #: each keeps Chromium from asking for something by itself; the sandbox needs namespaces that a container may not give
 OPTIONS = ('--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage',
            '--disable-gpu', '--no-first-run', '--remote-debugging-pipe')
+
+
+class Refusal(Exception):
+    """The browser did not do what it was told."""
 
 
 def _out_of_the_way(descriptor):
@@ -86,10 +91,13 @@ class Browser:
     def wait(self, script, seconds=20):
         """Wait until a JavaScript expression is true, and return its value."""
         end = time.monotonic() + seconds
-        while not (value := self.evaluate(script)):
+        while True:
+            with suppress(Refusal):  # between two pages
+                value = self.evaluate(script)
+                if value:
+                    return value
             assert time.monotonic() < end, 'never true: %s' % script
             time.sleep(0.05)
-        return value
 
     def screen(self, width, height, mobile=False):
         """Give the page a screen of such a size, in pixels."""
@@ -104,10 +112,10 @@ class Browser:
         self.call('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': name}])
 
     def type(self, text):
-        """Type a text, key by key."""
-        for char in text:
-            self.call('Input.dispatchKeyEvent', type='keyDown', text=char, key=char)
-            self.call('Input.dispatchKeyEvent', type='keyUp', key=char)
+        """Put in a text, and type the last letter of it on the keyboard."""
+        self.call('Input.insertText', text=text[:-1])
+        self.call('Input.dispatchKeyEvent', type='keyDown', text=text[-1], key=text[-1])
+        self.call('Input.dispatchKeyEvent', type='keyUp', key=text[-1])
 
     def strange(self):
         """Return the addresses that pages asked for and that are not on this machine (list of str)."""
@@ -121,7 +129,8 @@ class Browser:
         while True:
             answer = self._read()
             if answer.get('id') == number:
-                assert 'error' not in answer, '%s: %s' % (method, answer['error'])
+                if 'error' in answer:
+                    raise Refusal('%s: %s' % (method, answer['error']))
                 return answer['result']
             self._take(answer)
 

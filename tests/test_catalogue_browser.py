@@ -91,14 +91,13 @@ def search(browser, words):
 
 def test_the_search_finds_commands_and_packages_and_leads_there(browser, address):
     for words, wanted in {'toy-tool': 'software/toy/toy-0.9.html', 'inside_package': 'software/toy/toy-1.html',
-                          'added-package': 'software/toy/toy-1.html', 'samtools': 'software/SAMtools/',
                           'vllm': 'software/PyTorch/'}.items():
         browser.open(address + 'index.html')
         found = search(browser, words)
         assert any(wanted in link for link in found[:3]), (words, found)
     browser.open(address + 'software/toy/toy-1.html')
     search(browser, 'toy-tool')
-    browser.evaluate('document.querySelector(".md-search-result__link").click()')
+    click(browser, '.md-search-result__link')
     browser.wait('document.title.startsWith("toy 0.9")')
 
 
@@ -186,6 +185,7 @@ def test_no_text_of_a_recipe_becomes_a_script(browser, site):
     for page in ('index.html', 'find.html', 'software/a_b.c+d/index.html', 'software/a_b.c+d/a_b.c+d-1_0+x.html',
                  'software/built/built-1.html'):
         browser.open(site + page)
-        search(browser, 'window hacked')
+        if page == 'index.html':
+            assert search(browser, 'window hacked')
         assert browser.evaluate('[window.hacked, document.querySelectorAll("article script, article img").length]') == [
             None, 0]

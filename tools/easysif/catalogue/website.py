@@ -27,6 +27,10 @@ WITH = 'mkdocs-material'
 #: what mkdocs writes for a site at a known address; without one their links lead nowhere
 _USELESS = ('404.html', 'sitemap.xml', 'sitemap.xml.gz')
 
+#: what stands in the menu, and what comes first of the manual
+_PAGES = ('index.md', 'find.md', 'sites.md', 'life.md')
+_FIRST = ('users.md', 'overlays.md', 'running.md', 'recipe-authors.md', 'sites.md')
+
 _LISTED = 5  #: names in a message
 
 
@@ -114,7 +118,10 @@ def _build(pages, made):
         os.mkdir(os.path.join(docs, 'assets'))
         for name in ('catalogue.css', 'iframe-worker.js'):
             shutil.copyfile(os.path.join(TEMPLATES, name), os.path.join(docs, 'assets', name))
-        shutil.copyfile(os.path.join(TEMPLATES, 'mkdocs.yml'), os.path.join(work, 'mkdocs.yml'))
+        with open(os.path.join(TEMPLATES, 'mkdocs.yml'), encoding='utf-8') as handle:
+            settings = handle.read()
+        with open(os.path.join(work, 'mkdocs.yml'), 'w', encoding='utf-8') as handle:
+            handle.write('%snav: %s\n' % (settings, json.dumps(_menu(os.listdir(os.path.join(docs, 'manual'))))))
         # no dates in what is made, and in messages no advertisement
         result = run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', made], cwd=work, check=False,
                      env=dict(os.environ, SOURCE_DATE_EPOCH='0', PYTHONHASHSEED='0', NO_MKDOCS_2_WARNING='true'))
@@ -126,6 +133,12 @@ def _build(pages, made):
     for name in _USELESS:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(made, name))
+
+
+def _menu(manual_pages):
+    """Return what stands in the menu, as mkdocs has it (list); the pages of the software would be too many."""
+    order = [*_FIRST, *sorted(set(manual_pages).difference(_FIRST))]
+    return [*_PAGES, {'Manual': ['manual/%s' % name for name in order if name in manual_pages]}]
 
 
 def _put(made, output):
