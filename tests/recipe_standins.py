@@ -118,7 +118,8 @@ def package(name, version):
 def make_tree(found, directory):
     """Write what is added to the image of Facts below a directory, and return it (Path)."""
     top = Path(directory) / 'stand-in'
-    texts = {'README': 'This stands in for %s, of which it has what a recipe tells.\n' % found.title,
+    texts = {'README': 'This stands in for %s, of which it has what a recipe tells.\n'
+                       "Its Python, if it has one, is Debian's 3.11, whatever its name.\n" % found.title,
              'pip.conf': '[global]\nno-index = true\nfind-links = /stand-in/wheels\n'}
     for name, version in found.packages.items():
         texts.update({'site-packages/' + path: text for path, text in package(name, version).items()})
