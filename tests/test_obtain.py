@@ -355,6 +355,11 @@ def test_with_a_digest_nobody_is_asked_for_what_is_here(web):
     assert web.obtain(digest=web.digest).expected == web.digest[7:] and len(web.seen) == asked
 
 
+def test_what_was_fetched_before_its_digest_was_known_is_not_fetched_again(web):
+    first, asked = web.obtain(), len(web.seen)
+    assert web.obtain(digest=web.digest).kept == first.kept and len(web.seen) == asked
+
+
 def test_a_digest_in_a_record_is_believed_only_if_the_file_has_it(web, monkeypatch):
     monkeypatch.setattr(sources, 'WAITS', ())
 

@@ -149,7 +149,7 @@ def _from_web(reference, recipe, site, runtime, places):
     if recipe.digest:  # then nobody needs to be asked whether what is here is the right one
         def same(image):
             return image.get('digest') == recipe.digest == file_digest(image)
-        found = kept.find(key, same) or known.find(places, site, same)
+        found = kept.find(key, same) or kept.newest(same) or known.find(places, site, same)
         if found:
             return _named(found, {'reference': reference.text})
     try:
@@ -249,7 +249,8 @@ def _not_found(what, reference, recipe, site, places, hint):
 def _known_or_made(digest, same, make, places, site, kept, origin):
     """Return an image that is here already under whatever name, else one that is made now (Obtained)."""
     there = partial(known.find, places, site, same)
-    return _named(kept.find(digest, same) or there() or kept.make(digest, same, make, there), origin)
+    found = kept.find(digest, same) or kept.newest(same) or there()  # newest: kept before its digest was known
+    return _named(found or kept.make(digest, same, make, there), origin)
 
 
 def _known_all_the_same(err, reference, recipe, places, site, kept):
