@@ -269,7 +269,7 @@ def test_a_restore_that_is_killed_at_a_change_leaves_a_module_that_the_next_one_
         code, _, err = easysif('verify', 'toy')
         assert (code, toys.sha256(toy.sif), image_of(toy)['sha256']) == (0, new, new), (number, err)
         assert "es_image='sha256:%s'" % new in (toy.root / 'easysif' / 'module.sh').read_text(), number
-        assert str(toy.sif.stat().st_size) in toy.modulefile.read_text(), number
+        assert str(toy.sif.stat().st_size) in (toy.root / 'easysif' / 'module.lua').read_text(), number
         assert os.listdir(toy.root.parent) == ['1'] and os.listdir(toy.modulefile.parent) == ['1.lua'], number
 
 
