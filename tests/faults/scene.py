@@ -110,6 +110,7 @@ class Scene(Place):
         """Write a recipe of an environment module that says of which generation it is (Path)."""
         return toys.recipe(directory, version=version, **dict({
             'container_env': {'GENERATION': str(generation)},
+            'modextravars': {'TOY_GENERATION': str(generation)},  # which stands in the module file itself
             'sanity_check_commands': ["start-shell -c 'fine it runs'"]}, **values))
 
     def prepare(self):
