@@ -259,7 +259,8 @@ def test_without_room_nothing_is_fetched(tmp_path, monkeypatch):
         error = refusal(server, tmp_path)
     assert str(error) == ('x.eb: not enough space for the image in %s\n  needed  750.0 KiB  (x.sif)\n'
                           '  free    683.6 KiB\n'
-                          'hint: free some space there (or quota), or install elsewhere: eb --prefix DIR' % tmp_path)
+                          'hint: free some space there (or quota), or: '
+                          'export EASYSIF_CACHE_DIR=<a directory with more room>' % tmp_path)
     assert error.exit_code == TOOL and os.path.getsize(tmp_path / 'x.sif') == 0
 
 

@@ -2,6 +2,7 @@
 """Lists of packages: what is asked for, what pip reports, lock files, and why an installer failed."""
 
 import json
+import os
 import shutil
 import sys
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 import toys
 from easysif import index
+from easysif.cli import overlay_packages
 from easysif.errors import EasySIFError
 from easysif.overlay.recorded import record
 from easysif.packages import asked, installers, pins, target
@@ -332,6 +334,24 @@ def test_an_old_pip_records_versions_and_the_module_may_be_the_loaded_one(easysi
 def test_uv_is_told_of_indexes_where_nobody_else_reads_it(monkeypatch, options, told, expected):
     monkeypatch.setattr(installers.Pip, 'run', lambda self, *argv: SimpleNamespace(stdout='\n'.join([*told, ''])))
     assert installers.Pip(None, '24.0', options).index() == expected
+
+
+def test_an_address_with_a_login_is_told_by_a_variable_and_not_as_an_option(monkeypatch, tmp_path):
+    for name, value in (('PIP_INDEX_URL', 'https://old/simple'), ('PIP_EXTRA_INDEX_URL', 'https://d/simple')):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv('PIP_FIND_LINKS', raising=False)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setattr('easysif.index.CONFIGURATION', [str(tmp_path / 'pip.conf')])
+    (tmp_path / 'pip.conf').write_text('[global]\nfind-links = /of/the/site\n')
+    args = SimpleNamespace(index_url=['https://me:secret@a/simple'], find_links=['https://tok@e/'],
+                           extra_index_url=['https://b/simple', 'https://tok@c/simple'])
+    target = SimpleNamespace(where='x', show_places=lambda pairs: None)
+    try:
+        assert overlay_packages._options(args, target) == ['--extra-index-url=https://b/simple']
+        assert [os.environ['PIP_' + name] for name in ('INDEX_URL', 'EXTRA_INDEX_URL', 'FIND_LINKS')] == [
+            'https://me:secret@a/simple', 'https://d/simple https://tok@c/simple', '/of/the/site https://tok@e/']
+    finally:
+        os.environ.pop('PIP_FIND_LINKS', None)
 
 
 def test_a_login_is_not_recorded():

@@ -442,8 +442,10 @@ def test_a_full_disk_and_one_that_may_not_be_written_leave_the_store_as_it_was(t
 
     def fill(_):
         adding(disk / 'store').add(str(source))
-        with pytest.raises(EasySIFError, match='not enough space for the image in'):
+        with pytest.raises(EasySIFError, match='not enough space for the image in') as caught:
             adding(disk / 'store').add(str(large))
+        assert caught.value.hint == ('free some space there (or quota); what could go: easysif store gc; '
+                                     'or use another one: --store DIR')
         assert sorted(os.listdir(disk / 'store')) == ['.easysif', ODD]
         assert os.listdir(disk / 'store' / '.easysif') == [ODD + '.json']
 

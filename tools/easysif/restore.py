@@ -25,6 +25,7 @@ from easysif.refresh import refresh_held
 from easysif.store.contents import Store
 
 WHOLE = 'whole'
+MORE_ROOM = 'free some space there (or quota), then the same again'
 
 
 @dataclass
@@ -156,7 +157,7 @@ class _Restoring:
     def _candidates(self):
         """Yield paths that may be the image, each with the function that makes it the module's."""
         def copied(path, target):
-            return place(path, target, expected=self.image['sha256'], where=self.known.name)
+            return place(path, target, expected=self.image['sha256'], where=self.known.name, more_room=MORE_ROOM)
 
         def linked(path, target):
             Store(os.path.dirname(path)).check_closed(self.known.name, path)

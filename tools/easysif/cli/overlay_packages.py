@@ -7,7 +7,7 @@ import shlex
 import sys
 from urllib.parse import unquote
 
-from easysif import files
+from easysif import files, index
 from easysif.cli.common import add_overlay_module, add_prefix, overlay_of
 from easysif.errors import USAGE, EasySIFError, escaped
 from easysif.overlay.command import add_common_options, execute, tell
@@ -15,6 +15,7 @@ from easysif.packages import asked, rebuild
 from easysif.packages.export import export
 from easysif.packages.install import install, would_install
 from easysif.packages.target import Target
+from easysif.secrecy import IN_ADDRESS
 from easysif.terminal import Line
 from easysif.text import counted
 
@@ -66,7 +67,23 @@ def _options(args, target):
                                hint='ls -ld %s' % shlex.quote(path))
     told = [(option, os.path.abspath(value) if os.path.exists(value) else value) for option, value in told]
     target.show_places([(option[2:], value) for option, value in told])
-    return ['%s=%s' % pair for pair in told]
+    return ['%s=%s' % pair for pair in told if not _hand_over(*pair)]
+
+
+def _hand_over(option, value):
+    """Tell pip of an address with a login by its variable, as options are in the process list; tell whether it is one.
+
+    Of further indexes the variable is what counts instead of pip's configuration, which is told as well.
+    """
+    if not IN_ADDRESS.search(value):
+        return False
+    variable, others = 'PIP_' + option[2:].upper().replace('-', '_'), []
+    if option != '--index-url':
+        known = index.settings({}, [*index.CONFIGURATION, *index.users_configuration()])
+        others = [os.environ[variable]] if variable in os.environ else [
+            one for name, one in known if name == option[2:]][-1:]
+    os.environ[variable] = ' '.join([*others, value])
+    return True
 
 
 def _target(args):

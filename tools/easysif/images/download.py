@@ -68,7 +68,7 @@ class Download:
                 if err.errno not in space.FULL:
                     raise
                 raise space.lacking(os.path.dirname(os.path.abspath(self.path)), self._size or self._offset, self.what,
-                                    self.where) from err
+                                    self.where, space.ELSEWHERE) from err
 
     def _try(self, ask):
         if not (self._validator or self.digest):  # nobody could tell whether the rest belongs to what is there
@@ -107,7 +107,7 @@ class Download:
         if None not in (length, self._given) and length != self._given:
             raise NoAnswer('has %d bytes, not %d' % (length, self._given))
         self._size = self._given if length is None else length
-        space.reserve(self._fd, self.path, self._size or 0, self.what, self.where)
+        space.reserve(self._fd, self.path, self._size or 0, self.what, self.where, space.ELSEWHERE)
         self._validator = validator(answer.headers)
 
     def _restart(self):

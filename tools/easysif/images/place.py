@@ -35,7 +35,7 @@ class Placed:
     how: str
 
 
-def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST, verified=None):
+def place(source, target, link=False, expected=None, where='easysif', told_by=DIGEST, verified=None, more_room=None):
     """Put an image file in its place, replacing what is there, and return its sha256 and how it was done (Placed).
 
     :param source: the image (str)
@@ -45,17 +45,18 @@ def place(source, target, link=False, expected=None, where='easysif', told_by=DI
     :param where: what needs it, for messages (str)
     :param told_by: where that sha256 stands: DIGEST or CHECKSUMS of the recipe, or STORE (str)
     :param verified: identity of the file that is known to have that sha256, so that a link need not be read (tuple)
+    :param more_room: what to do where space is lacking, for messages (str), another prefix where None
     :raises EasySIFError: it cannot be read or written, has another digest, changed meanwhile, or space is lacking;
                           the target and the source are then as they were
     """
-    with _into_place(source, target, where) as (source_fd, part):
+    with _into_place(source, target, where, more_room) as (source_fd, part):
         if os.path.exists(target) and not os.path.islink(target) and os.path.samefile(source, target):
             raise EasySIFError(where, 'image would be put over itself: %s' % target, facts=[('source', source)])
         if link and _link(source, source_fd, part):
             is_known = verified == files.identity_of(os.fstat(source_fd))
             sha256, how = _hexadecimal(expected) if is_known else onepass.sha256(source_fd), 'link'
         else:
-            sha256, how = _bring(source, source_fd, part, where)
+            sha256, how = _bring(source, source_fd, part, where, more_room)
         check(sha256, expected, source, where, told_by)
     return Placed(sha256, how)
 
@@ -77,7 +78,7 @@ def refer(source, target, expected=None, where='easysif', told_by=DIGEST):
 
 
 @contextmanager
-def _into_place(source, target, where):
+def _into_place(source, target, where, more_room=None):
     """Let the block make ``part`` (str) of the open source (int), and put it into its place; else it goes."""
     part = '%s.part-%d' % (target, os.getpid())
     source_fd = _open(source, where)
@@ -87,7 +88,7 @@ def _into_place(source, target, where):
         os.rename(part, target)
         _sync_directory(target)
     except OSError as err:
-        raise _failed(err, source, source_fd, target, where) from err
+        raise _failed(err, source, source_fd, target, where, more_room) from err
     finally:
         os.close(source_fd)
         _remove(part)
@@ -145,14 +146,14 @@ def _open(source, where):
     raise EasySIFError(where, 'image is not a file: %s' % source)
 
 
-def _bring(source, source_fd, part, where):
+def _bring(source, source_fd, part, where, more_room):
     """Make ``part`` a copy of the image, on disk and with its final mode; return its sha256 (str) and how (str)."""
     part_fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if _reflink(source_fd, part_fd):
             sha256, how = onepass.sha256(part_fd), 'reflink'
         else:
-            _check_space(source, source_fd, part, where)
+            _check_space(source, source_fd, part, where, more_room)
             sha256, how = _unchanged(source, source_fd, lambda fd: onepass.copy(fd, part_fd), where), 'copy'
         os.fchmod(part_fd, MODE)
         os.fsync(part_fd)
@@ -199,18 +200,18 @@ def _changed(source, where, label, how):
                         hint='wait until whoever writes it is done, then try again')
 
 
-def _check_space(source, source_fd, part, where):
+def _check_space(source, source_fd, part, where, more_room):
     """Raise where a copy has no room, before the first byte of it is written."""
     status = os.fstat(source_fd)
     # blocks are counted only where there are holes: some file systems count them long after the file is written
     sparse = onepass.seek(source_fd, 0, os.SEEK_HOLE, status.st_size) < status.st_size
     needed = min(status.st_size, status.st_blocks * 512) if sparse else status.st_size
-    space.check(_directory(part), needed, source, where)
+    space.check(_directory(part), needed, source, where, more_room)
 
 
-def _failed(err, source, source_fd, target, where):
+def _failed(err, source, source_fd, target, where, more_room):
     if err.errno in space.FULL:
-        return space.lacking(_directory(target), os.fstat(source_fd).st_size, source, where)
+        return space.lacking(_directory(target), os.fstat(source_fd).st_size, source, where, more_room)
     return EasySIFError(where, 'image cannot be put into %s (%s)' % (_directory(target), err.strerror),
                         facts=[('source', source), ('target', target)],
                         hint='ls -ld %s' % shlex.quote(_directory(target)))

@@ -40,7 +40,7 @@ def layout(resolved, directory, site, where, tell=None, work=None):
     # they are unpacked and packed again: what is unpacked is no smaller
     is_one = work is None or os.stat(work).st_dev == os.stat(directory).st_dev
     if not is_one:
-        space.check(directory, total, resolved.name, where, 'export EASYSIF_CACHE_DIR=<a directory with more room>')
+        space.check(directory, total, resolved.name, where, space.ELSEWHERE)
     space.check(work or directory, 2 * total, 'at least, to unpack %s' % resolved.name, where, MORE_ROOM)
     with Progress(resolved.name, total, tell) as progress, ThreadPoolExecutor(AT_ONCE) as pool:
         failed = threading.Event()

@@ -10,6 +10,8 @@ from easysif.errors import TOOL, EasySIFError
 from easysif.text import human
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+#: what to do where what is fetched has no room
+ELSEWHERE = 'free some space there (or quota), or: export EASYSIF_CACHE_DIR=<a directory with more room>'
 KEEP_SIZE = 1  # of fallocate(2)
 
 

@@ -21,6 +21,8 @@ from easysif.store.contents import RECORDED, check_name
 
 ALREADY, RECORD = 'already', 'recorded'
 
+MORE_ROOM = 'free some space there (or quota); what could go: easysif store gc%s; or use another one: --store DIR'
+
 #: what the record of an image says of where it came from, as in easysif.json
 ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator', 'definition_sha256')
 
@@ -159,7 +161,7 @@ class Adding:
                 expected, told_by = stored.sha256, STORE
             own = obtained is not None and obtained.kept is not None or stored is not None
             placed = place(source, new, link=own, expected=expected, where=where, told_by=told_by,
-                           verified=obtained.verified if obtained else None)
+                           verified=obtained.verified if obtained else None, more_room=MORE_ROOM % self.store.option)
             if placed.how != 'link':
                 self.store.modes().give(new, above=False)
             info = os.stat(new)
