@@ -308,6 +308,9 @@ def test_what_is_interrupted_leaves_nothing(easysif, monkeypatch, tmp_path, erro
     monkeypatch.setattr('easysif.authoring.new.obtain', obtain)
     assert easysif(*SAMTOOLS)[0] == code
     assert [name for _, _, names in os.walk(tmp_path) for name in names] == []
+    monkeypatch.setenv('EASYSIF_CACHE_DIR', '/proc/nowhere')
+    code, out, err = easysif(*SAMTOOLS)
+    assert code == 3 and err.startswith('error: SAMtools-1.21-singularity.eb: /proc/nowhere (No such file or directory)')
 
 
 def test_what_lies_on_this_machine_alone_is_said(easysif, image, looked, tmp_path):

@@ -6,7 +6,7 @@ import re
 import tempfile
 from contextlib import contextmanager, suppress
 
-from easysif import installed, recipe, runtime
+from easysif import files, installed, recipe, runtime
 from easysif.authoring.compose import Proposal, check_free, compose, image_of, literal, look_at, path_of, write
 from easysif.authoring.software import look
 from easysif.errors import EasySIFError, told
@@ -77,22 +77,26 @@ def _places(wanted, site, searched, tell):
         found = (os.path.join(one, name) for one in directories)
         return next(filter(os.path.isfile, found), None)
 
-    downloads, work = kept.directories(site, installed.source_paths(installed.easybuild_prefix())[0],
-                                       tempfile.gettempdir())
-    os.makedirs(downloads, exist_ok=True)
-    handle, log = tempfile.mkstemp(prefix='easysif-new-', suffix='.log')
-    os.close(handle)
-    is_named = False
+    sources = os.path.join(installed.source_paths(installed.easybuild_prefix())[0], 'easysif')
+    is_ours = os.access(files.existing_directory(sources), os.W_OK)
+    log = is_named = None
     try:
+        downloads, work = kept.directories(site, os.path.dirname(sources),
+                                           sources if is_ours else tempfile.gettempdir())
+        for directory in (downloads, work):
+            os.makedirs(directory, exist_ok=True)
+        log = os.path.join(work, 'easysif-new-%d.log' % os.getpid())
         yield Places(find_file, lambda path: None, directories, downloads, work, log,
                      lock={'wait': None, 'tell': tell})
     except (EasySIFError, OSError) as err:
-        is_named = log in str(err)
+        is_named = log and log in str(err)
         raise told(err, wanted.where) from err
     finally:
-        if not is_named:
-            with suppress(OSError):
+        with suppress(OSError):
+            if log and not is_named:
                 os.unlink(log)
+        with suppress(OSError):  # empty where nothing was fetched
+            os.rmdir(sources)
 
 
 def _work(given, wanted, kind, facts, software):
