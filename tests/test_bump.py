@@ -136,6 +136,19 @@ def test_without_a_network_there_is_no_digest_and_nobody_is_asked(easysif, upstr
     assert code == 1 and err.count('error: ') == 1 and 'names no digest' in err
 
 
+def test_a_recipe_that_is_none_of_the_best_has_versions_too(easysif, upstream, recipe, tmp_path):
+    path = recipe({'Does x (as': 'A thing. (as', "'x do'": "'x --version'"})
+    assert easysif('bump', path, '1.3')[0] == 0 and easysif('check', NEW)[0] == 1
+
+
+def test_where_there_is_no_network_that_is_said(easysif, upstream, recipe, tmp_path):
+    (tmp_path / 'site.yaml').write_text('registry_mirrors: {up.invalid: ["http://127.0.0.1:9"]}\n')
+    code, out, err = easysif('bump', recipe(), '1.3')
+    assert (code, out) == (3, '') and 'tags' not in err
+    assert err.startswith("error: x-1.2-singularity.eb: image 'docker://up.invalid/x/y:1.3--h1_0' is not to be had\n")
+    assert '\nhint: check the network: curl -I https://up.invalid/v2/' in err and not (tmp_path / NEW).exists()
+
+
 def test_an_image_that_is_named_follows_the_version_as_well(easysif, upstream, recipe, tmp_path):
     code, out, err = easysif('bump', recipe(), '2.0', '--image', 'docker://up.invalid/x/y:2.0--h7_10')
     assert (code, out) == (0, 'x-2.0-singularity.eb: written, pinned to %s\n' % upstream.digest)

@@ -310,7 +310,16 @@ def test_what_is_interrupted_leaves_nothing(easysif, monkeypatch, tmp_path, erro
     assert [name for _, _, names in os.walk(tmp_path) for name in names] == []
     monkeypatch.setenv('EASYSIF_CACHE_DIR', '/proc/nowhere')
     code, out, err = easysif(*SAMTOOLS)
-    assert code == 3 and err.startswith('error: SAMtools-1.21-singularity.eb: /proc/nowhere (No such file or directory)')
+    assert code == 3 and err.startswith('error: SAMtools-1.21-singularity.eb: /proc/nowhere (No such file or direct')
+
+
+def test_where_there_is_no_network_that_is_said(easysif, monkeypatch, tmp_path):
+    monkeypatch.setattr('easysif.images.sources.WAITS', ())
+    monkeypatch.setenv('EASYBUILD_PREFIX', str(tmp_path / 'prefix'))
+    code, out, err = easysif('new', 'x', '1', '--image', 'docker://up.invalid/x:1')
+    assert (code, out) == (3, '') and err.startswith(
+        "error: x-1-singularity.eb: image 'docker://up.invalid/x:1' is not to be had\n")
+    assert os.listdir(tmp_path / 'prefix' / 'sources') == [] and not list(tmp_path.glob('*.eb'))
 
 
 def test_what_lies_on_this_machine_alone_is_said(easysif, image, looked, tmp_path):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from easysif import files, pin, recipe
-from easysif.authoring.compose import Proposal, check_free, image_of, look_at, naming, path_of, write
+from easysif.authoring.compose import Proposal, check_free, image_of, naming, path_of, write
 from easysif.errors import EasySIFError
 from easysif.images import registry
 from easysif.images.reference import DEFINITION, DOCKER, ORAS, parse
@@ -45,7 +45,6 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
     text = (pin.pinned(data, digest) if digest else _unpinned(data)).decode()
     source, copy, notes = _definition(old, new, path) if kind == DEFINITION else (None, None, [])
     proposal = Proposal(target, text, digest, [*_still_old(text, old), *notes])
-    look_at(proposal, ('pinned',))
     if not dry_run:
         _write(proposal, force, source, copy)
     return proposal
