@@ -338,7 +338,7 @@ def test_from_an_image_in_a_registry_to_a_module_that_works(eb, easysif, shell, 
     code, out, err = easysif('new', 'SAMtools', '1.21', '--image', images.upstream('samtools'), *reads, '--homepage',
                              'https://www.htslib.org', '--description', 'Reads alignments')
     path = tmp_path / 'SAMtools-1.21-singularity.eb'
-    assert (code, out) == (0, '%s: written, pinned to %s\n' % (path.name, images.digest('samtools')))
+    assert (code, out) == (0, '%s: written, pinned to %s\n' % (path.name, images.digest('samtools'))), err
     assert easysif('check', path.name)[0] == 0
     # what was looked at is what is installed, although nobody can be asked any more
     offline = site_file(registry_mirrors={'quay.io': ['http://127.0.0.1:9']})
