@@ -62,7 +62,9 @@ def installed(request, tmp_path_factory, images, registry):
                                  '--dump-test-report=%s' % (directory / 'report')],
                                 directory / 'prefix', directory / 'home', profile, check=False,
                                 env={'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': '/stand-in/wheels'})
-        return result.output.split('== processing EasyBuild easyconfig ')[1:]
+        before, *parts = result.output.split('== processing EasyBuild easyconfig ')
+        assert len(parts) == len(paths), before
+        return parts
 
     groups = [[path for path in wanted if site_of(RECIPES[path]) == name] for name in SITES]
     with ThreadPoolExecutor(2) as two:
