@@ -131,12 +131,12 @@ def check_on_phone(browser):
 
 def test_pages_can_be_read_on_a_phone_and_no_request_leaves_the_machine(browser, site, catalogue):
     browser.screen(*PHONE, mobile=True)
-    there = [page for page in pages(catalogue) if page.startswith(('software/toy/', 'software/a_b'))
-             or 'exampleVenv' in page or not page.startswith('software/')]
+    there = [page for page in pages(catalogue) if '/' not in page or 'exampleVenv' in page
+             or page.startswith(('software/toy/', 'software/a_b', 'manual/s'))]
     for page in there:
         browser.open(site + page)
         check_on_phone(browser)
-    assert len(there) > 15
+    assert len(there) > 9
     assert browser.failed == [] and [url for url in browser.requests if not url.startswith((site, 'data:'))] == []
     assert len(browser.requests) > 5 * len(there) and browser.strange() == []
 

@@ -270,5 +270,6 @@ def test_every_dependency_has_its_reason():
     library, catalogue, tests = tables(section(TEXTS['CONTRIBUTING.md'], 'Dependencies'))
     assert ({row[0] for row in library}, {row[0] for row in catalogue}) == (needed, extras)
     text = (CLONE / 'tools' / 'run-tests').read_text()
-    listed = ' '.join(re.search(r'^%s=\(([^)]*)\)$' % name, text, re.M).group(1) for name in ('packages', 'requirements'))
+    listed = ' '.join(re.search(r'^%s=\(([^)]*)\)$' % name, text, re.M).group(1)
+                      for name in ('packages', 'requirements'))
     assert {one for row in tests for one in row[0].split(', ')} == set(listed.split()) - extras
