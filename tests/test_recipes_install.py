@@ -51,16 +51,17 @@ def installed(request, tmp_path_factory, images, registry):
     bases = StandIns(images, directory / 'store').make([RECIPES[path] for path in wanted
                                                         if RECIPES[path].image not in own])
 
-    def install(paths):
-        name = site_of(RECIPES[paths[0]])
+    for name in SITES:
         text = yaml.safe_load(Path(site.shipped()[name]).read_text())
         text.update(harness.site_settings(registry), image_store=str(directory / 'store'), base_images=bases)
         text.pop('match', None)
-        profile = directory / ('%s.yaml' % name)
-        profile.write_text(yaml.safe_dump(text))
+        (directory / ('%s.yaml' % name)).write_text(yaml.safe_dump(text))
+
+    def install(paths):
+        report = directory / ('%s.md' % Path(paths[0]).stem)  # eb goes on to the next recipe where it has to write one
         result = harness.run_eb([*(unpinned(path, directory / 'unpinned') for path in paths),
-                                 '--dump-test-report=%s' % (directory / 'report')],
-                                directory / 'prefix', directory / 'home', profile, check=False,
+                                 '--dump-test-report=%s' % report], directory / 'prefix', directory / 'home',
+                                directory / ('%s.yaml' % site_of(RECIPES[paths[0]])), check=False,
                                 env={'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': '/stand-in/wheels'})
         before, *parts = result.output.split('== processing EasyBuild easyconfig ')
         assert len(parts) == len(paths), before
