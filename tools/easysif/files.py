@@ -250,19 +250,6 @@ def undisturbed():
             signal.raise_signal(number)
 
 
-def mount(directory):
-    """Return what tells the mount that a directory is in from others (str): across two, nothing can be renamed.
-
-    :raises OSError: there is no such directory
-    """
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with open('/proc/self/fdinfo/%d' % handle, encoding='ascii') as info:
-            return ''.join(line for line in info if line.startswith('mnt_id:'))
-    finally:
-        os.close(handle)
-
-
 def existing_directory(path):
     """Return the path if it is a directory, else the nearest one above it that is there (str)."""
     while not os.path.isdir(path):

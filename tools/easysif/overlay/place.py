@@ -99,9 +99,9 @@ class Overlay:
         :raises EasySIFError: it is a mount point, or in one
         """
         above = os.path.dirname(os.path.realpath(self.directory))
-        if os.path.isdir(directory) and files.mount(directory) != files.mount(above):
+        if os.path.isdir(directory) and _mount(directory) != _mount(above):
             directory = os.path.realpath(directory)
-            while files.mount(os.path.dirname(directory)) == files.mount(directory):
+            while _mount(os.path.dirname(directory)) == _mount(directory):
                 directory = os.path.dirname(directory)
             raise EasySIFError(self.where, 'the directory is a mount point, and nothing can take its place',
                                facts=[('directory', directory)],
@@ -206,6 +206,16 @@ class Overlay:
             raise EasySIFError(self.where, 'there is not enough space',
                                facts=[(what, human(needed)), ('free', human(free)), ('directory', self.root)],
                                hint='df -h %s; ls -l %s*' % ((shlex.quote(self.root), shlex.quote(self.squashfs))))
+
+
+def _mount(directory):
+    """Return what tells the mount that a directory is in from others (str): across two, nothing can be renamed."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with open('/proc/self/fdinfo/%d' % handle, encoding='ascii') as info:
+            return ''.join(line for line in info if line.startswith('mnt_id:'))
+    finally:
+        os.close(handle)
 
 
 def discard(path):
