@@ -40,8 +40,12 @@ image = 'built.def'
 """),
     'web-1': ('ContainerImage', 'web', '1', 'https://example.org', 'From a web server', """
 image = 'https://images.example.org/web.sif'
+checksums = ['%s']
 commands = ['web']
-"""),
+""" % ('6' * 64)),
+    'pinned-1': ('ContainerImage', 'pinned', '1', 'https://example.org', 'By digest', """
+image = 'docker://example.org/pinned@sha256:%s'
+""" % ('7' * 64)),
     'binds-1': ('ContainerBindings', 'binds', '1', 'https://example.org', 'Binds', """
 needs = ['nvidia-gpu']
 """),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """easysif catalogue: what is on the pages, where it is written, and what it refuses to write over."""
 
+import errno
 import json
 import os
 import re
@@ -112,6 +113,8 @@ def test_a_page_says_what_it_is_and_what_it_needs_and_where_the_image_comes_from
     assert tool.term('Size') == ['not known: it is not installed where this catalogue was made']
     assert page('software/web/web-1').term('Image') == [
         'https://images.example.org/web.sif A SIF file of the web server images.example.org.']
+    assert page('software/web/web-1').term('Digest') == ['by the checksums of the recipe']
+    assert page('software/pinned/pinned-1').term('Digest') == ['sha256:%s, as the reference says' % ('7' * 64)]
     built = page('software/built/built-1')
     assert built.term('Image') == ['built.def Built at install from the definition file below.']
     assert built.term('Digest') == ['none: the image is built, and differs from build to build']
@@ -345,6 +348,16 @@ def test_a_directory_that_may_not_be_written_is_told(small, tmp_path):
     (tmp_path / 'parent').mkdir(mode=0o555)
     code, _, err = small('--output', 'parent/out')
     assert code == 1 and err.startswith('error: easysif catalogue: the lock cannot be made (Permission denied)\n')
+
+
+def test_a_full_disk_is_told_and_leaves_what_stood_there(copy, small, quick, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, 'No space left on device', path)
+    monkeypatch.setattr(files, 'sync', full)
+    before, made = tree(copy), '%s/.out.new-%d' % (tmp_path, os.getpid())
+    assert small() == (3, '', 'error: easysif catalogue: %s (No space left on device)\nhint: df -h; ls -ld %s\n' % (
+        made, made))
+    assert tree(copy) == before and sorted(os.listdir(tmp_path)) == ['home', 'out', 'recipes']
 
 
 def test_all_other_commands_do_without_the_packages_of_the_catalogue():

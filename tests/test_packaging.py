@@ -56,6 +56,15 @@ def test_the_wheel_holds_our_two_trees_and_the_manual_and_nothing_else(wheel):
         | shipped(CLONE / 'easyconfigs', 'easybuild/easyconfigs'))
 
 
+def test_the_wheel_makes_the_catalogue_with_templates_and_manual(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as opened:
+        opened.extractall(tmp_path / 'wheel')
+    run([sys.executable, '-m', 'easysif.cli', 'catalogue', 'jax-24.10-singularity', '--output', 'site'], cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(tmp_path / 'wheel')))
+    assert (tmp_path / 'site' / 'software' / 'jax' / 'jax-24.10-singularity.html').exists()
+    assert len(list((tmp_path / 'site' / 'manual').glob('*.html'))) == len(list((CLONE / 'docs').glob('*.md')))
+
+
 def test_no_file_of_the_wheel_could_be_one_of_easybuild(wheel):
     assert not [name for name in contents(wheel) if name.startswith('easybuild/') and name.endswith('__init__.py')]
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+from functools import lru_cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -93,21 +94,16 @@ def _render(template, **values):
     return _environment().get_template(template).render(values).rstrip() + '\n'
 
 
+@lru_cache(maxsize=None)
 def _environment():
-    """Return the templates (Environment), made once."""
-    if not _MADE:
-        made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=escape, trim_blocks=True,
-                           lstrip_blocks=True, undefined=StrictUndefined)
-        made.filters.update(code=_code, fenced=_fenced, quote=lambda text: Markup(shlex.quote(text)),
-                            attribute=_attribute, json=lambda text: Markup(json.dumps(text)), human=human,
-                            raw=Markup, escaped=escape)
-        made.globals.update(counted=counted, users_of=users_of, packages=packages, found_by=found_by,
-                            commands_of=lambda entry: entry.recipe.commands)
-        _MADE.append(made)
-    return _MADE[0]
-
-
-_MADE = []
+    """Return the templates, with what they may use (Environment)."""
+    made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=escape, trim_blocks=True,
+                       lstrip_blocks=True, undefined=StrictUndefined)
+    made.filters.update(attribute=_attribute, code=_code, fenced=_fenced, human=human, raw=Markup,
+                        json=lambda value: Markup(json.dumps(value)), quote=lambda text: Markup(shlex.quote(text)))
+    made.globals.update(counted=counted, users_of=users_of, packages=packages, found_by=found_by,
+                        commands_of=lambda entry: entry.recipe.commands)
+    return made
 
 
 def _code(value):
