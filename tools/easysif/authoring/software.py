@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 from easysif.formats import FORMATS
 from easysif.images import labels
-from easysif.images.asking import ask_python, ask_shell, starts
+from easysif.images.asking import FLAGS, ask_python, ask_shell
+from easysif.install import NO_START
 from easysif.rules import NOT_TO_SHADOW
+from easysif.run import run
 
 #: directories whose commands belong to the image's system
 _SYSTEM = ('/bin', '/sbin', '/usr/bin', '/usr/sbin')
+
+START_LIMIT = 20  #: seconds after which a command that was asked for its version has started
 
 MOST = 60  #: commands of which nobody knows whose they are, beyond which none is taken
 
@@ -78,7 +82,7 @@ def look(name, sif, runtime, facts, where):
     ways = [('conda', conda['commands']), ('Python', set(package['scripts'])), ('Debian', debian),
             ('name', named), ('place', set() if package['version'] or conda['version'] else _elsewhere(facts))]
     source, commands = next(((who, _usable(found, facts)) for who, found in ways if _usable(found, facts)), ('', ()))
-    commands = {one: starts(sif, runtime, posixpath.join(facts.available[one], one)) for one in sorted(commands)}
+    commands = {one: _starts(sif, runtime, posixpath.join(facts.available[one], one)) for one in sorted(commands)}
     known = {key: next(filter(None, (one.get(key) for one in (conda, package, label))), '') for key in _TEXTS}
     return Software(commands=tuple(filter(commands.get, commands)), source=source, packages=package['family'],
                     broken=tuple(one for one in commands if not commands[one]),
@@ -87,6 +91,13 @@ def look(name, sif, runtime, facts, where):
 
 def _usable(commands, facts):
     return {one for one in commands if one in facts.available and one not in NOT_TO_SHADOW and _is_name(one)}
+
+
+def _starts(sif, runtime, path):
+    """Tell whether a command of an image starts there, whatever it answers (bool), as an installation will ask."""
+    argv = runtime.exec_argv(sif, [path, '--version'], flags=FLAGS)
+    result = run(argv, env=runtime.environment(), timeout=START_LIMIT, check=False)
+    return result.status not in NO_START and not (result.status == 255 and 'FATAL' in result.stderr)
 
 
 def _is_name(word):

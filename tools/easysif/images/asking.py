@@ -17,9 +17,6 @@ from easysif.run import failure, run
 #: and processes of its own, so that none of an image that starts some in the background outlives the question
 FLAGS = ('--cleanenv', '--contain', '--no-home', '--pid', '--pwd', '/')
 NO_SHELL = re.compile(r'stat /bin/sh: no such file|"sh": executable file not found')
-START_LIMIT = 20  #: seconds after which a command that was asked for its version has started
-#: not found, not executable, illegal instruction, bus error, segmentation fault: as a shell tells them and as they are
-NO_START = (126, 127, 128 + 4, 128 + 7, 128 + 11, -4, -7, -11)
 TIMEOUT = 600  #: seconds; an image of 30 GB on a busy Lustre takes some to open
 
 
@@ -67,18 +64,6 @@ def ask_python(sif, runtime, python, helper, arguments):
         return result, late, json.loads(line.group(1)) if result.status == 0 and line else None
     except (ValueError, RecursionError):
         return result, late, None
-
-
-def starts(sif, runtime, path):
-    """Tell whether a command of an image starts there (bool), whatever it answers; one that goes on does.
-
-    :param sif: the image (str)
-    :param runtime: the container runtime (runtime.Runtime)
-    :param path: of the command inside (str)
-    """
-    argv = runtime.exec_argv(sif, [path, '--version'], flags=FLAGS)
-    result = run(argv, env=runtime.environment(), timeout=START_LIMIT, check=False)
-    return result.status not in NO_START and not (result.status == 255 and 'FATAL' in result.stderr)
 
 
 def _run(argv, runtime, script):
