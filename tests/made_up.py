@@ -95,12 +95,16 @@ class MadeUp:
         return values
 
     def copy(self, name):
-        """Make the same module under another name of the same length; what does not name it is shared by hard links."""
+        """Make the same module under another name of the same length; what does not name it is shared by links."""
         assert len(name) == len(self.name)
         old, root = json.loads((self.root / 'easysif.json').read_text()), self.prefix / 'software' / name
-        shutil.copytree(self.root, root, symlinks=True, copy_function=os.link)
+        shared = ('runscripts', 'easysif/lib')
+        shutil.copytree(self.root, root, symlinks=True, copy_function=os.link, ignore=lambda path, _: [
+            os.path.basename(one) for one in shared if path == str((self.root / one).parent)])
+        for one in shared:
+            (root / one).symlink_to(self.root / one)
         made = {path: (root / path).read_text().replace(self.name, name) for path in (
-            'easysif/module.sh', 'easysif/module.lua', 'easysif/modulefile')}
+            'easysif/module.sh', 'easysif/module.lua', 'easysif/module.tcl', 'easysif/modulefile')}
         for path, text in made.items():
             old['files'][path] = manifest.sha256(text)
         made['easysif.json'] = json.dumps(old).replace(json.dumps(old['modulefile']['sha256']), json.dumps(
