@@ -210,7 +210,7 @@ class Overlay:
 
 def _mount(directory):
     """Return what tells the mount that a directory is in from others (str): across two, nothing can be renamed."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
         with open('/proc/self/fdinfo/%d' % handle, encoding='ascii') as info:
             return ''.join(line for line in info if line.startswith('mnt_id:'))
