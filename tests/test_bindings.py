@@ -222,7 +222,7 @@ def test_what_is_installed_is_recorded_listed_shown_and_verified(bound, easysif)
     root, record = toys.installation(prefix, 'singularity-bindings/system')
     assert record['image'] is None and record['inside'] == bindings.INSIDE and record['layer'] is None
     assert [test['result'] for test in record['tests']] == ['passed']
-    assert set(record['files']) == {'easysif/modulefile', 'easysif/module.lua', *(
+    assert set(record['files']) == {'easysif/modulefile', 'easysif/module.lua', 'easysif/module.tcl', *(
         'easysif/site.%s' % kind for kind in ('lua', 'sh', 'tcl'))}
     assert list(installed.modules(prefix)) == ['singularity-AI-bindings/24.03', 'singularity-bindings/system']
     _, out, _ = easysif('list', '--prefix', prefix, '--json')

@@ -45,8 +45,24 @@ def test_without_it_loading_says_what_to_type_and_that_helps(toy, tmp_path, easy
     harness.run_shell('module load toy', toy.prefix, tmp_path / 'home')
 
 
-def test_one_in_tcl_holds_its_plan(toy):
-    assert deferred.block(toy.inst, '/m/toy/1') == render.tcl(module_plan(toy.inst), str(toy.root), str(toy.prefix))
+@pytest.mark.parametrize('init', [harness.LMOD_INIT, harness.MODULES_INIT], ids=['Lmod', 'Environment Modules'])
+def test_one_in_tcl_is_short_as_well_and_says_so(tmp_path, easysif, init):
+    toy = MadeUp(tmp_path / 'prefix', ending='')
+    assert len(toy.modulefile.read_text()) < 1500 < len((toy.root / deferred.TCL_NAME).read_text())
+
+    def session(script):
+        return harness.run(['bash', '--norc', '-c', '%s; module use "$1"; %s' % (init, script), 'bash',
+                            toy.modulefile.parents[1]], env=harness.user_environment(tmp_path / 'home'), check=False)
+    loaded = session('module load toy; echo "$SIFTOY"; module unload toy; echo "[$SIFTOY$SIF$APPTAINER_BINDPATH]"')
+    assert loaded.stdout == '%s\n[]\n' % toy.sif
+    assert 'easysif_environment' in session('module show toy').output
+    (toy.root / deferred.TCL_NAME).unlink()
+    assert 'A toy.' in session('module whatis toy').output
+    failed = session('module load toy')
+    assert failed.status and 'toy/1: what the module does is gone file %s/easysif/module.tcl hint: easysif refresh' % (
+        toy.root) in ' '.join(failed.stderr.split())
+    assert easysif('refresh', 'toy', '--prefix', str(toy.prefix))[0] == 0
+    assert session('module load toy').status == 0
 
 
 def test_what_an_older_easysif_wrote_is_made_short_by_refresh(toy, easysif):

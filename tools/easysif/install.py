@@ -218,9 +218,11 @@ class Install:
                                        'block': None if begin < 0 else [begin, begin + len(block)]}
         path, copy = (os.path.join(self.root, name) for name in (manifest.NAME, manifest.MODULE))
         if self.root == standing.root:  # nothing but the module is made anew
-            called, does = os.path.join(self.root, deferred.NAME), deferred.text(self.installation)
-            self.manifest['files'].update({manifest.MODULE: 'sha256:' + digest, deferred.NAME: manifest.sha256(does)})
-            return {standing.module: text, copy: text, called: does, path: manifest.dumps(self.manifest)}
+            called = deferred.texts(self.installation)
+            self.manifest['files'].update({name: manifest.sha256(does) for name, does in called.items()},
+                                          **{manifest.MODULE: 'sha256:' + digest})
+            return dict({os.path.join(self.root, name): does for name, does in called.items()},
+                        **{standing.module: text, copy: text, path: manifest.dumps(self.manifest)})
         files.rewrite(copy, text.encode())
         with files.writable(os.path.join(self.root, 'easysif')):
             os.unlink(os.path.join(self.root, manifest.UNTESTED))

@@ -24,7 +24,8 @@ def write(inst, inside, site, directory=None):
     :param directory: where to write it, if that is not the installation itself (str)
     """
     directory = directory or inst.root
-    files.write(os.path.join(directory, deferred.NAME), deferred.text(inst))
+    for name, text in deferred.texts(inst).items():
+        files.write(os.path.join(directory, name), text)
     site_files.write(os.path.join(directory, 'easysif'), site)
     if not inst.sif_name:
         return
