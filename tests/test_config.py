@@ -66,7 +66,7 @@ def test_as_json_values_and_origins_have_one_shape(easysif, here):
     assert found['verify'] == {'value': 'sif', 'from': 'site my, forced', 'forced': True}
     mpi = {key: found['provides'][key]['mpi'] for key in ('value', 'from')}
     assert mpi['value'] == {'binds': [], 'container_env': {}, 'path': [], 'library_path': ['/host/lib'],
-                            'requires': [], 'conflicts': []}
+                            'requires': [], 'conflicts': [], 'libraries': []}
     assert mpi['from'] == dict(dict.fromkeys(mpi['value'], 'default'), library_path=['site my'])
     assert [key for key in found if found[key]['forced']] == ['binds', 'container_env', 'verify']
 
