@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The base of several definitions is fetched once, and goes when an image was made with it."""
+"""The base of several definitions is fetched once, and goes when the process ends that used it."""
 
 import json
 import multiprocessing
@@ -101,10 +101,9 @@ def test_definitions_that_are_built_at_once_fetch_their_base_once(world):
     assert world.asked(digest_of(LAYER)) == 1
 
 
-def test_a_base_waits_where_no_image_was_made_with_it_and_serves_only_while_it_is_whole(world, monkeypatch):
+def test_a_base_serves_only_while_it_is_whole_and_goes_also_where_no_image_was_made_with_it(world, monkeypatch):
     with pytest.raises(EasySIFError, match='could not be made into a SIF file'):
         world.make('bad', says='fails')
-    bases.forget()
     base, = world.downloads.glob('base-*')
     monkeypatch.setattr(os, 'link', lambda *_, **__: (_ for _ in ()).throw(OSError(18, 'another file system')))
     world.make('good')
@@ -116,6 +115,10 @@ def test_a_base_waits_where_no_image_was_made_with_it_and_serves_only_while_it_i
         before = world.asked(digest_of(LAYER))
         world.make(name)
         assert world.asked(digest_of(LAYER)) == before + 1 and blob.read_bytes() == LAYER
+    with pytest.raises(EasySIFError, match='could not be made into a SIF file'):
+        world.make('worse', says='fails')
+    bases.forget()
+    assert world.bases() == []
 
 
 def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):

@@ -3,8 +3,7 @@
 
 A base lies beside the images that wait to be installed, whole or not at all, in a directory of its own. Who builds
 with it has hard links, or a copy on another file system, so that none needs to care when it goes: at the end of a
-process that has made an image with it, or when another one sees that this is dead. Where the image failed it waits for
-the next try, as images do.
+process that has used it, or when another one sees that the one that fetched it is dead.
 """
 
 import atexit
@@ -22,7 +21,7 @@ from easysif.lock import Lock
 
 LEFT = re.compile(r'(base-[0-9a-f]{12})\.part-[0-9]+')
 
-_done = {}  # base that is no longer needed -> what it was fetched for
+_used = {}  # base that goes when this process ends -> what it was used for
 
 
 class Bases:
@@ -32,7 +31,7 @@ class Bases:
     """
 
     def __init__(self, kept):
-        self.kept, self._taken = kept, []
+        self.kept = kept
 
     def bring(self, base, path, work, site, tell=None):
         """Bring a base to a path, as an OCI layout or the SIF file of an artifact.
@@ -57,15 +56,7 @@ class Bases:
                 raise EasySIFError(self.kept.where, "base '%s' cannot be brought to where it is used (%s)" % (
                     base.reference, err.strerror), facts=[('directory', os.path.dirname(path))],
                     hint='df -h %s' % os.path.dirname(path)) from err
-        self._taken.append(target)
-
-    def done(self):
-        """An image was made with them: they go when this process ends, or `forget` is called."""
-        for target in self._taken:
-            _done[target] = self.kept.where
-            with suppress(OSError):  # another one has removed it
-                with open(os.path.join(target, holder.NAME), 'w', encoding='utf-8') as handle:
-                    handle.write(holder.write(self.kept.where, ''))
+        _used[target] = self.kept.where
 
     def _fetch(self, target, base, work, site, tell, lock):
         part = '%s.part-%d' % (target, os.getpid())
@@ -76,6 +67,8 @@ class Bases:
                 pull.sif(base.resolved, path, site, self.kept.where, tell)
             else:
                 pull.layout(base.resolved, path, site, self.kept.where, tell, work)
+            with open(os.path.join(part, holder.NAME), 'w', encoding='utf-8') as handle:
+                handle.write(holder.write(self.kept.where, ''))
             files.sync(part)
             lock.check()
             os.rename(part, target)
@@ -106,18 +99,18 @@ class Bases:
 
 
 def forget(directory=None):
-    """Remove the bases that are no longer needed.
+    """Remove the bases that this process has used.
 
     :param directory: of which directory (str), all where None
     """
-    for target, where in list(_done.items()):
+    for target, where in list(_used.items()):
         if directory in (None, os.path.dirname(target)):
-            del _done[target]
+            del _used[target]
             _remove(target, where)
 
 
 def sweep(directory, where):
-    """Remove the bases of processes that were killed when they had made an image with them.
+    """Remove the bases that processes fetched which were killed.
 
     :param where: the recipe, for messages (str)
     """

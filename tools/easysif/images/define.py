@@ -86,8 +86,6 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
             handle.write(derived.with_bases(_fetch(derived, work, site, where, tell, bases), where))
         _build(argv, [os.path.abspath(target), path], env, os.path.dirname(os.path.abspath(definition_path)), log,
                where, "definition '%s'" % os.path.basename(definition_path))
-    if bases:
-        bases.done()
     return {'base': derived.base.reference, 'base_source': derived.base.source, 'base_digest': derived.base.digest,
             'definition': derived.text}
 
