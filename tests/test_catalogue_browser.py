@@ -182,6 +182,19 @@ def test_the_pictures_have_a_name_and_can_be_read_in_light_and_dark(browser, sit
     assert all(len(one) > 99 for one in named.values())
 
 
+def test_a_request_that_leaves_the_machine_would_be_seen(browser, site):
+    browser.open(site + 'life.html')
+    browser.evaluate('void (document.body.append(new Image()), document.images[0].src = "http://elsewhere.example/x")')
+    browser.evaluate('void fetch("https://elsewhere.example/y").catch(() => 0)')
+    end = time.monotonic() + 20
+    while len(browser.strange()) < 4 and time.monotonic() < end:
+        browser.evaluate('1')
+    assert sorted(map(str, browser.strange())) == [
+        "b'CONNECT elsewhere.example:443 HTTP/1.1'", "b'GET http://elsewhere.example/x HTTP/1.1'",
+        'http://elsewhere.example/x', 'https://elsewhere.example/y']
+    del browser.requests[1:], browser.strangers[:]
+
+
 def test_no_text_of_a_recipe_becomes_a_script(browser, site):
     for page in ('index.html', 'find.html', 'software/a_b.c+d/index.html', 'software/a_b.c+d/a_b.c+d-1_0+x.html',
                  'software/built/built-1.html'):
