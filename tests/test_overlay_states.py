@@ -538,6 +538,7 @@ def test_copies_made_by_hand_are_as_good_as_what_was_copied(overlay, tmp_path):
     overlay('unmake-squashfs')
     assert (overlay.directory / 'venv' / 'jax' / 'a file').read_text() == 'content'
     harness.run(['cp', '-r', overlay.directory, tmp_path / 'directory'])
+    os.utime(overlay.directory / 'venv', (1, 1))  # a kept squashfs with the bytes of this one would be one too many
     overlay('make-squashfs', '--remove')
     harness.run(['cp', '-r', tmp_path / 'directory', overlay.directory])
     os.utime(overlay.directory / 'venv' / 'jax' / 'a file', (1, 1))  # all of this may be within one second
