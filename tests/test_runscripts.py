@@ -123,11 +123,12 @@ def start(fake, **env):
 
 
 @pytest.fixture
-def minutes(fake, tmp_path):
+def minutes(fake):
     """Wrappers whose seconds of waiting are hundredths."""
-    path = tmp_path / 'runtime' / 'sleep'
-    path.write_text('#!/bin/sh\nexec /bin/sleep 0.01\n')
-    path.chmod(0o755)
+    wrapper = fake.root / 'easysif' / 'wrapper'
+    text = wrapper.read_text()
+    assert text.count('command -p sleep 1\n') == 1
+    wrapper.write_text(text.replace('command -p sleep 1\n', 'command -p sleep 0.01\n'))
 
 
 def test_a_slow_maker_keeps_its_lock_and_what_is_there_is_whole(fake, tmp_path, minutes):
