@@ -176,7 +176,7 @@ def stages(story, env, tool):
 
 
 # What a tool would change: Environment Modules lets bash put a home directory for a tilde.
-NOT_CARRIED = {'Lmod with Lua': '', 'Lmod with Tcl': '|[\t\U00010000-\U0010ffff]|[ \r]$',
+NOT_CARRIED = {'Lmod with Lua': '', 'Lmod with Tcl': '|[\r\t\U00010000-\U0010ffff]| $',
                'Environment Modules': '|(^|:)~'}
 
 LINES = [hostile.CONTROL.sub('', piece) for piece in hostile.PIECES]
@@ -196,7 +196,7 @@ ALL = {'P%d' % number: text for number, text in enumerate(LINES)}
 @example(tool='Environment Modules', container_env={'A': 'recipe'}, site_env=ALL, need_env={'A': 'need', 'B': '"'},
          names=['*', '"'], targets=[], with_conda='a\ntouch<evil', conda='{', users_texts=['\ntouch<evil', '{', '}'])
 @example(tool='Lmod with Tcl', container_env={'A': 'recipe'}, site_env={'B': ']===]'}, need_env=ALL, names=['a b', '{'],
-         targets=['$a', '}'], with_conda='[exec touch evil]', conda='}', users_texts=['\ttouch<evil', '{', '"'])
+         targets=['$a', '}'], with_conda='a\rtouch<evil', conda='}', users_texts=['\ttouch<evil', '{', '"'])
 @given(tool=st.sampled_from(list(TOOLS)), container_env=hostile.variables(hostile.lines()),
        site_env=hostile.variables(hostile.lines()), need_env=hostile.variables(hostile.lines()),
        names=st.lists(hostile.file_names(), max_size=4, unique=True),

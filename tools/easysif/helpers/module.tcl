@@ -195,7 +195,7 @@ proc es_make_directory {path like} {
 # at the end, fails at a tab, and breaks what is beyond the 65,536 letters that its Tcl knows; Environment Modules lets
 # the shell put a home directory for a tilde.
 proc es_is_carried {value} {
-    if {[es_is_lmod]} { return [expr {![regexp {[\n\t\u00f0-\u00f4]|[ \r]$} $value]}] }
+    if {[es_is_lmod]} { return [expr {![regexp {[\n\r\t\u00f0-\u00f4]| $} $value]}] }
     return [expr {![regexp {\n|(^|:)~} $value]}]
 }
 
