@@ -192,8 +192,8 @@ proc es_make_directory {path like} {
 }
 
 # What a tool would not hand on as it is: both give a newline to the shell, which runs what follows it; Lmod drops blanks
-# at the end, fails at a tab, and breaks what is beyond the 65,536 letters that its Tcl knows; Environment Modules lets
-# the shell put a home directory for a tilde.
+# at the end, fails at a tab or a carriage return, and breaks what is beyond the 65,536 letters that its Tcl knows;
+# Environment Modules lets the shell put a home directory for a tilde.
 proc es_is_carried {value} {
     if {[es_is_lmod]} { return [expr {![regexp {[\n\r\t\u00f0-\u00f4]| $} $value]}] }
     return [expr {![regexp {\n|(^|:)~} $value]}]
