@@ -68,7 +68,7 @@ def test_many_recipes_share_one_image(image_scenes, server, moment, way):
 
 
 @pytest.mark.fault('2 installs at once of definitions with one base, which is fetched once')
-def test_definitions_share_one_base(image_scenes, server):
+def test_definitions_share_one_base(image_scenes, server, moment):
     scene = image_scenes[0]
     begin, versions, recipes = len(server.seen), ['3.0', '3.1'], []
     for version in versions:
@@ -78,7 +78,8 @@ def test_definitions_share_one_base(image_scenes, server):
         recipes.append(scene.recipe(directory, version, 5, image='toy.def'))
     results, said = together(scene, recipes), scene.look()
     for version, (status, output) in zip(versions, results):
-        assert (status, said.pop('toy/' + version)) == (0, '5') and DONE in output, output
+        with moment():
+            assert (status, said.pop('toy/' + version)) == (0, '5') and DONE in output, output
     counts = fetched(server, 'docker', begin)
     assert [count for path, count in counts.items() if is_layer(server, path)] == [1]
     scene.remove(*versions)
