@@ -596,6 +596,20 @@ def test_a_mount_point_is_packed_but_never_replaced(overlay, tmp_path, monkeypat
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs.1']
 
 
+def test_environments_that_a_link_leads_to_on_another_file_system_are_named(overlay):
+    """Also where that is the root file system, above which there is nothing."""
+    venv, it = overlay.directory / 'venv', Overlay(str(overlay.root), 'jax/24.10', 'easysif')
+    it.refuse_mount(str(venv))
+    shutil.rmtree(venv)
+    venv.symlink_to('/proc/tty')
+    with pytest.raises(EasySIFError) as caught:
+        it.refuse_mount(str(venv))
+    assert str(caught.value) == (
+        'easysif: the directory is a link to another file system, and nothing can be renamed into it\n'
+        '  link      %s\n  leads to  /proc/tty\nhint: rm -- %s && cp -a -- /proc/tty %s' % (
+            venv, shlex.quote(str(venv)), shlex.quote(str(venv))))
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 def test_a_flipped_bit_is_found_before_anything_is_unpacked(overlay):

@@ -96,17 +96,22 @@ class Overlay:
         """See that something can take the place of a directory, or of what is in it, where that is there.
 
         :param directory: the directory, or one in it (str)
-        :raises EasySIFError: it is a mount point, or in one
+        :raises EasySIFError: it is a mount point, or in one, or a link to another file system
         """
-        above = os.path.dirname(os.path.realpath(self.directory))
-        if os.path.isdir(directory) and _mount(directory) != _mount(above):
-            directory = os.path.realpath(directory)
-            while _mount(os.path.dirname(directory)) == _mount(directory):
-                directory = os.path.dirname(directory)
+        real = os.path.realpath(self.directory)
+        if os.path.isdir(directory) and _mount(directory) != _mount(os.path.dirname(real)):
+            found = os.path.realpath(directory)
+            if not os.path.join(found, '').startswith(os.path.join(real, '')):
+                raise EasySIFError(self.where, 'the directory is a link to another file system, and nothing can be '
+                                   'renamed into it', facts=[('link', directory), ('leads to', found)],
+                                   hint='rm -- %s && cp -a -- %s' % (shlex.quote(directory),
+                                                                     shlex.join([found, directory])))
+            while _mount(os.path.dirname(found)) == _mount(found):
+                found = os.path.dirname(found)
             raise EasySIFError(self.where, 'the directory is a mount point, and nothing can take its place',
-                               facts=[('directory', directory)],
+                               facts=[('directory', found)],
                                hint='umount %s, and mount above it: %s; pip install works as it is' % (
-                                   shlex.quote(directory), shlex.quote(self.root)))
+                                   shlex.quote(found), shlex.quote(self.root)))
 
     def refuse_link(self):
         """See that the directory is none that lies elsewhere, before it is replaced or removed.
