@@ -139,7 +139,18 @@ def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):
 
 
 def test_where_a_base_cannot_be_brought_is_told(world, monkeypatch):
-    monkeypatch.setattr(bases.shutil, 'copytree', lambda *_, **__: (_ for _ in ()).throw(OSError(28, 'full')))
+    """As where the work directory is another file system, to which there are no hard links, and that is full."""
+    link = os.link
+
+    def within(source, target, **more):
+        if '/blobs/' in str(source):
+            raise OSError(18, 'another file system')
+        link(source, target, **more)
+
+    def copyfile(*_):
+        raise OSError(28, 'full')
+    monkeypatch.setattr(bases.os, 'link', within)
+    monkeypatch.setattr(bases.shutil, 'copyfile', copyfile)
     with pytest.raises(EasySIFError) as caught:
         world.make('one')
     assert str(caught.value).startswith(

@@ -10,6 +10,7 @@ import atexit
 import glob
 import os
 import re
+import shlex
 import shutil
 from contextlib import suppress
 
@@ -55,7 +56,7 @@ class Bases:
             except OSError as err:
                 raise EasySIFError(self.kept.where, "base '%s' cannot be brought to where it is used (%s)" % (
                     base.reference, err.strerror), facts=[('directory', os.path.dirname(path))],
-                    hint='df -h %s' % os.path.dirname(path)) from err
+                    hint='df -h %s' % shlex.quote(os.path.dirname(path))) from err
         _used[target] = self.kept.where
 
     def _fetch(self, target, base, work, site, tell, lock):
@@ -148,15 +149,15 @@ def _remove(target, where):
 
 def _link(source, path):
     """Make a file or a directory again with hard links, or copies where there can be none."""
-    def link(one, other):
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copyfile(one, other)
     if os.path.isdir(source):
-        shutil.copytree(source, path, copy_function=link)
-    else:
-        link(source, path)
+        os.mkdir(path)
+        for name in os.listdir(source):
+            _link(os.path.join(source, name), os.path.join(path, name))
+        return
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
 
 
 atexit.register(forget)
