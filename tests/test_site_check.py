@@ -2,12 +2,14 @@
 """easysif site list, show, check and new: what a node has of what a site binds, and what an image sees of it."""
 
 import json
+import os
 import re
 import socket
 from types import SimpleNamespace
 
 import pytest
 
+import harness
 from easysif import compressors, site
 from easysif.node import draft, host, inside, mpi
 from easysif.node.finding import NOTE, OK, PROBLEM, Finding
@@ -255,6 +257,17 @@ def test_gpus_that_are_not_seen_inside_are_a_problem(monkeypatch):
         (OK, '/dev/shm inside', 'can be written')]
     monkeypatch.setattr(inside, 'host_devices', lambda need: [])
     assert told('')[0] == (NOTE, 'gpu inside', 'no NVIDIA GPU on this node to be seen')
+
+
+def test_looking_inside_writes_through_no_link_of_somebody_else(tmp_path):
+    """/dev/shm is that of the host, and everybody may put links there."""
+    (tmp_path / 'mine').write_text('dear to me')
+    told = harness.run(['sh', '-c', 'link=/dev/shm/easysif-check.$$; ln -s "$1" "$link"; echo "$link"; exec sh "$0"',
+                        inside.HELPER, tmp_path / 'mine']).stdout
+    os.unlink(told.partition('\n')[0])
+    assert told.endswith('\neasysif-check done\n') and 'shm yes' not in told
+    assert (tmp_path / 'mine').read_text() == 'dear to me'
+    assert harness.run(['sh', inside.HELPER]).stdout.endswith('\neasysif-check shm yes\neasysif-check done\n')
 
 
 def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeypatch):
