@@ -4,6 +4,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -140,17 +141,14 @@ def test_what_killed_ones_left_goes_and_what_is_in_use_stays(world):
 
 def test_where_a_base_cannot_be_brought_is_told(world, monkeypatch):
     """As where the work directory is another file system, to which there are no hard links, and that is full."""
-    link = os.link
-
-    def within(source, target, **more):
-        if '/blobs/' in str(source):
-            raise OSError(18, 'another file system')
-        link(source, target, **more)
-
-    def copyfile(*_):
-        raise OSError(28, 'full')
-    monkeypatch.setattr(bases.os, 'link', within)
-    monkeypatch.setattr(bases.shutil, 'copyfile', copyfile)
+    def failing(function, number, why):
+        def instead(source, *more, **others):
+            if '/blobs/' in str(source):
+                raise OSError(number, why)
+            return function(source, *more, **others)
+        return instead
+    monkeypatch.setattr(bases.os, 'link', failing(os.link, 18, 'another file system'))
+    monkeypatch.setattr(bases.shutil, 'copyfile', failing(shutil.copyfile, 28, 'full'))
     with pytest.raises(EasySIFError) as caught:
         world.make('one')
     assert str(caught.value).startswith(
