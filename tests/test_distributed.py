@@ -7,12 +7,16 @@ Without a container: the scripts run as they are, in processes that have the var
 import fcntl
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -166,15 +170,21 @@ def test_two_steps_at_once_have_ports_of_their_own(tmp_path, step):
     assert step.end()[0] == other.end()[0] == [0]
 
 
-def test_a_port_that_somebody_else_has_is_not_taken(step):
-    sys.path.insert(0, str(RUNSCRIPTS / 'lib'))
-    try:
-        import distributed
-    finally:
-        sys.path.remove(str(RUNSCRIPTS / 'lib'))
-    env = {'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2',
-           'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}
-    ports = distributed.Step(env).ports()
+@pytest.fixture
+def lib(monkeypatch):
+    """Have what ranks are made of imported by tests."""
+    monkeypatch.syspath_prepend(str(RUNSCRIPTS / 'lib'))
+
+
+def ports_of(step):
+    """Return where the first rank of a step may be met (list of int)."""
+    import distributed
+    return distributed.Step({'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0',
+                             'SLURM_NTASKS': '2', 'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}).ports()
+
+
+def test_a_port_that_somebody_else_has_is_not_taken(step, lib):
+    ports = ports_of(step)
     taken = []
     for port in ports[:5]:
         one = socket.socket()
@@ -185,6 +195,41 @@ def test_a_port_that_somebody_else_has_is_not_taken(step):
     assert int(envs[0]['MASTER_PORT']) == ports[6] and envs[1]['MASTER_PORT'] == envs[0]['MASTER_PORT']
     for one in taken:
         one.close()
+
+
+def test_nobody_waits_for_one_who_comes_in_and_says_nothing(step, lib):
+    step.start(sys.executable, '-c', 'print("up", flush=True); import time; time.sleep(2)')
+    assert step.ranks[0].stdout.readline() == 'up\n'
+    with socket.create_connection(('localhost', ports_of(step)[0])) as stranger:
+        assert stranger.recv(100).startswith(b'{')
+        begin = time.monotonic()
+        assert step.end()[0] == [0, 0, 0] and time.monotonic() - begin < 20
+
+
+def test_more_ranks_than_files_that_a_process_usually_opens(step):
+    """The first rank opens as many as it may, and its program may open as many as before."""
+    before, say = resource.getrlimit(resource.RLIMIT_NOFILE), 'import resource; print(resource.getrlimit(7)[0])'
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (70, before[1]))
+        step.start(sys.executable, '-c', say, size=1000, ranks=(0,), EASYSIF_RENDEZVOUS_TIMEOUT='1')
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    limits = Path('/proc/%d/limits' % step.ranks[0].pid)
+    deadline = time.monotonic() + 30
+    while not re.search(r'^Max open files +1064 ', limits.read_text(), re.MULTILINE):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert step.end()[1] == {0: '70\n'}
+
+
+def test_fewer_files_than_ranks_are_an_error(step):
+    limited = 'ulimit -n 80 && exec "$@"'
+    done = subprocess.run(['sh', '-c', limited, 'sh', sys.executable, '-B', str(DISTRIBUTED), 'true'], env={
+        'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '20',
+        'SLURM_LOCALID': '0', 'SLURMD_NODENAME': 'n1', 'MASTER_ADDR': 'localhost'}, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, (
+        'error: conda-python-distributed: rank 0 on n1: may open 80 files, which is too few for 20 ranks\n'
+        'hint: ulimit -Hn, on this node\n'))
 
 
 @pytest.mark.parametrize('program, status, how', [
@@ -244,6 +289,19 @@ def test_signals_reach_the_program(step):
     assert step.end()[0] == [0]
 
 
+def test_a_signal_reaches_a_program_that_is_only_starting(step):
+    step.start(sys.executable, '-c', 'import time; time.sleep(60)', size=1)
+    children = Path('/proc/{0}/task/{0}/children'.format(step.ranks[0].pid))
+    told, begin = set(), time.monotonic()
+    while step.ranks[0].poll() is None:
+        assert time.monotonic() - begin < 20
+        with suppress(OSError):
+            for child in set(children.read_text().split()) - told:
+                os.kill(int(child), signal.SIGTERM)
+                told.add(child)
+    assert step.end()[0] == [143]
+
+
 def test_a_step_that_is_told_to_end_complains_of_nothing(step):
     step.start(sys.executable, '-c', 'print("up", flush=True); import time; time.sleep(60)')
     for process in step.ranks.values():
@@ -262,10 +320,13 @@ GPUS = '4,5,6,7'
     ({'CUDA_VISIBLE_DEVICES': GPUS, 'SLURM_GPUS_ON_NODE': '4'}, [('4,5', '0', '0,1'), ('6,7', '1', '0,1')]),
     # of the scheduler for each rank
     ({'CUDA_VISIBLE_DEVICES': '4,5', 'SLURM_GPUS_ON_NODE': '4', 'SLURM_GPUS_PER_TASK': '2'},
-     [('4,5', '0', None), ('4,5', '1', None)]),
+     [('4,5', '0', '0,1'), ('4,5', '1', '0,1')]),
     ({'CUDA_VISIBLE_DEVICES': '4', 'SLURM_GPUS_ON_NODE': '2', 'SLURM_TRES_PER_TASK': 'cpu:1,gres/gpu:1'},
-     [('4', '0', None), ('4', '0', None)]),
-    ({'CUDA_VISIBLE_DEVICES': '0', 'SLURM_GPUS_ON_NODE': '2'}, [('0', '0', None), ('0', '0', None)]),
+     [('4', '0', '0'), ('4', '0', '0')]),
+    ({'CUDA_VISIBLE_DEVICES': '0', 'SLURM_GPUS_ON_NODE': '2'}, [('0', '0', '0'), ('0', '0', '0')]),
+    # of the scheduler, whose ranks see all the same
+    ({'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_GPUS_ON_NODE': '2', 'SLURM_GPUS_PER_TASK': '1'},
+     [('0,1', '0', None), ('0,1', '1', None)]),
     # what the user wants
     ({'CUDA_VISIBLE_DEVICES': GPUS, 'SLURM_GPUS_ON_NODE': '4', 'EASYSIF_GPUS': 'all'},
      [(GPUS, '0', None), (GPUS, '1', None)]),

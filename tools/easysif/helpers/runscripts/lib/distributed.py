@@ -101,7 +101,8 @@ def environment(step, port, env):
         (env[name].split(',') for name in VISIBLE if env.get(name)), ())
     # the number of a GPU among those that this rank sees, which is what programs take it for
     found['LOCAL_RANK'] = step.local % len(devices) if devices else step.local
-    if visible:
+    if visible or devices and env.get('SLURM_GPUS_ON_NODE') not in (None, str(len(devices))):
+        # all that it sees are its own; JAX would take the one whose number is SLURM_LOCALID
         found['JAX_LOCAL_DEVICE_IDS'] = ','.join(map(str, range(len(devices))))
     return dict((name, str(value)) for name, value in found.items())
 
@@ -135,10 +136,19 @@ def caches(step, env):
     except EnvironmentError as err:
         info = os.lstat(path) if err.errno == errno.EEXIST else None
         if info is None or not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-            raise Failure('no directory for caches can be made: %s (%s)' % (path, err.strerror),
-                          'export TMPDIR=<a directory on the local disk>')
-    fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)  # as long as this process is there
+            raise no_caches(path, err)
+    try:
+        fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)  # as long as this process is there
+    except EnvironmentError as err:  # such as a parallel file system without locks
+        shutil.rmtree(path, ignore_errors=True)
+        raise no_caches(path, err)
     return path, dict((name, os.path.join(path, word)) for name, word in CACHES.items() if not env.get(name))
+
+
+def no_caches(path, err):
+    """Return what is to be said where a directory for caches is not to be had (Failure)."""
+    return Failure('no directory for caches can be made: %s (%s)' % (path, err.strerror),
+                   'export TMPDIR=<a directory on the local disk>')
 
 
 def sweep(base):

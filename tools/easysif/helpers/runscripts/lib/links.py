@@ -6,6 +6,7 @@ images have, so it uses old syntax only.
 """
 
 import json
+import resource
 import socket
 
 
@@ -14,7 +15,8 @@ class Link(object):
 
     def __init__(self, connection):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (('TCP_KEEPIDLE', 30), ('TCP_KEEPINTVL', 10), ('TCP_KEEPCNT', 3)):
+        for name, value in (('TCP_KEEPIDLE', 30), ('TCP_KEEPINTVL', 10), ('TCP_KEEPCNT', 3),
+                            ('TCP_USER_TIMEOUT', 60000)):
             if hasattr(socket, name):  # a node that died says nothing
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self.connection, self.left, self.rank, self.host = connection, b'', None, ''
@@ -42,6 +44,16 @@ class Link(object):
         except ValueError:
             return None
         return found if all(isinstance(one, dict) for one in found) else None
+
+
+def allow_files(number):
+    """Let this process have so many files open, connections among them; return whether it may (bool)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < number:
+        return False
+    if soft != resource.RLIM_INFINITY and soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    return True
 
 
 def reserve(port):

@@ -6,6 +6,7 @@ them has failed. Runs under every Python that images have, so it uses old syntax
 """
 
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -14,8 +15,9 @@ import sys
 import time
 
 from ends import end_with_parent, rehearse
-from links import Link, reserve
+from links import Link, allow_files, reserve
 
+OTHER_FILES = 64  #: files that the first rank has open beside a connection with each of the others
 GRACE = 10.0  #: seconds between SIGTERM and SIGKILL for a program that has to end
 FORWARDED = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT]
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -48,6 +50,7 @@ class Rank(object):
         self.name = 'rank %d on %s' % (step.rank, step.host)
         self.selector, self.links, self.come, self.kept = selectors.DefaultSelector(), set(), set(), []
         self.child, self.directory, self.server, self.port, self.wake = None, None, None, None, None
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.status, self.why, self.kill_at, self.is_told_to_end = 0, None, None, False
         self.deadline = time.time() + step.patience
 
@@ -94,6 +97,9 @@ class Rank(object):
         for _, ticket in free[2:]:
             ticket.close()
         self.port = self.step.port or free[1][0]
+        if not allow_files(self.step.size + OTHER_FILES):
+            raise Failure('%s: may open %d files, which is too few for %d ranks' % (
+                self.name, self.limits[1], self.step.size), 'ulimit -Hn, on this node')
         if self.step.size > 1:
             self.server = socket.socket()
             self.server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -165,6 +171,7 @@ class Rank(object):
     def start(self):
         """Start the program."""
         self.directory, variables = self.step.variables(self.port)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the program would have them
         self.child = os.fork()
         if not self.child:
             try:
@@ -172,11 +179,14 @@ class Rank(object):
                 signal.set_wakeup_fd(-1)
                 for number in HANDLED:
                     signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
                 os.execvpe(self.argv[0], self.argv, dict(os.environ, **variables))
             except EnvironmentError as err:
                 tell('%s: %s: %s' % (self.name, self.argv[0], err.strerror))
             finally:
                 os._exit(127)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def forward(self, numbers):
         """Hand on signals to the program."""
@@ -282,4 +292,6 @@ class Rank(object):
         if not self.is_first:
             return True
         everybody_came = len(self.come) == self.step.size - 1
-        return not self.links and (everybody_came or time.time() > self.deadline)
+        # who only came in is none of the ranks, and may stay for ever
+        is_left = all(link.rank is None for link in self.links)
+        return is_left and (everybody_came or time.time() > self.deadline)
