@@ -108,7 +108,8 @@ def test_the_module_in_the_other_language_that_stood_there_goes(prefix):
     recorded = {'path': modulefile.other(str(old.modulefile)), 'links': [modulefile.other(str(old.link))]}
     modulefile.drop_other(recorded)
     modulefile.drop_other(recorded)
-    assert sorted(os.listdir(old.modulefile.parent)) == sorted(os.listdir(old.link.parent)) == ['2.lua']
+    assert sorted(os.listdir(old.modulefile.parent)) == sorted(os.listdir(old.link.parent)) == ['.version', '2.lua']
+    assert modulefile.is_default(recorded['path']) and modulefile.is_default(recorded['links'][0]), 'as it was before'
     theirs = prefix / 'modules' / 'all' / 'toy' / '1.lua'
     theirs.write_text('-- of somebody else')
     modulefile.drop_other(recorded)
@@ -149,4 +150,5 @@ def test_eb_makes_modules_in_tcl_with_either_module_tool_and_either_loads_them(e
             harness.run(['bash', '--noprofile', '--norc', '-c', SESSION % init, 'bash', prefix / 'modules' / 'all'],
                         env=harness.user_environment(tmp_path / 'home'), cwd=tmp_path)
     eb(str(recipe), '--module-only', '--rebuild')
-    assert sorted(os.listdir(modules)) == ['1.0.lua']
+    assert sorted(os.listdir(modules)) == ['1.0.lua', 'default']
+    assert sorted(os.listdir(prefix / 'modules' / 'tools' / 'toy')) == ['1.0.lua', 'default']

@@ -80,18 +80,42 @@ def default_version(directory):
     return named and named.group(1)
 
 
+def make_default(path, first):
+    """Make a module the default of its name where its file or a link to that is.
+
+    :param path: the file or link (str)
+    :param first: the module file itself (str), beside which has to be what a link in Tcl leads to
+    :raises OSError: it cannot be written
+    """
+    place, text = default(path)
+    with files.writable(os.path.dirname(path)):
+        if is_lua(path):
+            files.link(text, place)
+        elif path == first:
+            files.write(place, text)
+        else:
+            files.link(default(first)[0], place)
+        link = os.path.join(os.path.dirname(path), DEFAULT_LINK)
+        if not is_lua(path) and os.path.islink(link):  # one to a module in Lua, which Lmod would prefer
+            os.unlink(link)
+
+
 def drop_other(recorded):
     """Remove a module file of ours in the other language, of what stood there before, with links to it.
 
+    If that was the default of its name, the one that stands there now is.
+
     :param recorded: the path of the module file and of links to it, as the manifest has them (dict)
     """
-    for path in (*recorded['links'], recorded['path']):
-        old = other(path)
-        if is_ours(old):
-            with files.writable(os.path.dirname(old)):
-                if is_default(old):
-                    os.unlink(default(old)[0])
-                os.unlink(old)
+    paths = [recorded['path'], *recorded['links']]
+    was_default = is_ours(other(paths[0])) and is_default(other(paths[0]))
+    for old in filter(is_ours, map(other, paths[::-1])):
+        with files.writable(os.path.dirname(old)):
+            if is_default(old):
+                os.unlink(default(old)[0])
+            os.unlink(old)
+    for path in paths if was_default else ():
+        make_default(path, paths[0])
 
 
 def _text(path):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Optional
 
-from easysif import files, installed, inventory, modulefile, recipe, search
+from easysif import installed, inventory, modulefile, recipe, search
 from easysif.before_upgrade import BeforeUpgrade
 from easysif.belongings import Belongings
 from easysif.errors import TOOL, EasySIFError
@@ -184,7 +184,7 @@ def set_default(known):
     """
     former = modulefile.default_version(os.path.dirname(known.module))
     for path in (known.module, *known.links):
-        default, text = modulefile.default(path)
+        default = modulefile.default(path)[0]
         is_link = os.path.islink(default) or not os.path.lexists(default)
         if modulefile.is_lua(path) and not is_link:
             raise EasySIFError(known.name, 'the default cannot be set: what should be a link is something else',
@@ -193,26 +193,11 @@ def set_default(known):
             raise EasySIFError(known.name, 'the default cannot be set: the file that names it holds something else',
                                facts=[('file', default)], hint='cat %s' % shlex.quote(default))
         try:
-            with files.writable(os.path.dirname(default)):
-                _name_default(path, default, text, modulefile.default(known.module)[0])
+            modulefile.make_default(path, known.module)
         except OSError as err:
             raise EasySIFError(known.name, 'the default cannot be set (%s)' % err.strerror, facts=[('file', default)],
                                hint='ls -ld %s' % shlex.quote(os.path.dirname(default))) from err
     return former and '%s/%s' % (os.path.dirname(known.name), former)
-
-
-def _name_default(path, default, text, first):
-    """Make a module the default where its file or a link to that is: ``first`` is where its file has what names it."""
-    if modulefile.is_lua(path):
-        files.link(text, default)
-        return
-    if default == first:
-        files.write(default, text)
-    else:
-        files.link(first, default)
-    link = os.path.join(os.path.dirname(path), modulefile.DEFAULT_LINK)
-    if os.path.islink(link):  # one to a module in Lua, which Lmod would prefer
-        os.unlink(link)
 
 
 def find(prefix, module):
