@@ -110,10 +110,15 @@ def test_the_module_in_the_other_language_that_stood_there_goes(prefix):
     modulefile.drop_other(recorded)
     assert sorted(os.listdir(old.modulefile.parent)) == sorted(os.listdir(old.link.parent)) == ['.version', '2.lua']
     assert modulefile.is_default(recorded['path']) and modulefile.is_default(recorded['links'][0]), 'as it was before'
+    (other.modulefile.parent / 'default').symlink_to('2.lua')
+    (other.modulefile.parent / '.version').write_text('of somebody else')
+    modulefile.drop_other({'path': modulefile.other(str(other.modulefile)), 'links': []})
+    assert (other.modulefile.parent / '.version').read_text() == 'of somebody else'
+    assert os.listdir(other.modulefile.parent) == ['.version'] and other.link.exists() is False
     theirs = prefix / 'modules' / 'all' / 'toy' / '1.lua'
     theirs.write_text('-- of somebody else')
     modulefile.drop_other(recorded)
-    assert theirs.exists() and other.modulefile.exists()
+    assert theirs.exists()
 
 
 SHELLS = {'Lmod': harness.LMOD_INIT, 'EnvironmentModules': harness.MODULES_INIT}

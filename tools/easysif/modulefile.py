@@ -76,8 +76,7 @@ def default_version(directory):
     link = os.path.join(directory, DEFAULT_LINK)
     if os.path.islink(link):
         return stem(os.readlink(link))
-    named = re.fullmatch(r'#%Module\nset ModulesVersion (\S+)\n', _text(os.path.join(directory, DEFAULT_TEXT)))
-    return named and named.group(1)
+    return _named(os.path.join(directory, DEFAULT_TEXT))
 
 
 def make_default(path, first):
@@ -115,7 +114,15 @@ def drop_other(recorded):
                 os.unlink(default(old)[0])
             os.unlink(old)
     for path in paths if was_default else ():
-        make_default(path, paths[0])
+        place = default(path)[0]
+        if not os.path.lexists(place) or not is_lua(path) and _named(place):  # else it is somebody's own
+            make_default(path, paths[0])
+
+
+def _named(path):
+    """Return the version that a file in Tcl names as the default (str), None where it holds anything else."""
+    found = re.fullmatch(r'#%Module\nset ModulesVersion (\S+)\n', _text(path))
+    return found and found.group(1)
 
 
 def _text(path):
