@@ -156,6 +156,21 @@ def test_an_image_that_is_named_follows_the_version_as_well(easysif, upstream, r
         (tmp_path / 'x-2.0-singularity.eb').read_text().replace("(\n    '", "'").replace("'\n)", "'")
 
 
+@pytest.mark.parametrize('tag', ['', ':1.3--h1_0'])
+def test_a_digest_that_is_named_is_the_one_that_is_written(easysif, upstream, recipe, tmp_path, tag):
+    mine = 'sha256:' + '7' * 64
+    code, out, err = easysif('bump', recipe(), '1.3', '--image', 'docker://up.invalid/x/y%s@%s' % (tag, mine),
+                             '--offline')
+    assert (code, out) == (0, '%s: written, pinned to %s\n' % (NEW, mine))
+    text = (tmp_path / NEW).read_text()
+    assert text.count(mine) == 2 and OLD not in text and not upstream.seen
+
+
+def test_a_suffix_that_names_the_old_version_is_told(easysif, recipe):
+    path = recipe({"-singularity'": "-lib-1.2'"}, path='x-1.2-lib-1.2.eb')
+    assert "still names 1.2: versionsuffix = '-lib-1.2'\n" in easysif('bump', path, '1.3', '--offline')[2]
+
+
 def test_where_there_is_no_such_image_the_tags_of_that_version_are_told(easysif, upstream, recipe, tmp_path):
     path = recipe()
     code, out, err = easysif('bump', path, '2.0')
@@ -275,4 +290,6 @@ def test_a_recipe_without_an_image_has_versions_too(easysif, recipe, tmp_path):
     begin, end = RECIPE.index('image = ('), RECIPE.index('commands = ')
     path = recipe({"'ContainerImage'": "'ContainerBindings'", RECIPE[begin:end]: "needs = ['mpi']\n",
                    "commands = [ 'x' ]\n": ''})
+    assert easysif('bump', path, '1.3', '--image', 'docker://up.invalid/x/y:1.3') == (
+        1, '', 'error: %s: has no image, so it cannot get another one\nhint: leave out --image\n' % path)
     assert easysif('bump', path, '1.3')[:2] == (0, NEW + ': written\n')

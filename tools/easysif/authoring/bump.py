@@ -33,6 +33,8 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
     if version == old.version:
         raise EasySIFError(path, 'has this version already', facts=[('version', version)],
                            hint='easysif pin %s, if its image was pushed again' % shlex.quote(path))
+    if image and not old.image:
+        raise EasySIFError(path, 'has no image, so it cannot get another one', hint='leave out --image')
     with open(path, 'rb') as handle:
         data = _with(handle.read(), version, image)
     new, target = _read(data, path)
@@ -41,7 +43,8 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
     if new.image == old.image and kind not in (DEFINITION, None):
         raise EasySIFError(path, 'image does not follow the version', facts=[('image', old.image)],
                            hint='name the new one: easysif bump %s %s --image REFERENCE' % (shlex.quote(path), version))
-    digest = None if offline or kind in (DEFINITION, None) else _digest(path, new, site, searched)
+    named = parse(new.image, new.where).digest if image else None
+    digest = named or (None if offline or kind in (DEFINITION, None) else _digest(path, new, site, searched))
     text = (pin.pinned(data, digest) if digest else _unpinned(data)).decode()
     source, copy, notes = _definition(old, new, path) if kind == DEFINITION else (None, None, [])
     proposal = Proposal(target, text, digest, [*_still_old(text, old), *notes])
@@ -161,7 +164,7 @@ def _still_old(text, old):
     pattern = naming(old.version)
     return ['line %d still names %s: %s' % (number, old.version, line.strip())
             for number, line in enumerate(text.splitlines(), 1)
-            if pattern.search(line) and not line.startswith(('version', 'digest'))]
+            if pattern.search(line) and not re.match(r'(version|digest)\s*=', line)]
 
 
 def _write(proposal, force, source, copy):
