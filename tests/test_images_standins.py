@@ -34,7 +34,8 @@ def test_an_image_is_labelled_as_a_stand_in(images, registry, name):
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name not in MUTE])
 def test_an_image_says_inside_that_it_is_a_stand_in(inside, name):
-    assert inside(name, 'cat', '/STAND-IN').stdout.startswith('This image is a stand-in, made by the tests of EasySIF')
+    said = inside(name, 'sh', '-c', 'read -r said </STAND-IN; echo "$said"').stdout  # not each of them has a cat
+    assert said.startswith('This image is a stand-in, made by the tests of EasySIF')
 
 
 def test_jax_computes_and_its_python_has_no_ensurepip(inside):
