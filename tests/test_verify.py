@@ -331,6 +331,16 @@ def test_the_files_of_the_site_must_be_readable(easysif, toy, prefix, name, dama
     assert len(json.loads(easysif('verify', '--json')[1])['problems']) == 1
 
 
+def test_no_file_of_the_site_is_missing_that_an_older_easysif_did_not_know(easysif, toy, prefix):
+    for top in (prefix, toy.root):
+        (top / 'easysif' / 'site.tcl').unlink()
+    toy.record()
+    assert easysif('verify')[0] == 0
+    shutil.rmtree(toy.root)
+    toy.modulefile.unlink()
+    assert [error.what.partition(';')[0] for error in verify.verify_prefix(str(prefix))] == ['site.tcl is missing']
+
+
 def test_a_module_that_is_rebuilt_meanwhile_is_looked_at_again(toy, monkeypatch):
     shutil.copytree(toy.root, toy.root.parent / '.1.new', symlinks=True)
     real = verify.inventory.find_image

@@ -52,7 +52,9 @@ def verify_prefix(prefix):
                 if site_files.NOTICE not in handle.read():
                     why = 'is not what easysif wrote'
         except FileNotFoundError:
-            why = 'is missing'
+            own = [os.path.join(root, 'easysif', name) for root in installed.modules(prefix).values()]
+            # what is missing from all of them no one of them reads: an older EasySIF installed them
+            why = 'is missing' if not own or any(map(os.path.exists, own)) else None
         except (OSError, ValueError) as err:
             why = 'cannot be read (%s)' % (getattr(err, 'strerror', None) or err)
         if why:
