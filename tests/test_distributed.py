@@ -143,7 +143,7 @@ def test_each_rank_knows_the_others(step):
                 'MASTER_ADDR': 'localhost', 'MASTER_PORT': port, 'WORLD_SIZE': '3', 'LOCAL_RANK': str(rank),
                 'LOCAL_WORLD_SIZE': '3', 'JAX_COORDINATOR_ADDRESS': 'localhost:' + port, 'JAX_NUM_PROCESSES': '3',
                 'JAX_PROCESS_ID': str(rank)}
-        own = '%s/easysif-%d-%s-%d' % (step.tmp, os.getuid(), step.name, rank)
+        own = '%s/easysif-%d-%s-%d@n1' % (step.tmp, os.getuid(), step.name, rank)
         assert env['TRITON_CACHE_DIR'] == own + '/triton' and env['MIOPEN_USER_DB_PATH'] == own + '/miopen'
     assert 10000 <= int(port) < 32768
 
@@ -259,7 +259,7 @@ def test_a_rank_that_is_killed_ends_all_others(step):
     statuses, _, errors = step.end()
     assert statuses == [1, -9, 1]
     assert errors == 'error: conda-python-distributed: rank 1 on n1 was lost\n'
-    os.rmdir('%s/easysif-%d-%s-1' % (step.tmp, os.getuid(), step.name))  # nobody was left to do that
+    os.rmdir('%s/easysif-%d-%s-1@n1' % (step.tmp, os.getuid(), step.name))  # nobody was left to do that
 
 
 def test_a_rank_that_does_not_come_is_named(step):
@@ -368,7 +368,7 @@ def test_outside_a_job_it_is_said_what_is_missing(tmp_path):
 
 
 def test_a_directory_for_caches_that_is_not_ours_is_not_used(step):
-    path = step.tmp / ('easysif-%d-%s-0' % (os.getuid(), step.name))
+    path = step.tmp / ('easysif-%d-%s-0@n1' % (os.getuid(), step.name))
     path.symlink_to('/tmp')
     statuses, _, errors = step.start('true', size=1).end()
     assert statuses == [1] and errors == (
@@ -378,17 +378,18 @@ def test_a_directory_for_caches_that_is_not_ours_is_not_used(step):
 
 
 def test_what_a_killed_rank_left_is_cleared_away_by_the_next(step):
-    old, new, used = (step.tmp / ('easysif-%d-%s.0-0' % (os.getuid(), job)) for job in ('1', '2', '3'))
-    for path in (old, new, used):
+    old, new, used, elsewhere = (step.tmp / ('easysif-%d-%s' % (os.getuid(), rank)) for rank in (
+        '1.0-0@n1', '2.0-0@n1', '3.0-0@n1', '4.0-0@n2'))
+    for path in (old, new, used, elsewhere):
         (path / 'triton').mkdir(parents=True)
-    for path in (old, used):
+    for path in (old, used, elsewhere):
         os.utime(path, (0, 0))
     handle = os.open(used, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_SH)
     assert step.start('true', size=1).end()[0] == [0]
-    assert set(step.tmp.iterdir()) == {new, used}
+    assert set(step.tmp.iterdir()) == {new, used, elsewhere}
     os.close(handle)
-    for path in (new, used):
+    for path in (new, used, elsewhere):
         shutil.rmtree(path)
 
 

@@ -129,8 +129,8 @@ def gpus(step, env):
 def caches(step, env):
     """Make the rank's directory for caches on the local disk; return it (str) and the variables that name it (dict)."""
     base = env.get('TMPDIR') or '/tmp'
-    sweep(base)
-    path = os.path.join(base, 'easysif-%d-%s-%d' % (os.getuid(), step.name, step.rank))
+    sweep(base, step.host)
+    path = os.path.join(base, 'easysif-%d-%s-%d@%s' % (os.getuid(), step.name, step.rank, step.host))
     try:
         os.mkdir(path, 0o700)
     except EnvironmentError as err:
@@ -151,9 +151,12 @@ def no_caches(path, err):
                    'export TMPDIR=<a directory on the local disk>')
 
 
-def sweep(base):
-    """Remove the directories of this user's ranks that were killed, and could not do it themselves."""
-    for path in glob.glob(os.path.join(glob.escape(base), 'easysif-%d-*.*-*' % os.getuid())):
+def sweep(base, host):
+    """Remove the directories of this user's ranks that were killed, and could not do it themselves.
+
+    Only those of this host: on a file system that several share, locks may count on each of them alone.
+    """
+    for path in glob.glob(os.path.join(glob.escape(base), 'easysif-%d-*.*-*@%s' % (os.getuid(), glob.escape(host)))):
         try:
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
