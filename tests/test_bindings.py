@@ -164,6 +164,7 @@ def test_commands_that_are_about_an_image_say_that_there_is_none(easysif, tmp_pa
     path = toys.recipe(tmp_path, easyblock='ContainerBindings', image=None)
     code, out, _ = easysif('pin', str(path))
     assert code == 0 and out.strip().endswith('toy-1.0.eb: has no image')
+    assert 'digest' not in easysif('check', str(path))[1]
     code, _, err = easysif('store', 'add', '--store', str(tmp_path / 'store'), str(path))
     assert code == 1 and err == 'error: %s: has no image: its users bring their own\n' % path
 

@@ -272,9 +272,9 @@ def letter(name):
 
 
 def is_unpinned(values):
-    """Return whether the image of a recipe of ours could be another one tomorrow (bool): it has no digest.
+    """Return whether the image of a recipe of ours could be another one tomorrow (bool): it has one without a digest.
 
     :param values: the recipe as it was read (dict)
     """
-    image, digests = str(values.get('image')), values.get('digest') or values.get('checksums')
-    return not digests and not image.endswith('.def') and '@sha256:' not in image
+    image, digests = str(values.get('image') or ''), values.get('digest') or values.get('checksums')
+    return bool(image) and not digests and not image.endswith('.def') and '@sha256:' not in image
