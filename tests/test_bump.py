@@ -267,6 +267,22 @@ def test_a_definition_file_of_the_old_version_is_copied_and_one_of_all_stays(eas
                                                                                   tmp_path / 'x-1.3.def']
 
 
+def test_a_definition_file_goes_where_the_recipe_goes(easysif, recipe, tmp_path):
+    path = recipe({'"docker://up.invalid/x/y:"  # split': "'x-'", '%(version)s--h1_0': '%(version)s.def',
+                   "digest = '%s'  # what it was\n" % OLD: ''}, path='easyconfigs/wrong/x-1.2-singularity.eb')
+    beside = tmp_path / 'easyconfigs/wrong/x-1.2.def'
+    beside.write_bytes(b'Bootstrap: docker\r\nFrom: a:1.2  # \xe9\n')
+    assert easysif('bump', path, '1.3') == (1, '', (
+        'error: easyconfigs/wrong/x-1.2.def: is no text in UTF-8\n'
+        'hint: see what it is: file easyconfigs/wrong/x-1.2.def\n'))
+    assert not list(tmp_path.rglob('*1.3*'))
+    beside.write_bytes(b'Bootstrap: docker\r\nFrom: a:1.2\n')
+    assert easysif('bump', path, '1.3')[0] == 0
+    assert {one.relative_to(tmp_path).as_posix() for one in tmp_path.rglob('*1.3*')} == {
+        'easyconfigs/x/x/x-1.3.def', 'easyconfigs/x/x/x-1.3-singularity.eb'}
+    assert (tmp_path / 'easyconfigs/x/x/x-1.3.def').read_bytes() == beside.read_bytes()
+
+
 def test_a_recipe_that_cannot_be_written_leaves_no_definition_file(easysif, recipe, tmp_path, monkeypatch):
     path = recipe({'"docker://up.invalid/x/y:"  # split': "'x-'", '%(version)s--h1_0': '%(version)s.def',
                    "digest = '%s'  # what it was\n" % OLD: ''})

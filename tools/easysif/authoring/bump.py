@@ -46,7 +46,7 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
     named = parse(new.image, new.where).digest if image else None
     digest = named or (None if offline or kind in (DEFINITION, None) else _digest(path, new, site, searched))
     text = (pin.pinned(data, digest) if digest else _unpinned(data)).decode()
-    source, copy, notes = _definition(old, new, path) if kind == DEFINITION else (None, None, [])
+    source, copy, notes = _definition(old, new, path, target) if kind == DEFINITION else (None, None, [])
     proposal = Proposal(target, text, digest, [*_still_old(text, old), *notes])
     if not dry_run:
         _write(proposal, force, source, copy)
@@ -148,11 +148,12 @@ def _build(tag):
     return int(number.group(1)) if number else -1, tag
 
 
-def _definition(old, new, path):
+def _definition(old, new, path, new_path):
     """Return the definition file to copy and where to (str, None for none), and what there is to say (list of str)."""
     if new.image == old.image:
         return None, None, []
-    source, target = (os.path.join(os.path.dirname(path), one.image) for one in (old, new))
+    source, target = (os.path.join(os.path.dirname(one), image) for one, image in (
+        (path, old.image), (new_path, new.image)))
     if os.path.lexists(target):
         return None, None, []
     if not os.path.isfile(source) or os.path.isabs(new.image):
@@ -170,8 +171,13 @@ def _still_old(text, old):
 def _write(proposal, force, source, copy):
     """Write a recipe after the definition file that it names, and neither where one of them cannot be written."""
     if copy:
-        with open(source, encoding='utf-8') as handle:
-            files.write(os.path.abspath(copy), handle.read())
+        try:
+            with open(source, encoding='utf-8', newline='') as handle:
+                text = handle.read()
+        except ValueError as err:
+            raise EasySIFError(source, 'is no text in UTF-8',
+                               hint='see what it is: file %s' % shlex.quote(source)) from err
+        files.write(os.path.abspath(copy), text)
     try:
         write(proposal, force)
     except BaseException:
