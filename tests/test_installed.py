@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is installed in a prefix: found by name, its record read."""
 
+import json
+
 import pytest
 
 import toys
 from easysif import installed, manifest
 from easysif.errors import INPUT, EasySIFError
+from made_up import MadeUp
 
 
 @pytest.fixture
@@ -59,3 +62,19 @@ def test_the_prefix_is_the_one_of_easybuild(prefix, monkeypatch):
         '%s: there are no installed modules\nhint: name the prefix with --prefix DIR' % prefix)
     prefix.mkdir()
     assert installed.default_prefix() == str(prefix)
+
+
+def test_what_other_prefixes_put_into_a_directory_of_modules_is_theirs(easysif, prefix, tmp_path):
+    """Two --installpath-software with one --installpath-modules."""
+    own, other = MadeUp(prefix), MadeUp(tmp_path / 'other', 'toy/2')
+    (prefix / 'easysif' / 'layout').mkdir()
+    (prefix / 'easysif' / 'layout' / 'x.json').write_text(json.dumps(
+        {'schema': 1, 'software': 'software', 'modules': str(tmp_path / 'other' / 'modules' / 'all'), 'levels': 2}))
+    assert installed.modules(str(prefix)) == {'toy/1': str(own.root)}
+    code, _, err = easysif('remove', 'toy/2', '--prefix', str(prefix), '--yes')
+    assert code == 1 and 'toy/2: is not installed here' in err
+    (prefix / 'software' / 'toy' / '.2.new').mkdir()
+    assert easysif('remove', 'toy/2', '--prefix', str(prefix), '--yes')[0] == 0, 'what a killed one left'
+    assert not (prefix / 'software' / 'toy' / '.2.new').exists()
+    assert other.modulefile.exists() and other.link.exists()
+    assert easysif('verify', '--prefix', str(prefix))[0] == easysif('verify', '--prefix', str(other.prefix))[0] == 0

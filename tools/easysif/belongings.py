@@ -16,7 +16,7 @@ ASKED = ('easysif/wrapper', 'easysif/module.sh', 'easysif/site.sh')
 
 #: where wrappers and module file say which installation they are of
 ROOTS = ((os.path.join('easysif', 'module.sh'), re.compile(r'^es_root=(.+)$', re.M)),
-         (manifest.MODULE, re.compile(r'^\s*(?:local root, prefix =|set root) ("(?:[^"\\]|\\.)*")', re.M)))
+         (manifest.MODULE, modulefile.ROOT))
 
 #: files of a directory of modules that may name the default version
 DEFAULTS = ('.modulerc.lua', '.modulerc', '.version')
@@ -62,8 +62,9 @@ class Belongings:
                                hint=inventory.rebuild(name, self.root))
         if self.record:
             self._check_place(paths)
-        self.module = paths[0] if paths else next(filter(os.path.lexists, (
-            path for one in layout.layouts(prefix) for path in modulefile.paths(one.modules, name))),
+        self.module = paths[0] if paths else next((
+            path for one in layout.layouts(prefix) for path in modulefile.paths(one.modules, name)
+            if os.path.lexists(path) and modulefile.is_of(path, self.root, prefix)),
             modulefile.paths(layout.usual(prefix).modules, name)[0])
         self._spell()
         top = os.path.dirname(modulefile.stem(self.module)[:-len(name) - 1])
@@ -74,9 +75,9 @@ class Belongings:
 
     def _check_place(self, paths):
         """See that what is recorded is of this installation: in a copied prefix it is of the original."""
-        told = [_root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
+        told = [modulefile.root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
         tops = [self.prefix, *(one.modules for one in layout.layouts(self.prefix))]
-        told += [_root_in(path, ROOTS[1][1]) or 'not known' for path in paths if os.path.exists(path)
+        told += [modulefile.root_in(path) or 'not known' for path in paths if os.path.exists(path)
                  and not any(_is_below(path, top) for top in tops) and not _leads(path, paths[0])]
         for root in filter(None, told):
             if not _is_same(root, self.root):
@@ -86,8 +87,8 @@ class Belongings:
                                    hint=inventory.rebuild(self.name, self.root))
 
     def _spell(self):
-        told = [_root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
-        for root in filter(None, [_root_in(self.module, ROOTS[1][1]), *told]):
+        told = [modulefile.root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
+        for root in filter(None, [modulefile.root_in(self.module), *told]):
             if os.path.realpath(root) == os.path.realpath(self.root) and root.endswith(os.sep + self.name):
                 self.prefix, self.root = layout.prefix_of(root[:-len(self.name) - 1]), root
                 return
@@ -177,14 +178,6 @@ def _places(top, ending):
 
 def _leads(path, target):
     return os.path.islink(path) and os.readlink(path) == target
-
-
-def _root_in(path, pattern):
-    """Return which installation a file of ours says that it is of (str), None where it does not."""
-    with suppress(OSError, ValueError), open(path, encoding='utf-8') as handle:
-        found = pattern.search(handle.read())
-        return shlex.split(found.group(1))[0] if found else None
-    return None
 
 
 def _is_same(path, other):

@@ -69,9 +69,9 @@ def modules(prefix):
     for one in layouts:
         for path in _below(one.modules, one.levels):
             module = modulefile.stem(path)
-            root = os.path.join(one.software, module)
+            root, full = os.path.join(one.software, module), os.path.join(one.modules, path)
             if module not in found and not os.path.isdir(os.path.join(root, manifest.EASYBUILDS)):
-                if modulefile.is_ours(os.path.join(one.modules, path)):
+                if modulefile.is_ours(full) and modulefile.is_of(full, root, prefix):
                     found[module] = root
     return dict(sorted(found.items()))
 

@@ -3,6 +3,8 @@
 
 import os
 import re
+import shlex
+from contextlib import suppress
 
 from easysif import files
 
@@ -11,6 +13,9 @@ COOKIE = b'#%Module'  #: how one in Tcl begins
 
 #: what stands in every module file of ours
 MARK = b'EasySIF module'
+
+#: where one says which installation it is of
+ROOT = re.compile(r'^\s*(?:local root, prefix =|set root) ("(?:[^"\\]|\\.)*")', re.M)
 
 #: what EasyBuild calls the file by which a version is the default one: a link to one in Lua, which also Tcl could have,
 #: and for one in Tcl a text
@@ -52,6 +57,27 @@ def is_ours(path):
     except OSError:
         return False
     return MARK in content and (is_lua(path) or content.startswith(COOKIE))
+
+
+def root_in(path, pattern=ROOT):
+    """Return which installation a file of ours says that it is of (str), None where it does not.
+
+    :param pattern: finds the text in quotes (re.Pattern)
+    """
+    with suppress(OSError, ValueError), open(path, encoding='utf-8') as handle:
+        found = pattern.search(handle.read())
+        return shlex.split(found.group(1))[0] if found else None
+    return None
+
+
+def is_of(path, root, prefix):
+    """Tell whether a module file can be that of an installation (bool): several prefixes may share what is outside.
+
+    :param root: the installation directory (str)
+    :param prefix: EasyBuild's install path (str)
+    """
+    told = None if path.startswith(os.path.join(prefix, '')) else root_in(path)
+    return told is None or os.path.realpath(told) == os.path.realpath(root)
 
 
 def default(path):
