@@ -197,11 +197,12 @@ def test_a_port_that_somebody_else_has_is_not_taken(step, lib):
         one.close()
 
 
-def test_nobody_waits_for_one_who_comes_in_and_says_nothing(step, lib):
+def test_nobody_waits_for_one_who_comes_in_or_believes_that_it_is_another(step, lib):
     step.start(sys.executable, '-c', 'print("up", flush=True); import time; time.sleep(2)')
-    assert step.ranks[0].stdout.readline() == 'up\n'
+    assert all(process.stdout.readline() == 'up\n' for process in step.ranks.values())
     with socket.create_connection(('localhost', ports_of(step)[0])) as stranger:
         assert stranger.recv(100).startswith(b'{')
+        stranger.sendall(b'{"step": "%s", "rank": 1}\n{"ended": 9}\n' % step.name.encode())
         begin = time.monotonic()
         assert step.end()[0] == [0, 0, 0] and time.monotonic() - begin < 20
 

@@ -215,7 +215,8 @@ class Rank(object):
     def take(self, link, words):
         """Take one thing that another rank says (dict)."""
         if self.is_first and link.rank is None:
-            if words.get('step') == self.step.name and words.get('rank') in range(1, self.step.size):
+            if words.get('step') == self.step.name and words.get('rank') in range(1, self.step.size) \
+                    and words['rank'] not in self.come:
                 link.rank, link.host = words['rank'], words.get('host')
                 self.come.add(link.rank)
         elif 'ended' in words:
