@@ -52,7 +52,7 @@ class Rank(object):
         self.child, self.directory, self.server, self.port, self.wake = None, None, None, None, None
         self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.status, self.why, self.kill_at, self.is_told_to_end = 0, None, None, False
-        self.deadline = time.time() + step.patience
+        self.deadline = time.monotonic() + step.patience
 
     def run(self):
         """Return the exit status of this rank (int)."""
@@ -112,10 +112,10 @@ class Rank(object):
 
         It greets who comes. Somebody else may listen where it could be: one that is silent is left waiting.
         """
-        tried, why = {}, 'nobody is there'
+        tried, why, pause = {}, 'nobody is there', 0.1
         selector = selectors.DefaultSelector()
         try:
-            while time.time() < self.deadline:
+            while time.monotonic() < self.deadline:
                 try:
                     address = socket.gethostbyname(self.step.master)
                 except EnvironmentError as err:
@@ -135,7 +135,8 @@ class Rank(object):
                     if words is None:
                         selector.unregister(key.fileobj)
                         tried.pop(key.data).connection.close()
-                time.sleep(0.1)  # before the next look for one that has not begun
+                time.sleep(pause)  # before the next look for one that has not begun: a thousand ranks may look
+                pause = min(1.0, pause * 1.5)
         finally:
             for link in tried.values():
                 link.connection.close()
@@ -247,7 +248,7 @@ class Rank(object):
         if self.why:
             return
         self.why, self.status = why or 'a rank failed', status
-        self.kill_at = time.time() + GRACE
+        self.kill_at = time.monotonic() + GRACE
         if self.child:
             os.kill(self.child, signal.SIGTERM)
         for link in self.links if self.is_first else ():
@@ -260,7 +261,7 @@ class Rank(object):
             if pid:
                 self.child = None
                 self.ended(-os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how))
-        now = time.time()
+        now = time.monotonic()
         if self.child and self.kill_at and now > self.kill_at:
             os.kill(self.child, signal.SIGKILL)
         missing = sorted(set(range(1, self.step.size)) - self.come) if self.is_first else []
@@ -295,4 +296,4 @@ class Rank(object):
         everybody_came = len(self.come) == self.step.size - 1
         # who only came in is none of the ranks, and may stay for ever
         is_left = all(link.rank is None for link in self.links)
-        return is_left and (everybody_came or time.time() > self.deadline)
+        return is_left and (everybody_came or time.monotonic() > self.deadline)
