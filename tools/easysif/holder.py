@@ -92,6 +92,21 @@ def is_dead(record):
     return started != record['started'] or state in 'ZX'
 
 
+def is_dead_in(path):
+    """Return whether the holder that a directory names is dead, None where that cannot be known (bool or None).
+
+    :param path: the directory (str); one that is not ours to read is nobody's that we know
+    """
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        return is_dead(parse(read(directory)))
+    finally:
+        os.close(directory)
+
+
 def _host():
     # a name alone may be that of several, as 'localhost' is; an identity alone that of all that boot from one image
     return socket.gethostname(), _line('/etc/machine-id')

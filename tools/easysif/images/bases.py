@@ -116,13 +116,8 @@ def sweep(directory, where):
     :param where: the recipe, for messages (str)
     """
     for path in _all(directory):
-        with suppress(OSError):
-            opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                is_dead = holder.is_dead(holder.parse(holder.read(opened)))
-            finally:
-                os.close(opened)
-            if is_dead:
+        if holder.is_dead_in(path):
+            with suppress(OSError):
                 _remove(path, where)
 
 

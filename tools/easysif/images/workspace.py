@@ -71,17 +71,10 @@ def sweep(tmp_dir, log, aside=None):
     """
     moved = []
     for path in glob.glob(os.path.join(glob.escape(tmp_dir), PREFIX + '*')):
-        try:
-            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:  # somebody else's
+        if not holder.is_dead_in(path):
             continue
-        try:
-            is_dead = holder.is_dead(holder.parse(holder.read(directory)))
-        finally:
-            os.close(directory)
-        if is_dead:
-            remove(path, log)
-        if aside and is_dead and os.path.lexists(path):
+        remove(path, log)
+        if aside and os.path.lexists(path):
             moved.append(os.path.join(aside, os.path.basename(path)))
             os.rename(path, moved[-1])
     return moved
