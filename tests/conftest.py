@@ -154,6 +154,13 @@ def installed(installed_jax, installed_samtools):
     return installed_jax
 
 
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """The image store of the site, which is not there yet (Path)."""
+    monkeypatch.setenv('EASYSIF_IMAGE_STORE', str(tmp_path / 'the store'))
+    return tmp_path / 'the store'
+
+
 @pytest.fixture(scope='session')
 def slurm():
     """A Slurm cluster of this user's own on this machine: the environment by which srun finds it (dict)."""

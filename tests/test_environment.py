@@ -15,7 +15,7 @@ from easysif.overlay import environment
 from easysif.overlay.place import Overlay
 from easysif.packages.copied import Copy
 from easysif.packages.target import Target
-from packing import Commands
+from packing import Commands, killed_before
 from test_packages import message
 
 
@@ -24,17 +24,10 @@ def publish(root, number, can_exchange, is_kept):
 
     :param number: of the call, from 1 on (int)
     """
-    beside, pid, calls = root / ('user-software.easysif-new-%d' % os.getpid()), os.fork(), []
-
-    def counted(real):
-        def call(*args, **options):
-            calls.append(real)
-            if len(calls) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-        return call
+    beside, pid = root / ('user-software.easysif-new-%d' % os.getpid()), os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    counted = killed_before(number)
     for name in ('rename', 'unlink', 'fsync', 'open'):
         setattr(os, name, counted(getattr(os, name)))
     files.exchange = counted(files.exchange if can_exchange else lambda one, other: False)

@@ -24,7 +24,7 @@ from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.recorded import packages_record
 from easysif.overlay.state import status
-from packing import Commands, Sleeper, tree
+from packing import Commands, Sleeper, killed_before, tree
 from standins import on_terminal
 
 
@@ -194,17 +194,9 @@ def rolled_back(overlay, number, can_link):
 
     :param number: of the call, from 1 on (int)
     """
-    def counted(real):
-        def call(*args, **options):
-            calls.append(real)
-            if len(calls) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-        return call
-
     def refuse(*_, **__):
         raise OSError(errno.EOPNOTSUPP, 'Operation not supported')
-    calls, pid = [], os.fork()
+    counted, pid = killed_before(number), os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:

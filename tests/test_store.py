@@ -29,13 +29,6 @@ ODD = "a b'ü $x.sif"
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    """The image store of the site, which is not there yet (Path)."""
-    monkeypatch.setenv('EASYSIF_IMAGE_STORE', str(tmp_path / 'the store'))
-    return tmp_path / 'the store'
-
-
-@pytest.fixture
 def source(tmp_path):
     """A SIF file of a few bytes with an odd name (Path)."""
     path = tmp_path / 'from' / ODD

@@ -27,13 +27,6 @@ pytestmark = pytest.mark.usefixtures('its_prefix')
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    """The image store of the site, which is not there yet (Path)."""
-    monkeypatch.setenv('EASYSIF_IMAGE_STORE', str(tmp_path / 'the store'))
-    return tmp_path / 'the store'
-
-
-@pytest.fixture
 def source(tmp_path):
     """A SIF file of a few bytes (Path)."""
     image(tmp_path / 'source.sif')
