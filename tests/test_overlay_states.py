@@ -285,27 +285,24 @@ def test_of_two_that_differ_the_one_that_is_not_used_is_kept(overlay, keep):
 def test_a_dry_run_changes_nothing_and_says_what_is_done_then(overlay):
     """As text, and as JSON with what the real run says then."""
     names_of = {'d': overlay.directory, 's': overlay.squashfs}
-    for argv, said in (
-            (['make-squashfs'], 'would pack {d}, 1 file, 7 bytes, into {s}\n'),
-            (['unmake-squashfs'], 'would use {d} as it is; the squashfs file would be kept as {s}.1\n'),
-            (['make-squashfs', '--replace'], 'would pack {d}, 1 file, 5 bytes, into {s}\n'),
-            (['make-squashfs', '--replace', '--remove'],
+    for text, argv, said in (
+            (None, ['make-squashfs'], 'would pack {d}, 1 file, 7 bytes, into {s}\n'),
+            (None, ['unmake-squashfs'], 'would use {d} as it is; the squashfs file would be kept as {s}.1\n'),
+            ('other', ['make-squashfs', '--replace'], 'would pack {d}, 1 file, 5 bytes, into {s}\n'),
+            ('second', ['make-squashfs', '--replace', '--remove'],
              'would pack {d}, 1 file, 6 bytes, into {s}\nthe former squashfs file would be kept as {s}.2\n'
              'would no longer be kept: {s}.1\nwould remove {d}\n'),
-            (['unmake-squashfs'], 'would unpack {s} into {d}; the squashfs file would be kept as {s}.3\n'
-                                  'would no longer be kept: {s}.2\n'),
-            (['make-squashfs'], 'would pack {d}, 1 file, 6 bytes, into {s}\n'),
-            (['unmake-squashfs', '--replace'],
+            (None, ['unmake-squashfs'], 'would unpack {s} into {d}; the squashfs file would be kept as {s}.3\n'
+                                        'would no longer be kept: {s}.2\n'),
+            # as it is, and within the same second, it would be the file that is kept
+            ('third', ['make-squashfs'], 'would pack {d}, 1 file, 5 bytes, into {s}\n'),
+            ('something', ['unmake-squashfs', '--replace'],
              'would unpack {s} into {d}; the squashfs file would no longer be kept\n'
              'what the directory holds now would be kept as {s}.6\nwould no longer be kept: {s}.3\n'),
-            (['make-squashfs'], 'would pack {d}, 1 file, 6 bytes, into {s}\n'),
-            (['make-squashfs', '--remove'], 'would remove {d}, 1 file, 6 bytes; all of it is in {s}\n')):
-        if argv == ['make-squashfs', '--replace']:
-            change(overlay, 'other')
-        elif argv == ['make-squashfs', '--replace', '--remove']:
-            change(overlay, 'second')
-        elif argv == ['unmake-squashfs', '--replace']:
-            change(overlay, 'something')
+            (None, ['make-squashfs'], 'would pack {d}, 1 file, 5 bytes, into {s}\n'),
+            (None, ['make-squashfs', '--remove'], 'would remove {d}, 1 file, 5 bytes; all of it is in {s}\n')):
+        if text:
+            change(overlay, text)
         before = tree(overlay.root)
         assert overlay(*argv, '--dry-run').stdout == said.format(**names_of)
         told = json.loads(overlay(*argv, '--dry-run', '--json').stdout)
