@@ -149,9 +149,15 @@ def tiny_layout(directory, rootfs, tag='latest', config=()):
 
 
 class Stub(http.server.BaseHTTPRequestHandler):
-    """Answers from ``server.answers``: path -> (status, headers, body) or a function of the handler."""
+    """Answers from ``server.answers``: path -> (status, headers, body) or a function of the handler, which has what a
+    POST sent as ``form``."""
 
     protocol_version = 'HTTP/1.1'
+    form = None
+
+    def do_POST(self):
+        self.form = self.rfile.read(int(self.headers['Content-Length'])).decode()
+        self.do_GET()
 
     def do_GET(self):
         self.server.seen.append((self.path, dict(self.headers)))

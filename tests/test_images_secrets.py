@@ -15,7 +15,7 @@ import yaml
 
 import harness
 import toys
-from helpers_registry import PASSWORD, USER, LoopbackRegistry, call, stub, tiny_layout
+from helpers_registry import PASSWORD, USER, LoopbackRegistry, answers_of_sif, call, stub, tiny_layout
 from test_images_fetch import served
 from test_images_install import DEFINITION
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.e2e
 
 #: planted, each in the place of one login
 WEB, PROXY, VARIABLE = 'hunter2-web', 'hunter2-proxy', 'hunter2-variable'
+IDENTITY, BEARER = 'hunter2-identity', 'hunter2-bearer'  # the first of docker's file, the second what is given for it
 BASIC = 'Basic ' + base64.b64encode(('me:%s' % WEB).encode()).decode()
 THROUGH = 'Basic ' + base64.b64encode(('me:%s' % PROXY).encode()).decode()
 
@@ -33,7 +34,7 @@ def forms(secret, user):
 
 
 SECRETS = [form for secret, user in ((WEB, 'me'), (PROXY, 'me'), (VARIABLE, 'me'), (PASSWORD, USER))
-           for form in forms(secret, user)]
+           for form in forms(secret, user)] + [IDENTITY.encode(), BEARER.encode()]
 
 
 class Watch:
@@ -73,25 +74,36 @@ def world(tmp_path_factory, toy):
             return good if handler.headers.get(header) == value else (status, {}, b'')
         return answer
 
-    answers = {'/toy.sif': guarded('Authorization', BASIC, 401),
+    def token(handler):
+        good = handler.command == 'POST' and 'refresh_token=' + IDENTITY in handler.form.split('&')
+        return (200, {}, json.dumps({'access_token': BEARER}).encode()) if good else (400, {}, b'')
+
+    answers = {'/token': token, '/toy.sif': guarded('Authorization', BASIC, 401),
                'http://far.invalid/toy.sif': guarded('Proxy-Authorization', THROUGH, 407)}
     with stub(answers) as server, LoopbackRegistry(directory / 'registry', login=True) as private:
         env = harness.user_environment(home)
         private.push(layout, 'x/toy:1')
         (home / '.docker').mkdir()
         auth = base64.b64encode(('%s:%s' % (USER, PASSWORD)).encode()).decode()
-        (home / '.docker' / 'config.json').write_text(json.dumps({'auths': {private.host: {'auth': auth}}}))
+        (home / '.docker' / 'config.json').write_text(json.dumps({'auths': {
+            private.host: {'auth': auth}, server.host: {'auth': '', 'identitytoken': IDENTITY}}}))
+        challenge = {'WWW-Authenticate': 'Bearer realm="http://%s/token",service="x"' % server.host}
+        for path, answer in answers_of_sif(data, 'x/sif:1').items():
+            answers[path] = (lambda good: lambda handler: good if handler.headers.get(
+                'Authorization') == 'Bearer ' + BEARER else (401, challenge, b''))(answer)
         call('apptainer', 'push', '--no-https', str(toy), 'oras://%s/x/sif:1' % private.host, env=env)
         (home / '.netrc').write_text('machine localhost login me password %s\n' % WEB)
         (home / '.netrc').chmod(0o600)
         (directory / 'site.yaml').write_text(yaml.safe_dump({'registry_mirrors': {
-            'up.invalid': [private.url], 'web.invalid': ['http://' + server.host]}}))
+            'up.invalid': [private.url], 'web.invalid': ['http://' + server.host],
+            'token.invalid': ['http://' + server.host]}}))
         (directory / 'base.def').write_text('Bootstrap: docker\nFrom: up.invalid/x/toy:1\n%post\n  env >/seen\n')
         (directory / 'sif.def').write_text('Bootstrap: oras\nFrom: up.invalid/x/sif:1\n')
         (directory / 'fails.def').write_text('Bootstrap: docker\nFrom: up.invalid/x/toy:1\n%post\n  false\n')
         (directory / 'file.def').write_text(DEFINITION % 'toy.sif')
         images = {'web': 'https://web.invalid/toy.sif', 'proxied': 'http://far.invalid/toy.sif',
                   'oras': 'oras://up.invalid/x/sif:1', 'docker': 'docker://up.invalid/x/toy:1',
+                  'identity': 'oras://token.invalid/x/sif:1',
                   'archive': 'docker-archive:a.tar', 'base': 'base.def', 'sif': 'sif.def',
                   'fails': 'fails.def', 'gone': 'docker://up.invalid/x/gone:1', 'lost': 'https://web.invalid/lost.sif',
                   'wrong': 'https://web.invalid/toy.sif'}
@@ -112,7 +124,8 @@ def world(tmp_path_factory, toy):
 
 
 def test_each_login_was_needed_and_used(world):
-    assert world.outcome == {**dict.fromkeys(['web', 'proxied', 'oras', 'docker', 'archive', 'base', 'sif'], 'SUCCESS'),
+    assert world.outcome == {**dict.fromkeys(['web', 'proxied', 'oras', 'docker', 'identity', 'archive', 'base',
+                                             'sif'], 'SUCCESS'),
                              **dict.fromkeys(['fails', 'gone', 'lost', 'wrong'], 'FAILED')}, world.output
 
 

@@ -7,6 +7,8 @@ import os
 import socket
 import time
 from contextlib import contextmanager
+from functools import partial
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -528,6 +530,61 @@ def test_a_token_is_fetched_with_the_login(tmp_path):
         write_login(tmp_path / '.docker/config.json', running.host, 'user', 'wrong')
         error = refusal('docker://up.invalid/x/y:1', mirrors)
     assert 'login refused (HTTP 401 from its login server)' in str(error) and SECRET not in str(error)
+
+
+@contextmanager
+def identity_registry(kept):
+    """A registry whose login server takes the identity token KEPT for a token, and nothing else; ``forms`` it got."""
+    with token_registry() as running:
+        running.forms = []
+
+        def token(handler):
+            running.forms.append((handler.path, dict(handler.headers), parse_qs(handler.form or '')))
+            if handler.command != 'POST' or running.forms[-1][2].get('refresh_token') != [kept]:
+                return 400, {}, b'{"error": "invalid_grant"}'
+            return 200, {}, json.dumps({'access_token': SECRET, 'refresh_token': 'another'}).encode()
+        running.answers['/token'] = token
+        running.get = partial(resolve, 'docker://up.invalid/x/y:1', {'up.invalid': ['http://' + running.host]})
+        running.refusal = partial(refusal, 'docker://up.invalid/x/y:1', {'up.invalid': ['http://' + running.host]})
+        yield running
+
+
+@pytest.mark.parametrize('config', [
+    {'auths': {'HOST': {'identitytoken': 'k&pt +/='}}},
+    # as az acr login and docker login have it
+    {'auths': {'HOST': {'auth': base64.b64encode(b'00000000-0000:').decode(), 'identitytoken': 'k&pt +/='}}},
+    {'credsStore': 'toy'}, {'credHelpers': {'HOST': 'toy'}}])
+def test_an_identity_token_is_shown_to_the_login_server_alone_and_in_no_address(tmp_path, monkeypatch, config):
+    helper = tmp_path / 'docker-credential-toy'
+    helper.write_text('#!/bin/sh\necho \'{"Username": "<token>", "Secret": "k&pt +/="}\'\n')
+    helper.chmod(0o755)
+    monkeypatch.setenv('PATH', '%s:%s' % (tmp_path, os.environ['PATH']))
+    (tmp_path / '.docker').mkdir()
+    with identity_registry('k&pt +/=') as running:
+        (tmp_path / '.docker/config.json').write_text(json.dumps(config).replace('HOST', running.host))
+        assert running.get().digest == running.digest
+        (path, headers, form), = running.forms
+        assert (path, headers.get('Authorization'), form) == ('/token', None, {
+            'service': ['reg, with comma'], 'scope': ['repository:x/y:pull'], 'grant_type': ['refresh_token'],
+            'refresh_token': ['k&pt +/='], 'client_id': ['easysif']})
+        assert {headers.get('Authorization') for _, headers in running.seen} == {None, 'Bearer ' + SECRET}
+
+
+def test_an_identity_token_that_is_not_taken_is_said_and_not_shown_or_sent_elsewhere(tmp_path):
+    (tmp_path / '.docker').mkdir()
+    with identity_registry('another') as running, stub({}) as other:
+        (tmp_path / '.docker/config.json').write_text(json.dumps({'auths': {
+            running.host: {'identitytoken': 'hunter2-kept'}}}))
+        said = [str(running.refusal())]
+        running.answers['/token'] = (307, {'Location': 'http://%s/token' % other.host}, b'')
+        said.append(str(running.refusal()))
+        running.answers['/v2/x/y/manifests/1'] = (401, {'WWW-Authenticate': 'Basic realm="here"'}, b'')
+        said.append(str(running.refusal()))
+        assert other.seen == []
+    for text, reason in zip(said, ('login refused (HTTP 400 from its login server)',
+                                   'login refused (HTTP 307 from its login server)',
+                                   'has no login server, to which an identity token could be shown')):
+        assert reason in text and 'hunter2' not in text, text
 
 
 def test_a_token_stays_with_its_registry_and_netrc_adds_nothing_where_we_are_sent(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from easysif.images import credentials
 from easysif.images.transport import NoAnswer, Transport
 
+CLIENT = 'easysif'  #: how we call ourselves where an identity token is shown
 LARGEST = 8 << 20  # bytes of a manifest or an image configuration; registries accept 4 MiB
 
 CHALLENGE = re.compile(r'\b(Bearer|Basic)\b((?:\s*,?\s*[A-Za-z_]+\s*=\s*(?:"[^"]*"|[^\s,"]+))*)', re.IGNORECASE)
@@ -91,6 +92,8 @@ class Client:
                   for kind, rest in CHALLENGE.findall(challenge)}
         if 'bearer' in offers:
             self._authorization = 'Bearer %s' % self._token(offers['bearer'], login, path)
+        elif 'basic' in offers and login and login.token:
+            raise NoAnswer('has no login server, to which an identity token could be shown', 401)
         elif 'basic' in offers and login:
             self._authorization = login.header()
         else:
@@ -103,8 +106,11 @@ class Client:
             raise NoAnswer('its login server has no https address', 401)
         params = {'service': offer.get('service'),
                   'scope': offer.get('scope') or 'repository:%s:pull' % _repository(path)}
-        headers = {'Authorization': login.header()} if login else {}
-        with self._transport.open(realm, headers, params) as answer:
+        headers, form = {'Authorization': login.header()} if login else {}, None
+        if login and login.token:  # OAuth 2, as docker does it: never in an address, which servers log
+            headers, params, form = {}, None, dict(params, grant_type='refresh_token', refresh_token=login.token,
+                                                   client_id=CLIENT)
+        with self._transport.open(realm, headers, params, form) as answer:
             told = credentials.read_json(_read(answer))
             status, passing = answer.status, answer.refusal()
         token = told.get('token') or told.get('access_token')

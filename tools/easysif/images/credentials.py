@@ -14,15 +14,18 @@ from easysif.run import run
 #: Docker Hub's login is kept under this name by every tool.
 DOCKER_HUB_KEY = 'https://index.docker.io/v1/'
 PREFIXES = ('APPTAINER_', 'SINGULARITY_')
+TOKEN_USER = '<token>'  #: what a credential helper says for a user where it has an identity token
 PATIENCE = 20  #: seconds that a credential helper gets, which may ask somebody for a password
 
 
 @dataclass(frozen=True)
 class Login:
-    """User and password for one registry; neither is part of its repr."""
+    """User and password for one registry, or the identity token that its login server gave for them (str), '' for
+    none; nothing of it is part of its repr."""
 
     user: str = field(repr=False)
     password: str = field(repr=False)
+    token: str = field(default='', repr=False)
 
     def header(self):
         """Return the value of an Authorization header (str)."""
@@ -110,12 +113,16 @@ def _ask(helper, name):
         return None
     entry = read_json(told.stdout) if told.status == 0 else {}
     user, password = entry.get('Username'), entry.get('Secret')
-    return Login(user, password) if isinstance(user, str) and isinstance(password, str) and user else None
+    if not (isinstance(user, str) and isinstance(password, str) and user):
+        return None
+    return Login('', '', password) if user == TOKEN_USER else Login(user, password)
 
 
 def _decode(entry):
     if not isinstance(entry, dict):
         return None
+    if entry.get('identitytoken'):  # docker keeps it beside a user without a password
+        return Login('', '', str(entry['identitytoken']))
     if entry.get('username') and entry.get('password'):
         return Login(str(entry['username']), str(entry['password']))
     try:

@@ -95,17 +95,20 @@ class Transport:
         self._session.trust_env = not is_loopback(urlsplit(url).hostname)
 
     @contextmanager
-    def open(self, url, headers, params=None):
+    def open(self, url, headers, params=None, form=None):
         """Give what a server answers to a request (Answer), whatever its status.
 
         :param url: the address (str)
         :param headers: of the request (dict)
         :param params: of the query (dict)
+        :param form: sent by POST, to this address and to none to which it sends us on (dict), None to GET
         :raises NoAnswer: there is no answer, or we are sent on from https to an address without it
         """
         try:
-            response = self._session.get(url, headers=dict(headers, **{'Accept-Encoding': 'identity'}), params=params,
-                                         stream=True, verify=self._verify, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+            response = self._session.request(
+                'POST' if form else 'GET', url, headers=dict(headers, **{'Accept-Encoding': 'identity'}), params=params,
+                data=form, stream=True, verify=self._verify, allow_redirects=not form,
+                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
         except (self.errors.RequestException, OSError) as err:
             raise self.no_answer(err) from err
         with response:
