@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Single commands of images in a directory of the user: links to wrappers, and a record of them.
+
+A link is recorded before it is made, and taken out of the record after it has gone: whatever ends us in between, the
+next command finds what is ours. A link that the user removed or changed is no longer ours. Images of which no command
+is left go with the last one.
+"""
+
+import difflib
+import json
+import os
+import shlex
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from easysif import files, installed, manifest
+from easysif.errors import EasySIFError
+from easysif.formats import FORMATS
+from easysif.lock import Lock
+from easysif.running.own_images import OwnImages, full_name, is_image
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    :param name: what is typed (str)
+    :param path: the link (str)
+    :param image: the image or the module that was named (str)
+    :param file: where the image is kept (str), None where it is not known
+    :param state: ``fine``; ``gone``, where its module or image is no longer there (str)
+    """
+
+    name: str
+    path: str
+    image: str
+    file: str
+    state: str
+
+
+def usual_directory():
+    """Return where commands are put unless told otherwise (str)."""
+    return os.path.expanduser('~/.local/bin')
+
+
+class Commands:
+    """The commands of a user.
+
+    :param site: the resolved site (Site)
+    :param prefix: EasyBuild's install path, whose modules may be named (str)
+    :param tell: takes a line for the log (callable: str)
+    """
+
+    def __init__(self, site, prefix, tell=None):
+        self.site, self.prefix, self.tell = site, prefix, tell
+        self.home = os.path.expanduser('~/.local/share/easysif/commands')
+        self.images = OwnImages(self.home, site, tell)
+        self.record = os.path.join(self.home, 'commands.json')
+
+    def add(self, image, names, directory, needs=()):
+        """Make commands of an image, or of an installed module, in a directory.
+
+        :param image: a SIF file, a reference or a module (str)
+        :param names: the commands, as they are called in the image (list of str)
+        :param directory: where to put them (str), which is made
+        :param needs: words for what the site must provide (list of str)
+        :returns: the commands (list of Command), and what the user has to know (list of str)
+        :raises EasySIFError: something else has the name there, the image has no such command or cannot be had
+        """
+        for name in names:
+            _check_name(name)
+        paths = {name: os.path.join(os.path.abspath(directory), name) for name in names}
+        with self._alone(image) as known:
+            for path in paths.values():
+                self._check_free(path, known)
+            notes = []
+            if is_image(image):
+                image = full_name(image)
+                root, notes = self.images.install(image, names, needs)
+            else:
+                image, root = self._module(image, names)
+            made = _missing([os.path.abspath(directory)])
+            try:
+                os.makedirs(directory, exist_ok=True)
+                for name, path in paths.items():
+                    known['commands'][path] = {'target': os.path.join(root, 'bin', name), 'root': root, 'image': image}
+                known['made'] = sorted({*known['made'], *made})
+                self._write(known)
+                for path in paths.values():
+                    files.link(known['commands'][path]['target'], path)
+                files.sync_directory(directory)
+            except OSError as err:
+                raise EasySIFError(directory, 'no command can be put here (%s)' % err.strerror,
+                                   hint='ls -ld -- %s; or another place: --to DIR' % shlex.quote(directory)) from err
+            return [_command(path, known['commands'][path]) for path in paths.values()], notes
+
+    def all(self):
+        """Return all commands of the user (list of Command)."""
+        return [_command(path, one) for path, one in sorted(self._read()['commands'].items()) if _is_ours(path, one)]
+
+    def remove(self, names):
+        """Remove commands, and the images of which none is left.
+
+        :param names: names or paths (list of str)
+        :returns: the commands (list of Command), and the images that went (list of str)
+        :raises EasySIFError: one is not there or not ours; it cannot be removed
+        """
+        with self._alone(names[0]) as known:
+            paths = [self._path(name, known) for name in names]
+            done = [_command(path, known['commands'][path]) for path in paths]
+            for path in paths:
+                try:
+                    os.unlink(path)
+                except OSError as err:
+                    raise EasySIFError(path, 'cannot be removed (%s)' % err.strerror,
+                                       hint='ls -ld -- %s' % shlex.quote(os.path.dirname(path))) from err
+                del known['commands'][path]
+            self._write(known)
+            return done, self._sweep(known, with_fetched=True)
+
+    @contextmanager
+    def _alone(self, where):
+        """Hold the lock for the block, which gets the record; what is not needed any more goes before and after."""
+        top = os.path.dirname(self.home)
+        made = _missing([self.home])
+        try:
+            with files.ended_in_order(), Lock(os.path.join(top, '.commands.lock'), where, wait=None, tell=self.tell):
+                known = self._read()
+                known['made'] = sorted({*known['made'], *made})
+                known['commands'] = {path: one for path, one in known['commands'].items()
+                                     if _is_ours(path, one) or not os.path.isdir(os.path.dirname(path))}
+                made = known['made']
+                try:
+                    self._sweep(known)
+                    yield known
+                finally:
+                    self._sweep(self._read())
+        finally:
+            if not os.path.lexists(self.record):
+                for path in sorted(made, key=len, reverse=True):
+                    with suppress(OSError):  # others have put something there
+                        os.rmdir(path)
+
+    def _sweep(self, known, with_fetched=False):
+        """Remove what no command needs, the record with the last one; return the images that went (list of str).
+
+        An image that was fetched for a command that could not be made waits for another try.
+        """
+        for path in known['commands']:
+            files.sweep(path)
+        if not known['commands']:
+            with suppress(FileNotFoundError):
+                os.unlink(self.record)
+            files.sweep(self.record)
+        return self.images.sweep({one['root'] for one in known['commands'].values()}, with_fetched)
+
+    def _read(self):
+        try:
+            with open(self.record, encoding='utf-8') as handle:
+                known = json.load(handle)
+            if known['schema'] != SCHEMA:
+                raise EasySIFError(self.record, 'was written by another version of EasySIF',
+                                   facts=[('schema', known['schema'])], hint='pip install --upgrade easysif')
+            return {'schema': SCHEMA, 'commands': known['commands'], 'made': known['made']}
+        except FileNotFoundError:
+            return {'schema': SCHEMA, 'commands': {}, 'made': []}
+        except (OSError, ValueError, KeyError, TypeError) as err:
+            raise EasySIFError(self.record, 'the record of your commands cannot be read (%s)' % err,
+                               hint='rm -- %s; then remove the links by hand' % shlex.quote(self.record)) from err
+
+    def _write(self, known):
+        files.write(self.record, json.dumps(known, indent=2, sort_keys=True) + '\n', 0o644)
+
+    def _check_free(self, path, known):
+        if not os.path.lexists(path) or path in known['commands']:
+            return
+        what = 'a link to %s' % os.readlink(path) if os.path.islink(path) else 'a directory' if os.path.isdir(
+            path) else 'a file'
+        raise EasySIFError(path, 'is there already, and not from easysif command', facts=[('there', what)],
+                           hint='mv -- %s; or another directory: --to DIR' % shlex.join([path, path + '.old']))
+
+    def _module(self, name, wanted):
+        """Return the full name of a module that has wrappers for all that is wanted, and its directory (str, str)."""
+        module, root = installed.find(self.prefix, name)
+        record = manifest.read(root)
+        wrappers = sorted((record.get('parameters') or {}).get('commands') or ())
+        for one in wanted:
+            if os.path.exists(os.path.join(root, 'bin', one)):
+                continue
+            near = difflib.get_close_matches(one, wrappers, n=3)
+            image = manifest.image_file(record)
+            path = image and os.path.join(root, image)
+            raise EasySIFError(module, "has no command '%s'" % one,
+                               facts=[('closest', ', '.join(near) or 'none'), ('commands', ', '.join(wrappers))],
+                               hint='easysif command add %s' % shlex.join(
+                                   [module, near[0]] if near or not path else [path, one]))
+        return module, root
+
+    def _path(self, name, known):
+        """Return the link that a name or a path means (str)."""
+        paths = [path for path in known['commands'] if (path if '/' in name else os.path.basename(path)) == (
+            os.path.abspath(name) if '/' in name else name)]
+        if len(paths) == 1:
+            return paths[0]
+        if paths:
+            raise EasySIFError(name, 'is in several directories', facts=[('commands', ', '.join(paths))],
+                               hint='easysif command remove %s' % shlex.quote(paths[0]))
+        names = sorted({os.path.basename(path) for path in known['commands']})
+        near = difflib.get_close_matches(os.path.basename(name), names, n=1)
+        raise EasySIFError(name, 'is no command from easysif command', facts=[('commands', ', '.join(names) or 'none')],
+                           hint='easysif command remove %s' % shlex.quote(near[0]) if near else 'easysif command list')
+
+
+def _check_name(name):
+    try:
+        FORMATS['command-name'](name)
+    except ValueError as err:
+        raise EasySIFError('easysif command', 'the name of a command %s' % err, facts=[('name', name)],
+                           hint='easysif command add IMAGE samtools') from err
+
+
+def _command(path, one):
+    file = None
+    with suppress(EasySIFError, TypeError):
+        file = os.path.join(one['root'], manifest.image_file(manifest.read(one['root'])))
+    is_fine = file and os.path.exists(file) and os.path.exists(one['target'])
+    return Command(os.path.basename(path), path, one['image'], file, 'fine' if is_fine else 'gone')
+
+
+def _is_ours(path, one):
+    """Tell whether a link is still the one that was made (bool)."""
+    return os.path.islink(path) and os.readlink(path) == one['target']
+
+
+def _missing(paths):
+    """Return those of some directories, and of those above them, that are not there (list of str)."""
+    found = []
+    for path in paths:
+        while not os.path.isdir(path):
+            found.append(path)
+            path = os.path.dirname(path)
+    return found
