@@ -572,6 +572,21 @@ def test_unloading_leaves_the_environment_as_it_was(fake, prefix, tmp_path, scri
     assert 'error' not in said.lower()
 
 
+def neighbours(directory):
+    """Binds of files that lie side by side, which a module records without repeating their directory (tuple of str)."""
+    for name in 'a&b', 'c\\1d', 'e':
+        (directory / name).touch()
+    return tuple('%s/%s' % (directory, one) for one in ('a&b', 'c\\1d', 'e:/else/where:ro')) + ('/usr/share', '/etc/hosts')
+
+
+def test_what_is_recorded_of_binds_is_short(fake, tmp_path, tool):
+    fake.site(binds=neighbours(tmp_path))
+    env, _ = fake.by_module(tmp_path / 'home', {}, tool=tool)
+    assert env['EASYSIF_ADDED'] == fake.binds(
+        '%s/a&b,^c\\1d,^e:/else/where:ro,/usr/share,/etc/hosts' % tmp_path)
+    assert '^' not in both(env, '_BINDPATH')
+
+
 @pytest.mark.parametrize('env', [{}, USERS], ids=['nothing set', 'everything set'])
 def test_a_module_that_takes_the_place_of_another_one_leaves_nothing_of_it(prefix, tmp_path, env, tool):
     """Lmod exchanges members of a family by itself, Environment Modules when it is told."""
@@ -580,7 +595,7 @@ def test_a_module_that_takes_the_place_of_another_one_leaves_nothing_of_it(prefi
     own = dict(container_env={'MINE': '1'}, needs=('nvidia-gpu',), provides={'jax': '1'})
     fakes = [Fake(prefix, **own), Fake(prefix, module='other/1', variable='OTHER')]
     for one in fakes:
-        one.site(ca_certificates=str(bundle))
+        one.site(ca_certificates=str(bundle), binds=neighbours(tmp_path))
     script = 'module load %%(module)s; module %s other' % ('load' if 'Lmod' in tool else 'swap %(module)s')
     before, _ = fakes[0].by_module(tmp_path, env, 'true', tool)
     alone, _ = fakes[0].by_module(tmp_path, env, 'module load other', tool)
@@ -618,6 +633,7 @@ def test_a_wrapper_does_the_same_whatever_is_loaded(prefix, tmp_path, loaded, to
     """And what the user sets after loading stays: a bind, a variable of their own, one that the module had set."""
     fake = Fake(prefix, container_env={'MINE': 'jax'})
     Fake(prefix, module='other/1', variable='OTHER', container_env={'X': '1', 'MINE': 'other'}, needs=('amd-gpu',))
+    fake.site(binds=neighbours(tmp_path))
     wrapper = '%s/easysif/wrapper' % fake.root
     home, env = tmp_path, dict(USERS, W=wrapper, M=loaded)
     alone, _ = fake.by_wrapper(home, env)

@@ -200,14 +200,34 @@ local function split_binds(list, entries)
     return entries
 end
 
+-- A module may have hundreds of binds: what most of them are, a path alone, is told without patterns.
 local function target_of(entry)
+    if not entry:find(":", 1, true) and entry:byte(-1) ~= 47 then return entry end
     local source, target = entry:match("^([^:]*):?([^:]*)")
     return ((target ~= "" and target or source):gsub("(.)/+$", "%1"))
 end
 
+-- In EASYSIF_ADDED a ^, which no bind holds, stands for the directory of the entry before: Lmod, which looks at each
+-- character of a value, takes 0.4 ms for 140 binds of 120 characters.
+local function directory_of(entry) return entry:match("^[^:]*/") or "" end
+
+local function shortened(entries)
+    local short, former = {}, nil
+    for position, entry in ipairs(entries) do
+        local directory = directory_of(entry)
+        short[position] = directory == former and "^" .. entry:sub(#directory + 1) or entry
+        former = directory
+    end
+    return table.concat(short, ",")
+end
+
 local function users_binds()
-    local ours, kept = {}, {}
-    for _, entry in ipairs(split_binds(env("EASYSIF_ADDED"), {})) do ours[entry] = true end
+    local ours, kept, directory = {}, {}, ""
+    for _, entry in ipairs(split_binds(env("EASYSIF_ADDED"), {})) do
+        if entry:sub(1, 1) == "^" then entry = directory .. entry:sub(2) end
+        directory = directory_of(entry)
+        ours[entry] = true
+    end
     for _, name in ipairs({ "SINGULARITY_BINDPATH", "APPTAINER_BINDPATH" }) do
         for _, entry in ipairs(split_binds(env(name), {})) do
             if not ours[entry] then
@@ -219,23 +239,22 @@ local function users_binds()
     return kept
 end
 
-local function bind(source, target, options)
-    if not exists(source) then return end
-    local entry = source
-    if target ~= "" then entry = entry .. ":" .. target end
-    if options ~= "" then entry = entry .. ":" .. options end
+local function bind_entry(entry, is_forced)
+    local colon = entry:find(":", 1, true)
+    if not exists(colon and entry:sub(1, colon - 1) or entry) then return end
     local place = target_of(entry)
+    if is_forced then forced[place] = true end
     if targets[place] then return end
     targets[place] = entry
     binds[#binds + 1] = place
 end
 
+local function bind(source, target, options)
+    bind_entry(source .. (target ~= "" and ":" .. target or "") .. (options ~= "" and ":" .. options or ""))
+end
+
 local function bind_each(need)
-    for _, entry in ipairs(values_of(need).binds or {}) do
-        local source, target, options = entry:match("^([^:]*):?([^:]*):?(.*)$")
-        bind(source, target, options)
-        if need == "FORCE" and exists(source) then forced[target_of(entry)] = true end
-    end
+    for _, entry in ipairs(values_of(need).binds or {}) do bind_entry(entry, need == "FORCE") end
 end
 
 local function push_binds()
@@ -254,8 +273,9 @@ local function push_binds()
         end
     end
     binds = added
-    push("SINGULARITY_BINDPATH", table.concat(all, ","))
-    push("APPTAINER_BINDPATH", table.concat(all, ","))
+    local list = table.concat(all, ",")
+    push("SINGULARITY_BINDPATH", list)
+    push("APPTAINER_BINDPATH", list)
 end
 
 -- EASYSIF_SET records what was set and EASYSIF_KEPT what the user had, as name=value;name=value, so that unloading
@@ -289,7 +309,7 @@ local function finish()
         for name in (";" .. env("EASYSIF_KEPT")):gmatch(";([%a_][%w_]*)=") do users[name] = true end
     end
     set_all(order, users)
-    setenv("EASYSIF_ADDED", table.concat(binds, ","))
+    setenv("EASYSIF_ADDED", shortened(binds))
     setenv("EASYSIF_KEPT", table.concat(kept, ";"))
     setenv("EASYSIF_SET", table.concat(set, ";"))
 end

@@ -254,8 +254,32 @@ proc es_target_of {entry} {
     return [regsub {(.)/+$} $place {\1}]
 }
 
+# In EASYSIF_ADDED a ^, which no bind holds, stands for the directory of the entry before: see module.lua.
+proc es_directory_of {entry} {
+    set directory {}
+    regexp {^[^:]*/} $entry directory
+    return $directory
+}
+
+proc es_shortened {entries} {
+    set short {}
+    set former :
+    foreach entry $entries {
+        set directory [es_directory_of $entry]
+        lappend short [expr {$directory eq $former ? "^[string range $entry [string length $directory] end]" : $entry}]
+        set former $directory
+    }
+    return $short
+}
+
 proc es_users_binds {} {
-    set seen [es_split_binds [es_env EASYSIF_ADDED]]
+    set seen {}
+    set directory {}
+    foreach entry [es_split_binds [es_env EASYSIF_ADDED]] {
+        if {[string index $entry 0] eq {^}} { set entry $directory[string range $entry 1 end] }
+        set directory [es_directory_of $entry]
+        lappend seen $entry
+    }
     set kept {}
     foreach name {SINGULARITY_BINDPATH APPTAINER_BINDPATH} {
         foreach entry [es_split_binds [es_env $name]] {
@@ -328,7 +352,7 @@ proc es_finish {} {
     foreach name $names {
         es_assign $name [es_given $::es_state(pushed) $name] [dict exists $users $name] [es_given $users $name]
     }
-    foreach {name list separator} [list ADDED $::es_state(binds) , KEPT $kept {;} SET $is {;}] {
+    foreach {name list separator} [list ADDED [es_shortened $::es_state(binds)] , KEPT $kept {;} SET $is {;}] {
         es_set EASYSIF_$name [join $list $separator]
     }
 }
