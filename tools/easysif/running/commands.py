@@ -81,13 +81,13 @@ class Commands:
                 root, notes = self.images.install(image, names, needs)
             else:
                 image, root = self._module(image, names)
-            made = _missing([os.path.abspath(directory)])
+            made = _missing(os.path.abspath(directory))
+            for name, path in paths.items():
+                known['commands'][path] = {'target': os.path.join(root, 'bin', name), 'root': root, 'image': image}
+            known['made'] = sorted({*known['made'], *made})
+            self._write(known)
             try:
                 os.makedirs(directory, exist_ok=True)
-                for name, path in paths.items():
-                    known['commands'][path] = {'target': os.path.join(root, 'bin', name), 'root': root, 'image': image}
-                known['made'] = sorted({*known['made'], *made})
-                self._write(known)
                 for path in paths.values():
                     files.link(known['commands'][path]['target'], path)
                 files.sync_directory(directory)
@@ -117,6 +117,7 @@ class Commands:
                     raise EasySIFError(path, 'cannot be removed (%s)' % err.strerror,
                                        hint='ls -ld -- %s' % shlex.quote(os.path.dirname(path))) from err
                 del known['commands'][path]
+            _remove_empty(known['made'])
             self._write(known)
             return done, self._sweep(known, with_fetched=True)
 
@@ -124,7 +125,7 @@ class Commands:
     def _alone(self, where):
         """Hold the lock for the block, which gets the record; what is not needed any more goes before and after."""
         top = os.path.dirname(self.home)
-        made = _missing([self.home])
+        made = _missing(self.home)
         try:
             with files.ended_in_order(), Lock(os.path.join(top, '.commands.lock'), where, wait=None, tell=self.tell):
                 known = self._read()
@@ -139,9 +140,7 @@ class Commands:
                     self._sweep(self._read())
         finally:
             if not os.path.lexists(self.record):
-                for path in sorted(made, key=len, reverse=True):
-                    with suppress(OSError):  # others have put something there
-                        os.rmdir(path)
+                _remove_empty([*made, self.home, top])
 
     def _sweep(self, known, with_fetched=False):
         """Remove what no command needs, the record with the last one; return the images that went (list of str).
@@ -234,11 +233,16 @@ def _is_ours(path, one):
     return os.path.islink(path) and os.readlink(path) == one['target']
 
 
-def _missing(paths):
-    """Return those of some directories, and of those above them, that are not there (list of str)."""
+def _remove_empty(paths):
+    for path in sorted(paths, key=len, reverse=True):
+        with suppress(OSError):  # it is not, or is gone
+            os.rmdir(path)
+
+
+def _missing(path):
+    """Return a directory, and those above it, as far as they are not there (list of str)."""
     found = []
-    for path in paths:
-        while not os.path.isdir(path):
-            found.append(path)
-            path = os.path.dirname(path)
+    while not os.path.isdir(path):
+        found.append(path)
+        path = os.path.dirname(path)
     return found
