@@ -252,6 +252,7 @@ def test_the_wheel_is_built_by_a_setuptools_that_knows_its_patterns(clone):
     assert tuple(map(int, wanted.split('.'))) >= (62, 3)
 
 
+@pytest.mark.long
 def test_quickstart_does_not_meet_another_one_in_its_prefix(clone, prefix):
     (prefix / 'log').mkdir(parents=True)
     (prefix / '.made-by-easysif').touch()

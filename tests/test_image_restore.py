@@ -210,6 +210,7 @@ def test_a_file_of_the_store_that_is_gone_or_another_is_not_run_and_the_image_co
 
 # Faults
 
+@pytest.mark.long
 def test_a_restore_that_is_killed_leaves_the_old_or_the_new_and_the_next_one_needs_no_help(easysif, toy, store):
     toy.sif.chmod(0o644)
     with open(toy.sif, 'ab') as handle:
@@ -242,6 +243,7 @@ def test_a_restore_that_is_killed_leaves_the_old_or_the_new_and_the_next_one_nee
 CALLS = ('rename', 'unlink', 'symlink', 'link', 'mkdir', 'rmdir', 'chmod', 'fsync', 'utime')
 
 
+@pytest.mark.long
 def test_a_restore_that_is_killed_at_a_change_leaves_a_module_that_the_next_one_makes_whole(
         easysif, toy, tmp_path, monkeypatch):
     """What a registry has is made into other bytes: image, record, wrappers and module file change together."""

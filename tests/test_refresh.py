@@ -311,6 +311,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.long
 def test_after_kill_9_at_any_moment_the_next_one_mends(easysif, toy, prefix):
     easysif('refresh', 'toy')
     before = toys.snapshot(prefix)

@@ -457,6 +457,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('foreign', [False, True])
 def test_after_kill_9_at_any_moment_the_next_one_finishes(easysif, prefix, tmp_path, foreign):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
@@ -492,6 +493,7 @@ def test_of_two_at_once_one_removes_and_the_other_says_why_not(toy, prefix):
     assert left(prefix) == set()
 
 
+@pytest.mark.long
 def test_with_a_refresh_at_the_same_time_it_is_there_whole_or_gone(toy, prefix):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     for pause in (0, 0.1, 0.2, 0.4):

@@ -183,6 +183,7 @@ LINES = [hostile.CONTROL.sub('', piece) for piece in hostile.PIECES]
 ALL = {'P%d' % number: text for number, text in enumerate(LINES)}
 
 
+@pytest.mark.long
 @hostile.share(1)
 @example(tool='Lmod with Lua', container_env=ALL, site_env={}, need_env={}, names=['*', 'a', 'x', '?'], targets=[],
          with_conda="'\\\"$(id)", conda='*', users_texts=['a;b%3B', '$(touch evil)', '\ntouch<evil'])
@@ -345,6 +346,7 @@ def test_a_megabyte_in_any_field_of_a_recipe_is_refused_at_once(work):
             assert_told(err.value, 'toy-1.2.eb', [key])
 
 
+@pytest.mark.long
 def test_a_megabyte_in_any_setting_of_a_site_is_refused_at_once(work):
     path = work / 'site.yaml'
     for key, text in huge(hostile.SITE):

@@ -131,6 +131,7 @@ def minutes(fake):
     wrapper.write_text(text.replace('command -p sleep 1\n', 'command -p sleep 0.01\n'))
 
 
+@pytest.mark.long
 def test_a_slow_maker_keeps_its_lock_and_what_is_there_is_whole(fake, tmp_path, minutes):
     """One who has waited for a minute makes the venv, too; the other then drops its own."""
     slow = start(fake, SLEEP='5')

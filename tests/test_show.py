@@ -276,6 +276,7 @@ def test_our_recipes_are_found_without_any_setting(monkeypatch):
         assert os.path.samefile(search.find(name), os.path.join(recipe_directory(), 'j/jax/jax-24.10-singularity.eb'))
 
 
+@pytest.mark.long
 def test_every_recipe_of_ours_can_be_shown(monkeypatch):
     monkeypatch.delenv('EASYBUILD_ROBOT_PATHS')
     names = [name for name in search.names() if recipe.parse(search.find(name))[0].get('easyblock') == 'ContainerImage']

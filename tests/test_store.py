@@ -382,6 +382,7 @@ def big(tmp_path, size=32 << 20):
     return path
 
 
+@pytest.mark.long
 def test_an_add_that_is_killed_leaves_nothing_half_and_the_next_one_needs_no_help(easysif, store, tmp_path):
     source = tmp_path / 'big.sif'
     image(source)
