@@ -199,7 +199,7 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
     env = harness.user_environment(home)
 
     def run(path, *args, **options):
-        return subprocess.run([path, *args], env=env, capture_output=True, text=True, **options)
+        return subprocess.run([path, *args], env=env, capture_output=True, encoding='utf-8', errors='replace', **options)
     assert run(bin / 'fine', 'a  b', '$c').stdout == 'a  b $c\n'
     assert run(home / 'other' / 'fails').returncode == 3 and len(
         list((home / '.local/share/easysif/commands/software/toy').glob('[!.]*'))) == 1
@@ -212,6 +212,11 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
     kept = Path(told['commands'][0]['file'])
     record = json.loads((kept.parent / 'easysif.json').read_text())['image']
     assert record['digest'] == images.digest('samtools') and kept.stat().st_mode & 0o222 == 0
+
+    # where there is no module system the wrappers of a module are used by PATH alone
+    script = 'unset -f module; export PATH="$1/bin:$PATH"; samtools --version | head -n 1; command -v samtools'
+    shown = run('sh', '-c', script, 'sh', str(kept.parent)).stdout
+    assert shown.startswith('samtools ') and shown.endswith('\n%s/bin/samtools\n' % kept.parent)
 
     # one that is killed while it fetches leaves what the next command clears away
     argv = ['command', 'add', images.upstream('static'), 'echo']
