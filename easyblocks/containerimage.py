@@ -26,7 +26,7 @@ from easybuild.framework.easyconfig.easyconfig import ActiveMNS
 from easybuild.framework.easyconfig.tools import get_paths_for
 from easybuild.tools.build_log import EasyBuildError, print_msg, print_warning
 from easybuild.tools.config import build_option, install_path, source_paths, update_build_option
-from easybuild.tools.filetools import compute_checksum, read_file, verify_checksum
+from easybuild.tools.filetools import read_file
 from easybuild.tools.modules import get_software_root_env_var_name
 from easybuild.tools.utilities import trace_msg
 
@@ -268,10 +268,12 @@ class ContainerImage(EasyBlock):
         return build_option('module_only') or self.cfg['module_only'] or build_option('sanity_check_only') or skip
 
     def _places(self):
-        return Places(self._find_file, self._verify, source_paths() + ['beside the recipe'],
+        # where there are sources or patches they are those of these
+        checksums = () if self.cfg['sources'] or self.cfg['patches'] else self.cfg['checksums']
+        return Places(self._find_file, source_paths() + ['beside the recipe'],
                       *directories(self.easysif.site, source_paths()[0], self.builddir), prefix=self.easysif.prefix,
                       log=os.path.join(self.builddir, 'build.log'), lock={'wait': None, 'tell': self._tell},
-                      find_module=self._find_module, checksums=() if self.cfg['sources'] else self.cfg['checksums'])
+                      find_module=self._find_module, checksums=checksums)
 
     def _find_module(self, name):
         known = {dep['full_mod_name']: dep for dep in self.cfg.builddependencies()}
@@ -283,13 +285,6 @@ class ContainerImage(EasyBlock):
         # --try-software-version and its kin: the recipe is a copy elsewhere, the file lies beside the original
         beside = [os.path.join(top, self.name[0].lower(), self.name, name) for top in get_paths_for('easyconfigs')]
         return next(filter(os.path.isfile, [path or '', *beside]), None)
-
-    def _verify(self, path):
-        wanted = None if self.cfg['sources'] else (self.cfg['checksums'] or [None])[0]
-        if wanted and not verify_checksum(path, wanted):
-            raise EasySIFError(os.path.basename(self.cfg.path), 'checksums do not match %s' % path,
-                               facts=[('recipe', wanted), ('found', compute_checksum(path, 'sha256'))],
-                               hint='review the file; if it is right, write the sha256 found into checksums')
 
 
 if sys.version_info < (3, 9):

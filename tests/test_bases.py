@@ -66,7 +66,7 @@ def world(tmp_path):
         def make(name, bootstrap='docker', base='toy', says=''):
             (tmp_path / (name + '.def')).write_text('Bootstrap: %s\nFrom: up.invalid/x/%s:1\n# %s %s\n' % (
                 bootstrap, base, name, says))
-            places = Places(find_file=lambda file: str(tmp_path / file), verify=lambda path: None, searched=[],
+            places = Places(find_file=lambda file: str(tmp_path / file), searched=[],
                             downloads=str(downloads), work=str(work), log=str(tmp_path / (name + '.log')),
                             lock={'wait': None})
             return obtain(load(toys.recipe(tmp_path, name, image=name + '.def')), site,

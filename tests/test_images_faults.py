@@ -145,7 +145,7 @@ def world(tmp_path, monkeypatch):
         monkeypatch.setenv('EASYSIF_SITE', str(tmp_path / 'site.yaml'))
         for name in ('downloads', 'work', 'log'):
             (tmp_path / name).mkdir()
-        places = Places(find_file=lambda name: None, verify=lambda path: None, searched=[],
+        places = Places(find_file=lambda name: None, searched=[],
                         downloads=str(tmp_path / 'downloads'), work=str(tmp_path / 'work'),
                         log=str(tmp_path / 'log' / 'build.log'))
         runtime = SimpleNamespace(name='apptainer', path='/no/runtime', environment=lambda **_: dict(os.environ))

@@ -104,7 +104,7 @@ def test_recipe_and_site_say_whether_an_image_must_be_signed(signed, apptainer, 
     monkeypatch.setattr(obtain.sif, 'check_architecture', lambda *_: None)
     monkeypatch.setattr(obtain.sif, 'read', lambda *_: None)
     path = signed.path if is_signed else signed.unsigned
-    places = obtain.Places(find_file=lambda _: path, verify=lambda _: None, searched=[], downloads='', work='', log='')
+    places = obtain.Places(find_file=lambda _: path, searched=[], downloads='', work='', log='')
     settings = SimpleNamespace(**dict(vars(SITE), verify=site, keyring=signed.keys))
     try:
         found = obtain.obtain(recipe('x.sif', verify=wanted), settings, apptainer, places)
@@ -122,7 +122,7 @@ def test_what_is_made_here_cannot_be_signed(signed, apptainer, monkeypatch, tmp_
     for wanted, verify in ((True, 'none'), (False, 'all')):
         site = SimpleNamespace(**dict(vars(SITE), verify=verify))
         with pytest.raises(EasySIFError) as caught:
-            obtain.obtain(recipe(verify=wanted), site, apptainer, None)
+            obtain.obtain(recipe(verify=wanted), site, apptainer, SimpleNamespace(checksums=()))
         assert str(caught.value) == (
             'toy-1.0.eb: image is made here, so nobody has signed it\n  image   docker://docker.io/x/toy:1\n'
             '  verify  %s\nhint: name a signed SIF file: oras://, https:// or NAME.sif' % (

@@ -60,9 +60,10 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(module.registry, 'resolve', resolve)
     monkeypatch.setattr(module.build, 'from_registry', make)
     monkeypatch.setattr(module.define, 'from_definition', make)
+    monkeypatch.setattr(module.checksums, 'verify', lambda path, *_: world.verified.append(path))
     monkeypatch.setattr(module.sif, 'read', lambda *_: None)
     monkeypatch.setattr(module.sif, 'check_architecture', lambda *_: None)
-    world.places = Places(find_file=lambda name: str(tmp_path / name), verify=world.verified.append, searched=[],
+    world.places = Places(find_file=lambda name: str(tmp_path / name), searched=[],
                           downloads=str(tmp_path / 'down[l]oads'), work=str(tmp_path / 'tmp'),
                           log=str(tmp_path / 'private' / 'build.log'))
     world.obtain = lambda image=REFERENCE, site=SITE, **values: obtain(recipe(image, **values), site, None,
@@ -332,7 +333,7 @@ def web(tmp_path):
     data = sif_file(tmp_path / 'upstream.sif').read_bytes()
     with stub({'/x.sif': served(data, ETag='"one"')}) as server:
         def find(name='toy', wait=None, **values):
-            places = Places(find_file=lambda _: None, verify=lambda _: None, searched=[], work=str(tmp_path), log='',
+            places = Places(find_file=lambda _: None, searched=[], work=str(tmp_path), log='',
                             downloads=str(tmp_path / 'downloads'), lock={'wait': wait})
             return obtain(recipe('http://%s/x.sif' % server.host, name=name, **values), SITE, None, places)
         server.obtain, server.data, server.digest = find, data, digest_of(data)

@@ -154,7 +154,7 @@ def test_a_store_that_everybody_may_write_to_is_not_believed(easysif, store, sou
     path = store / open_one
     path.chmod(path.stat().st_mode | 0o002)
     recipe = load(toys.recipe(tmp_path, image='toy.sif', image_mode=mode))
-    places = Places(find_file=lambda name: None, verify=lambda path: None, searched=[], downloads=str(tmp_path),
+    places = Places(find_file=lambda name: None, searched=[], downloads=str(tmp_path),
                     work=str(tmp_path), log=str(tmp_path / 'log'))
     with pytest.raises(EasySIFError) as caught:
         obtain(recipe, resolve().site, None, places)

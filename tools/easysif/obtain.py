@@ -4,16 +4,16 @@
 import hashlib
 import json
 import os
-import re
+import shlex
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Optional
 
 from easysif import known, manifest
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import bases, build, define, pull, registry, sif, signature, sources, web
+from easysif.images import bases, build, checksums, define, pull, registry, sif, signature, sources, web
 from easysif.images.kept import Kept, Obtained, file_digest
-from easysif.images.place import CHECKSUMS, check, sha256_of
+from easysif.images.place import CHECKSUMS, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
 from easysif.store.contents import Store
 from easysif.store.lookup import linked
@@ -24,7 +24,6 @@ class Places:
     """Where an image is looked for and made.
 
     :param find_file: finds a file by name where EasyBuild looks for sources (callable: str -> str or None)
-    :param verify: holds a file against the recipe's ``checksums``, and raises if it is another (callable)
     :param searched: where files are looked for, for messages (list of str)
     :param downloads: directory in which a fetched image is kept until it is installed (str)
     :param work: directory for temporary files, which others may use, too (str)
@@ -33,11 +32,10 @@ class Places:
     :param prefix: EasyBuild's install path, whose other modules may have the same image (str), None for none
     :param lock: ``wait``, ``tell`` and ``hint`` of Lock, for when another process fetches the same image (dict)
     :param find_module: finds a module of the recipe's ``builddependencies`` (callable: str -> its directory or None)
-    :param checksums: those of the recipe, of which a sha256 of the file is known without asking ``verify`` (list)
+    :param checksums: those of the recipe, the first of which is that of the image's file (list)
     """
 
     find_file: object
-    verify: object
     searched: list
     downloads: str
     work: str
@@ -51,9 +49,7 @@ class Places:
     @property
     def checksum(self):
         """The sha256 that the file must have by the recipe's checksums (str), None where they give another kind."""
-        first = next(iter(self.checksums or ()), None)
-        first = first[1] if isinstance(first, (list, tuple)) and len(first) == 2 and first[0] == 'sha256' else first
-        return first if isinstance(first, str) and re.fullmatch('[0-9a-f]{64}', first) else None
+        return checksums.sha256_in(self.checksums)
 
     @property
     def tell(self):
@@ -72,6 +68,10 @@ def obtain(recipe, site, runtime, places):
     """
     reference = parse(recipe.image, recipe.where)
     sources.check_allowed(reference, site, recipe.where)
+    if reference.kind == DOCKER and places.checksums:
+        raise EasySIFError(recipe.where, 'checksums are those of a file, and the image is none',
+                           facts=[('image', reference.text)], hint='remove checksums, then: easysif pin %s'
+                           % shlex.quote(recipe.path or recipe.where))
     if site.image_store:
         Store(site.image_store).check_closed(recipe.where)
     way = {DOCKER: _from_registry, ORAS: _from_registry, URL: _from_web, LIBRARY: _from_library, ARCHIVE: _from_archive,
@@ -79,12 +79,12 @@ def obtain(recipe, site, runtime, places):
     if (recipe.image_mode or site.image_mode) == 'link':
         obtained = linked(reference, recipe, site, places.find_file)
         if reference.kind == FILE:
-            obtained = _checked(obtained, recipe, places)
+            obtained = _checked(obtained, reference, recipe, places)
     else:
         obtained = way(reference, recipe, site, runtime, places)
-        if reference.kind == URL:  # also what was here already
-            check(obtained.expected, places.checksum, obtained.path, recipe.where, CHECKSUMS)
     try:
+        if reference.kind in (URL, ORAS, LIBRARY):
+            _verify(obtained.path, obtained.expected, reference, recipe, places)
         sif.check_architecture(sif.read(obtained.path, recipe.where), recipe.where)
     except EasySIFError:
         obtained.forget()  # what is kept is for another try, and this one is of no use
@@ -111,10 +111,10 @@ def _from_file(reference, recipe, site, runtime, places):
     there = wanted and known.find(places, site, lambda image: file_digest(image) == wanted)
     found = None if there else known.find_file(reference, site, places, recipe.where)
     if found:
-        return _checked(Obtained(found, expected=recipe.digest, origin=origin), recipe, places)
+        return _checked(Obtained(found, expected=recipe.digest, origin=origin), reference, recipe, places)
     there = there or known.of_previous(places, lambda image: image['reference'] == reference.text and not wanted)
     if there:
-        _verify(there.path, there.expected, recipe, places)
+        _verify(there.path, there.expected, reference, recipe, places)
         return _named(there, origin)
     raise _not_found('image file not found', reference, recipe, site, places,
                      'add its directory with --sourcepath, or download it first')
@@ -164,7 +164,6 @@ def _from_web(reference, recipe, site, runtime, places):
     def make(part):
         found = web.fetch(reference, seen, part, site, recipe.where, recipe.digest, places.tell)
         _hold(found, recipe, seen.source.label)
-        _verify(part, found, recipe, places)
         return dict({'reference': reference.text, 'digest': found, 'source': seen.source.host},
                     **({'validator': seen.validator} if seen.validator else {}))
 
@@ -192,7 +191,7 @@ def _from_archive(reference, recipe, site, runtime, places):
     if not found:
         raise _not_found('archive not found', reference, recipe, site, places, 'add its directory with --sourcepath')
     digest = 'sha256:' + sha256_of(found)
-    _verify(found, digest, recipe, places)
+    _verify(found, digest, reference, recipe, places)
     _hold(digest, recipe, found)
     origin = {'reference': reference.text, 'digest': digest}
 
@@ -211,7 +210,7 @@ def _from_definition(reference, recipe, site, runtime, places):
                            facts=[('searched', ', '.join(places.searched))],
                            hint='put it beside the recipe, or add its directory with --sourcepath')
     written = sha256_of(definition)
-    _verify(definition, written, recipe, places)
+    _verify(definition, written, reference, recipe, places)
     values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
 
     def find_base(name):
@@ -272,20 +271,18 @@ def _named(found, origin):
     return replace(found, origin=dict(kept, **origin))
 
 
-def _checked(obtained, recipe, places):
+def _checked(obtained, reference, recipe, places):
     """Return a file that is held against the recipe's checksums: when it is put in its place, where that is as good."""
     if places.checksum and recipe.digest in (None, 'sha256:' + places.checksum):
         return replace(obtained, expected=places.checksum, told_by=CHECKSUMS)
-    _verify(obtained.path, None, recipe, places)
+    _verify(obtained.path, None, reference, recipe, places)
     return obtained
 
 
-def _verify(path, sha256, recipe, places):
+def _verify(path, sha256, reference, recipe, places):
     """Hold a file against the recipe's checksums, without reading it again where its sha256 is known and serves."""
-    if places.checksum and sha256:
-        check(sha256.rpartition(':')[2], places.checksum, path, recipe.where, CHECKSUMS)
-    else:
-        places.verify(path)
+    name = (reference.path or reference.text).partition('?')[0].rpartition('/')[2]
+    checksums.verify(path, name, places.checksums, recipe.where, sha256)
 
 
 def _hold(found, recipe, source):

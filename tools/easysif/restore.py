@@ -216,8 +216,8 @@ class _Restoring:
         downloads, work = self._directories()
         os.makedirs(downloads, exist_ok=True)
         # without a prefix: its other modules were asked, and the image of this one is the one that is damaged
-        return Places(find_file=self._find, verify=lambda path: None, searched=self._searched(), downloads=downloads,
-                      work=work, log=self._log(), lock={'wait': None, 'tell': self.tell})
+        return Places(find_file=self._find, searched=self._searched(), downloads=downloads, work=work,
+                      log=self._log(), lock={'wait': None, 'tell': self.tell})
 
     def _log(self):
         """Return the file for what is printed while an image is made, which a message may name (str)."""

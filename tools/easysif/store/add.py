@@ -95,8 +95,9 @@ class Adding:
             raise EasySIFError(what, 'has no image: its users bring their own')
         module = '%s/%s' % (known.name, known.full_version)
         values = recipe.read(path)[0]
-        return self._obtain(known, name or file_name(parse(known.image, known.where), module), what,
-                            () if values.get('sources') else values.get('checksums'), {'recipe': known.where})
+        checksums = () if values.get('sources') or values.get('patches') else values.get('checksums')
+        return self._obtain(known, name or file_name(parse(known.image, known.where), module), what, checksums,
+                            {'recipe': known.where})
 
     def _add_reference(self, what, name):
         reference = parse(what, what)
@@ -112,7 +113,7 @@ class Adding:
             beside = [os.path.dirname(known.path)] if known.path else ['.']
             places = Places(
                 find_file=lambda file: _find(file, [*self.sourcepath, *beside]),
-                verify=lambda path: None, searched=[*self.sourcepath, *beside], log=log,
+                searched=[*self.sourcepath, *beside], log=log,
                 work=self.site.tmp_dir or work, downloads=self.site.cache_dir or leftovers.fetched(self.store),
                 prefix=self.prefix, lock={'wait': None, 'tell': self.tell}, checksums=checksums)
             try:
