@@ -198,8 +198,8 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
     assert easysif('command', 'add', str(toy), 'fails', '--to', str(home / 'other'))[0] == 0
     env = harness.user_environment(home)
 
-    def run(path, *args, **options):
-        return subprocess.run([path, *args], env=env, capture_output=True, encoding='utf-8', errors='replace', **options)
+    def run(path, *args):
+        return subprocess.run([path, *args], env=env, capture_output=True, encoding='utf-8', errors='replace')
     assert run(bin / 'fine', 'a  b', '$c').stdout == 'a  b $c\n'
     assert run(home / 'other' / 'fails').returncode == 3 and len(
         list((home / '.local/share/easysif/commands/software/toy').glob('[!.]*'))) == 1

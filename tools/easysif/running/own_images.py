@@ -5,6 +5,7 @@ So an image is fetched, verified and held against the site's policy as one of a 
 one of a module is.
 """
 
+import glob
 import hashlib
 import os
 import posixpath
@@ -126,7 +127,12 @@ class OwnImages:
             if root not in used:
                 gone.append(_reference_of(root) or name)
                 Removal(name, self.home).run()
+        software = layout.usual(self.home).software
+        for path in glob.glob(os.path.join(glob.escape(software), '*', '.*')):  # of commands that were killed
+            if not any(os.path.basename(path).startswith('.%s.' % os.path.basename(root)) for root in used):
+                files.remove_tree(path)
         if not used and not installed.modules(self.home):
+            files.remove_tree(os.path.join(software, '.locks'))
             for name in ('easysif', 'fetched') if with_fetched else ('easysif',):
                 files.remove_tree(os.path.join(self.home, name))
             for parent, _, _ in sorted(os.walk(self.home), reverse=True):
