@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from easysif import check, rules, site
+from easysif import check, real_test, rules, site
 from easysif.errors import EasySIFError
 
 GOOD = """\
@@ -25,11 +25,15 @@ needs = ['nvidia-gpu']
 python_env = 'jax'
 commands = ['python', 'pip']
 
-sanity_check_commands = ['python -c "import jax"']
+sanity_check_commands = ['python -c "import jax; assert jax.numpy.ones(3).sum() == 3"']
 
 moduleclass = 'ai'
 """
 PATH = 'easyconfigs/j/jax/jax-24.10-singularity.eb'
+#: its test, and what is told of one that does no work
+TEST = repr(['python -c "import jax; assert jax.numpy.ones(3).sum() == 3"'])
+WRITE = 'hint: write what it is for, and compare: sanity_check_commands = [\'%s\']'
+WRITE_PYTHON = WRITE % 'python -c "import jax; assert … == …"'
 #: what one or more of the sites that are shipped provide
 PROVIDED = ', '.join(sorted({need for path in site.shipped().values() for need in site.read(path).get('provides', {})}))
 
@@ -79,12 +83,11 @@ def test_the_recipes_that_we_ship_have_no_problem():
     ({"moduleclass = 'ai'\n": "\n".join("# %d" % at for at in range(15))},
      "short: jax-24.10-singularity.eb: has 27 lines, and 25 are allowed, blank ones not counted\n"
      "hint: fill the lines of lists up to 120 columns, and let comments say only why"),
-    ({"sanity_check_commands = ['python -c \"import jax\"']\n": ""},
-     "tested: jax-24.10-singularity.eb: sanity_check_commands is missing\n"
-     "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"),
-    ({"['python -c \"import jax\"']": "'python -c 1'"},
+    ({"sanity_check_commands = %s\n" % TEST: ""},
+     "tested: jax-24.10-singularity.eb: sanity_check_commands is missing\n" + WRITE_PYTHON),
+    ({TEST: "'python a.py'"},
      "valid: jax-24.10-singularity.eb:17: sanity_check_commands must be a list of commands, "
-     "not the text 'python -c 1'\nhint: write sanity_check_commands = ['python -c 1']"),
+     "not the text 'python a.py'\nhint: write sanity_check_commands = ['python a.py']"),
     ({"programs\"": "programs.\""},
      "described: jax-24.10-singularity.eb:8: description must not end with a full stop\n"
      "hint: write description = 'Composable transformations of NumPy programs'"),
@@ -195,28 +198,77 @@ def test_a_path_from_elsewhere_is_as_good(tree, tmp_path):
     assert told(str(wrong)).endswith('hint: git mv %s %s' % (wrong, tmp_path / PATH))
 
 
-@pytest.mark.parametrize('commands, good', [
-    (['samtools --version'], False),
-    (['samtools --help', 'samtools -h', 'samtools version', 'samtools'], False),
-    (['samtools --version | grep 1.21'], False),
-    (['samtools --version 2>&1 > x && (bcftools -h)'], False),
-    (['LC_ALL=C samtools --version'], False),
-    (['python -m jax --help'], False),
-    ([''], False),
-    (['samtools --version', 'samtools view -h x.sam'], True),
-    (['python -c "import jax"'], True),
-    (['jax --version; python -c 1'], True),
-    (["echo 'unbalanced"], True),
+VERSION, STARTS, LOOKS = 'only asks for version or help', 'only starts samtools', 'only looks whether it is there'
+NOTHING, IMPORTS, TEXT = 'runs nothing of the software', 'only imports', 'only handles text and files'
+NO_IMPORT, ASKS = 'imports nothing of the software', 'only asks what is there'
+
+
+@pytest.mark.parametrize('command, short', [
+    ('samtools --version', VERSION), ('samtools --help', VERSION), ('samtools -h', VERSION), ('samtools -?', VERSION),
+    ('samtools view --help', VERSION), ('samtools version', VERSION), ('LC_ALL=C samtools --version', VERSION),
+    ('samtools --version | grep 1.21', VERSION), ('samtools --version 2>&1 > x && (bcftools -h)', VERSION),
+    ('samtools list', VERSION), ('python -m jax --help', VERSION), ('mpirun -n 2 samtools --version', VERSION),
+    ("sh -c 'samtools --version'", VERSION), ('x=`samtools --version`', VERSION),
+    ('samtools', STARTS), ('samtools >out 2>&1', STARTS), ('samtools | head', STARTS), ('! samtools', STARTS),
+    ('timeout 60 samtools </dev/null >/dev/null 2>&1; test $? -lt 126', STARTS), ('env A=1 samtools', STARTS),
+    ('python', 'only starts python'), ('echo samtools view | sh', 'only starts sh'),
+    ('which samtools', LOOKS), ('command -v samtools', LOOKS), ('test -x /usr/bin/samtools', LOOKS),
+    ('[ -e "$EBROOTJAX" ]', LOOKS), ('ls -l /opt', LOOKS), ('test "$(samtools --version)" = 1', LOOKS),
+    ('true', NOTHING), ('echo ok', NOTHING), ('start-shell -c :', NOTHING), ('exit 0', NOTHING), ('A=1', NOTHING),
+    ('printf "a\\n" >a; grep a a', NOTHING), ('for i in 1 2; do echo $i; done', NOTHING),
+    ('cat /etc/os-release | wc -l', TEXT), ('pip list | grep jax', ASKS), ('nvidia-smi', ASKS),
+    ('python -c "import jax"', IMPORTS), ('python3.12 -Ic "from jax import numpy"', IMPORTS),
+    ('python -c "import jax; print(jax.__version__)"', IMPORTS), ('python -c "import jax" && echo ok', IMPORTS),
+    ('python -c "import jax; assert jax.__version__.startswith(\'0.4\')"', IMPORTS),
+    ('python -c "import importlib as i; i.import_module(\'jax\')"', IMPORTS),
+    ('python -c "import torch; print(\'GPU: %s\' % torch.cuda.is_available())"', IMPORTS),
+    ("Rscript -e 'library(DESeq2); print(\"ok\")'", IMPORTS), ("perl -e 'use Bio::Seq'", IMPORTS),
+    ('python -c 1', NO_IMPORT), ('python -c "print(6 * 7)"', NO_IMPORT), ('', 'is no command'), (';;', NOTHING),
+    ('samtools view -h x.sam', None), ('printf "@SQ" | samtools view -c - | grep -x 0', None),
+    ('samtools <x.sam', None),
+    ('samtools --version; samtools sort x.bam', None), ('samtools --version\nsamtools sort x.bam', None),
+    ('samtools <<END\nx\nEND', None), ('printf x | samtools', None), ('diff <(samtools sort a) b', None),
+    ('test "$(samtools view -c x.bam)" = 4', None), ('test `samtools view -c x.bam` = 4', None),
+    ('timeout 60 samtools sort x.bam', None), ('for i in a b; do samtools sort $i; done', None),
+    ('python -c "import jax; assert jax.grad(lambda x: x ** 3)(2.0) == 12"', None), ('python a.py', None),
+    ('python -c "import numpy as n; a = n.e + 1"', None), ('python -m pytest -c a.ini', None),
+    ('python a.py -c b', None),
+    ('test "$(python -c "import jax; print(jax.grad(f)(2))")" = 4', None), ('sh test.sh', None),
+    ("start-shell -lc 'cc a.c && ./a.out'", None), ('mpirun -np 2 ring', None),
+    ("Rscript -e 'library(DESeq2); stopifnot(sum(1:3) == 6)'", None),
+    ("echo 'unbalanced", None), ('python -c "import ("', None),
 ])
-def test_a_test_does_the_softwares_work(tree, commands, good):
-    found = told(tree({"['python -c \"import jax\"']": repr(commands)}))
-    assert found == ('' if good else (
-        'tested: jax-24.10-singularity.eb:17: sanity_check_commands only ask for version or help\n'
-        "hint: write what it is for: sanity_check_commands = ['python -c \"import jax\"']"))
+def test_a_test_does_the_softwares_work(tree, command, short):
+    assert real_test.shortcoming(command) == short
+
+
+def test_a_recipe_has_one_test_at_least_that_does_work_or_says_why_not(tree):
+    weak = repr(['jax --version', 'which jax', 'x' * 300 + ' -h'])
+    lines = told(tree({TEST: weak})).splitlines()
+    assert lines[:3] == [
+        'tested: jax-24.10-singularity.eb:17: sanity_check_commands does no work of the software',
+        "  only asks for version or help   'jax --version'", "  only looks whether it is there  'which jax'"]
+    assert lines[4] == WRITE_PYTHON and max(map(len, lines)) < 280
+    assert told(tree({TEST: weak.replace(']', ", 'python a.py']")})) == ''
+    assert told(tree({TEST: weak + '  # not tested: it needs a licence server'})) == ''
+    assert told(tree({TEST: weak + '  # not tested:'})) != ''
+    assert 'is missing' in told(tree({"sanity_check_commands = %s" % TEST: '# not tested: it needs a licence server'}))
+    tool = {"python_env = 'jax'\n": '', TEST: "['jax']"}
+    assert told(tree(tool)).endswith(WRITE % 'printf "…" | jax … | grep -x "…"')
+    torch = {"name = 'jax'": "name = 'PyTorch'", TEST: "['true']"}
+    assert (WRITE % 'python -c "import torch; assert … == …"') in told(tree(torch))
+
+
+def test_a_recipe_without_an_image_does_its_work_by_variables(tree):
+    bindings = {"'ContainerImage'": "'ContainerBindings'", "python_env = 'jax'\n": '',
+                "commands = ['python', 'pip']\n": '',
+                "image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example\n": ''}
+    assert told(tree(dict(bindings, **{TEST: "['test -n \"$SINGULARITY_BIND\"']"}))) == ''
+    assert told(tree(dict(bindings, **{TEST: "['true']"}))).endswith(WRITE % 'test -n "$APPTAINER_BINDPATH"')
 
 
 def test_values_of_any_type_are_no_surprise_to_a_rule(tree):
-    path = tree({"['python -c \"import jax\"']": "5", "['nvidia-gpu']": "{1: 2}", "'https://docs.jax.dev'": "[]",
+    path = tree({TEST: "5", "['nvidia-gpu']": "{1: 2}", "'https://docs.jax.dev'": "[]",
                  "'jax'\nversion": "3\nversion", "'24.10'": "None",
                  "\"Composable transformations of NumPy programs\"": "7"})
     assert {finding.rule for finding in check.check([path])} == {'valid', 'tested'}
@@ -243,7 +295,7 @@ def test_a_recipe_that_cannot_be_read_does_not_hide_the_others(tree, tmp_path):
 
 def test_all_problems_of_all_recipes_are_told(tree):
     tree({"['nvidia-gpu']": "'gpu'", "'24.10'": "str(24.10)", "programs": "programs."})
-    tree({"['python -c \"import jax\"']": "['jax -h']", "name = 'jax'": "name = 'yax'"}, 'easyconfigs/y/yax/yax-1.eb')
+    tree({TEST: "['jax -h']", "name = 'jax'": "name = 'yax'"}, 'easyconfigs/y/yax/yax-1.eb')
     assert [(finding.path.split('/')[-1], finding.rule) for finding in check.check(check.find(['easyconfigs']))] == [
         ('jax-24.10-singularity.eb', 'data_only'), ('jax-24.10-singularity.eb', 'valid'),
         ('jax-24.10-singularity.eb', 'described'),

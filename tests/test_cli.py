@@ -25,7 +25,7 @@ toolchain = SYSTEM
 
 image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'
 
-sanity_check_commands = ['python -c "import jax"']
+sanity_check_commands = ['python -c "import jax; assert jax.numpy.ones(3).sum() == 3"']
 
 moduleclass = 'ai'
 """

@@ -52,7 +52,7 @@ image = 'docker://quay.io/biocontainers/toytools:%(version)s--h2_1'
 digest = '{two}'
 commands = ['toytools', 'toy.pl']
 
-sanity_check_commands = ['timeout 60 toytools </dev/null >/dev/null 2>&1; test $? -lt 126']
+sanity_check_commands = ['timeout 60 toytools </dev/null >/dev/null 2>&1; test $? -lt 126']  # not tested: SHPC tells no work to do, so it is only started
 
 moduleclass = 'bio'
 """.format(two=TWO)

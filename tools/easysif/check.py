@@ -15,8 +15,8 @@ from easysif.data import DIRECTORY
 from easysif.errors import EasySIFError
 from easysif.rules import RULES, Draft, is_unpinned
 
-#: what a recipe says without a digest; the comment is for people, too
-_NOT_PINNED = re.compile(r'#\s*not pinned:\s*(\S.*)')
+#: what a recipe says without a digest, or without a test that does work; the comments are for people, too
+_REASON = re.compile(r'#\s*not (pinned|tested):\s*(\S.*)')
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def _draft(path, provided):
     values, lines, errors = recipe.parse(path)
     with open(path, encoding='utf-8') as handle:
         text = [line.strip() for line in handle if line.strip()]
-    reasons = [found.group(1) for found in map(_NOT_PINNED.search, text) if found]
-    return Draft(path, values, lines, set(lines).difference(values), len(text), provided, (*reasons, '')[0]), errors
+    reasons = {'not_%s' % found[1]: found[2] for found in map(_REASON.search, text) if found}
+    return Draft(path, values, lines, set(lines).difference(values), len(text), provided, **reasons), errors
 
 
 def _clashes(drafts):

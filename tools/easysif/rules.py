@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from easysif import recipe, schema, site, templates
 from easysif.errors import EasySIFError, SeveralErrors
 from easysif.images.reference import parse
-from easysif.real_test import does_work
+from easysif.real_test import example, shortcoming
 from easysif.text import sentence
 
 #: every key that has a fixed place; EasyBuild's other parameters stand where they read best
@@ -41,6 +41,7 @@ class Draft:
     :param length: number of lines that are not blank (int)
     :param provided: the needs that any site of ours provides (set)
     :param not_pinned: why the recipe has no digest, as a comment ``# not pinned: …`` of it says, '' for none (str)
+    :param not_tested: why no test of it does work, as a comment ``# not tested: …`` says, '' for none (str)
     """
 
     path: str
@@ -50,6 +51,7 @@ class Draft:
     length: int
     provided: set
     not_pinned: str = ''
+    not_tested: str = ''
 
     @property
     def where(self):
@@ -159,14 +161,25 @@ def short(draft):
 
 @rule
 def tested(draft):
-    """A recipe has a test that does the software's work; --version and --help alone do not count."""
+    """A recipe has a test that does the software's work, or says in a comment why there is none that does.
+
+    To find it, to start it, to import it or to ask it for version or help is no work. A recipe without an image has
+    done its work where a variable is set.
+    """
     commands = draft.values.get('sanity_check_commands') or ()
     if not draft.ours or 'sanity_check_commands' in draft.unreadable:
         return
-    if not any(does_work(one) for one in (commands if isinstance(commands, (list, tuple)) else [commands])):
-        yield draft.error('sanity_check_commands', 'sanity_check_commands %s'
-                          % ('only ask for version or help' if commands else 'is missing'),
-                          hint="""write what it is for: sanity_check_commands = ['python -c "import jax"']""")
+    commands = list(commands) if isinstance(commands, (list, tuple)) else [commands]
+    found = [(shortcoming(one), schema.quote(str(one))) for one in commands]
+    is_bindings = draft.text('easyblock') == 'ContainerBindings'
+    is_done = not all(short for short, _ in found) or is_bindings and any(
+        re.search(r'\$\{?\w', str(one)) for one in commands)
+    if not found or not is_done and not draft.not_tested:
+        what = 'does no work of the software' if found else 'is missing'
+        yield EasySIFError(
+            draft.place('sanity_check_commands'), 'sanity_check_commands %s' % what, facts=found,
+            hint="write what it is for, and compare: sanity_check_commands = ['%s']"
+            % example(draft.text('name'), is_bindings, bool(draft.values.get('python_env'))))
 
 
 @rule

@@ -42,7 +42,9 @@ def proposals(path, tag=None, all_tags=False, suffix='-singularity', directory='
     made = []
     for one in chosen:
         values, lost = found.of(one, suffix)
-        comments = {} if values.get('digest') else {'image': 'not pinned: no digest in %s' % os.path.basename(path)}
+        comments = {'sanity_check_commands': 'not tested: SHPC tells no work to do, so it is only started'}
+        if not values.get('digest'):
+            comments['image'] = 'not pinned: no digest in %s' % os.path.basename(path)
         proposal = Proposal(path_of(values, directory), compose(values, comments), values.get('digest'), lost)
         try:
             look_at(proposal)
