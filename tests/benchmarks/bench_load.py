@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a module and its wrappers cost."""
 
+import dataclasses
 import subprocess
 
 import harness
+from easysif import site_files
 from easysif.site import Need
-from fakes import Fake
 from made_up import MadeUp
 
 
@@ -32,13 +33,14 @@ def test_module_load_of_a_large_site(tmp_path, measure, claim):
         (tmp_path / ('fs%d' % number)).mkdir()
         for version in '01':
             (library / ('lib%d.so.%s' % (number, version))).touch()
-    fake = Fake(tmp_path / 'p', needs=('net',))
-    fake.site(binds=tuple('%s/fs%d' % (tmp_path, number) for number in range(60)), provides={
-        'net': Need(tuple('%s/lib%d.so.*' % (library, number) for number in range(40)), {'NET': 'x'})})
+    made = MadeUp(tmp_path / 'p', 'jax/1', 'jax', needs=('net',))
+    site_files.apply(str(made.prefix), dataclasses.replace(
+        made.site, binds=tuple('%s/fs%d' % (tmp_path, number) for number in range(60)), provides={
+            'net': Need(tuple('%s/lib%d.so.*' % (library, number) for number in range(40)), {'NET': 'x'})}))
     (tmp_path / 'modules' / 'empty').mkdir(parents=True)
     (tmp_path / 'modules' / 'empty' / '1.lua').write_text('whatis("nothing")\n')
     env = dict(harness.user_environment(tmp_path / 'home'),
-               MODULEPATH='%s:%s' % (fake.prefix / 'modules' / 'all', tmp_path / 'modules'))
+               MODULEPATH='%s:%s' % (made.prefix / 'modules' / 'all', tmp_path / 'modules'))
     lmod = harness.LMOD / 'libexec' / 'lmod'
     times = measure(80, **{name: ([lmod, 'bash', 'load', name], env, lambda: None) for name in ('empty', 'jax')})
     claim('module load, a site of 60 binds and 40 patterns', '%.1f ms' % (1e3 * times['jax'].seconds),
