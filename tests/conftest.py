@@ -129,7 +129,7 @@ def shared(tmp_path_factory, registry):
 
     def install(recipe):
         if recipe not in results:
-            results[recipe] = harness.run_eb([recipe], prefix, directory / 'home', site)
+            results[recipe] = harness.run_eb([harness.unpinned(recipe, directory)], prefix, directory / 'home', site)
         return results[recipe]
     return SimpleNamespace(prefix=prefix, install=install, site=site)
 

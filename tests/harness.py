@@ -211,3 +211,19 @@ def run_eb(args, prefix, home, site=None, env=None, **options):
     """
     environment = dict(eb_environment(prefix, home, site), **(env or {}))
     return run(['eb', *args], env=environment, **options)
+
+
+def unpinned(recipe, directory):
+    """Return a recipe of ours as it is, or a copy of it without its digest: stand-ins have others (str).
+
+    :param recipe: its path, or its file name (str)
+    :param directory: where copies are written (Path)
+    """
+    path = Path(recipe) if '/' in str(recipe) else next((CLONE / 'easyconfigs').rglob(recipe))
+    text = path.read_text()
+    if '\ndigest = ' not in text:
+        return str(recipe)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / path.name).write_text(''.join(
+        line for line in text.splitlines(True) if not line.startswith('digest = ')))
+    return str(directory / path.name)

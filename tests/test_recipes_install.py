@@ -58,7 +58,7 @@ def installed(request, tmp_path_factory, images, registry):
 
     def install(paths):
         report = directory / ('%s.md' % Path(paths[0]).stem)  # eb goes on to the next recipe where it has to write one
-        result = harness.run_eb([*(unpinned(path, directory / 'unpinned') for path in paths),
+        result = harness.run_eb([*(harness.unpinned(path, directory / 'unpinned') for path in paths),
                                  '--dump-test-report=%s' % report], directory / 'prefix', directory / 'home',
                                 directory / ('%s.yaml' % site_of(RECIPES[paths[0]])), check=False,
                                 env={'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': '/stand-in/wheels'})
@@ -71,17 +71,6 @@ def installed(request, tmp_path_factory, images, registry):
         parts = [part for parts in two.map(install, [paths[first:first + AT_ONCE] for paths in groups
                                                      for first in range(0, len(paths), AT_ONCE)]) for part in parts]
     return {part.split()[0].rsplit('/', 1)[-1]: part for part in parts}, directory / 'prefix'
-
-
-def unpinned(path, directory):
-    """Return a recipe, or a copy of it without the digest (str): a stand-in has another one than what it stands for."""
-    text = Path(path).read_text()
-    if '\ndigest = ' not in text:
-        return path
-    directory.mkdir(exist_ok=True)
-    copy = directory / path.rsplit('/', 1)[-1]
-    copy.write_text(''.join(line for line in text.splitlines(True) if not line.startswith('digest = ')))
-    return str(copy)
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.rsplit('/', 1)[-1][:-3])
