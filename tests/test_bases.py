@@ -21,6 +21,7 @@ from easysif.obtain import Places, obtain
 from easysif.recipe import load
 from easysif.runtime import Runtime
 from easysif.site import resolve
+from easysif.store.contents import Store
 from helpers_registry import MANIFEST, answers_of_sif, digest_of, stub
 from made_up import image
 
@@ -61,17 +62,18 @@ def world(tmp_path):
     downloads, work = tmp_path / 'downloads', tmp_path / 'work'
     work.mkdir()
     with stub(answers()) as server:
-        site = replace(resolve().site, registry_mirrors={'up.invalid': ['http://' + server.host]})
+        site = replace(resolve().site, registry_mirrors={'up.invalid': ['http://' + server.host]},
+                       image_store=str(tmp_path / 'store'))
 
-        def make(name, bootstrap='docker', base='toy', says=''):
-            (tmp_path / (name + '.def')).write_text('Bootstrap: %s\nFrom: up.invalid/x/%s:1\n# %s %s\n' % (
+        def make(name, bootstrap='docker', base='toy:1', says=''):
+            (tmp_path / (name + '.def')).write_text('Bootstrap: %s\nFrom: up.invalid/x/%s\n# %s %s\n' % (
                 bootstrap, base, name, says))
             places = Places(find_file=lambda file: str(tmp_path / file), searched=[],
                             downloads=str(downloads), work=str(work), log=str(tmp_path / (name + '.log')),
                             lock={'wait': None})
             return obtain(load(toys.recipe(tmp_path, name, image=name + '.def')), site,
                           Runtime(str(runtime), 'singularity', (4, 1)), places)
-        yield SimpleNamespace(make=make, downloads=downloads, work=work, bases=lambda: sorted(
+        yield SimpleNamespace(make=make, server=server, store=tmp_path / 'store', downloads=downloads, work=work, bases=lambda: sorted(
             path.name for path in downloads.glob('base-*')), asked=lambda digest: Counter(
             path for path, _ in server.seen)['/v2/x/toy/blobs/' + digest])
     bases.forget()
@@ -86,9 +88,55 @@ def test_the_second_definition_on_a_base_fetches_nothing_and_nothing_is_left(wor
     bases.forget(str(world.downloads))
     assert os.listdir(world.downloads) == os.listdir(world.work) == []
     for name in ('three', 'four'):
-        world.make(name, 'oras', 'sif').forget()
+        world.make(name, 'oras', 'sif:1').forget()
     bases.forget()
     assert os.listdir(world.downloads) == os.listdir(world.work) == []
+
+
+@pytest.mark.parametrize('bootstrap, repository', [('docker', 'toy'), ('oras', 'sif')])
+def test_a_base_of_which_the_image_store_has_an_image_is_not_fetched(world, tmp_path, monkeypatch, bootstrap,
+                                                                     repository):
+    manifest = world.server.answers['/v2/x/%s/manifests/1' % repository][2]
+    digest, store, stored = digest_of(manifest), Store(str(world.store)), world.store / 'any name.sif'
+    store.prepare('x')
+
+    def record(index=digest, **values):
+        image(stored)
+        info = stored.stat()
+        store.write_record(stored.name, dict({
+            'schema': 1, 'size': info.st_size, 'mtime_ns': info.st_mtime_ns, 'sha256': toys.sha256(stored),
+            'reference': '%s://elsewhere.invalid/y:2' % bootstrap, 'digest': index, 'manifest_digest': digest}, **values))
+
+    def make(name, tag):
+        del world.server.seen[:]
+        return world.make(name, bootstrap, repository + tag).origin, [path for path, _ in world.server.seen]
+
+    record('sha256:' + 'a' * 64)
+    named = '%s://up.invalid/x/%s' % (bootstrap, repository)
+    for name, tag, index in (('tag', ':1', digest), ('digest', '@' + digest, digest),
+                             ('index', '@sha256:' + 'a' * 64, 'sha256:' + 'a' * 64)):
+        origin, asked = make(name, tag)
+        assert (origin['base'], origin['base_source'], origin['base_digest']) == (named + tag, str(stored), index)
+        assert origin['definition'].startswith('Bootstrap: localimage\nFrom: %s\n' % stored)
+        assert [path for path in asked if repository != 'toy' or 'manifests' in path] == (
+            ['/v2/x/%s/manifests/1' % repository] if tag == ':1' else [])
+        assert '/v2/x/%s/blobs/%s' % (repository, digest_of(LAYER)) not in asked
+    # what is of another kind, damaged or for another machine is not the base
+    record(reference='%s://up.invalid/x' % {'docker': 'oras', 'oras': 'docker'}[bootstrap])
+    fetched = '%s@%s' % (named.replace('up.invalid', world.server.host), digest)
+    assert make('kind', ':1')[0]['base_source'] == fetched
+    record(sha256='0' * 64)
+    assert make('damaged', ':1')[0]['base_source'] == fetched
+    record()
+    monkeypatch.setattr(sif, 'check_architecture', refuse)
+    with pytest.raises(EasySIFError, match='another machine'):  # also what is made of it
+        make('machine', '@' + digest)
+    assert '/v2/x/%s/manifests/%s' % (repository, digest) in [path for path, _ in world.server.seen]
+
+
+def refuse(found, where):
+    """As where an image is for another machine."""
+    raise EasySIFError(where, 'is for another machine')
 
 
 def test_definitions_that_are_built_at_once_fetch_their_base_once(world):

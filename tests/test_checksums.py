@@ -33,7 +33,7 @@ FORMS = [
     ([SHA256, MD5], True), ([SHA256, '0' * 32], False), ([MD5, OTHER], False), ([SHA256, MD5, ('size', 8000)], True),
     ([SHA256, ('sha512', SHA512)], True), ([SHA256, ('sha512', OTHER)], False), ([('size', 8000), OTHER], False),
     ((SHA256, OTHER), True), ((OTHER, SHA256), True), ((OTHER, '1' * 64), False), ((OTHER, ('md5', MD5)), True),
-    ([[OTHER, SHA256]], False), ([[OTHER, SHA256, MD5]], True), ([['md5', MD5]], True), ([[('md5', MD5), OTHER]], True),
+    ([[OTHER, SHA256]], True), ([[OTHER, SHA256, MD5]], True), ([['md5', MD5]], True), ([[('md5', MD5), OTHER]], True),
     ({NAME: SHA256}, True), ({NAME: OTHER}, False), ({NAME: None}, True), ({NAME: ('md5', MD5)}, True),
     ({NAME: [SHA256, MD5]}, True), ({NAME: (OTHER, SHA256)}, True), ([{NAME: MD5}, SHA256], True),
     ({'b.sif': SHA256}, None), ({}, None), ('x', None), ('', None), (['sha256', SHA256], None), (7, None),
@@ -126,10 +126,10 @@ def test_the_store_takes_no_image_that_is_not_what_the_recipe_says(easysif, tmp_
             assert code == 0, err
 
 
-def test_an_image_that_is_no_file_has_no_checksums(easysif, tmp_path, its_prefix):
-    toys.recipe(tmp_path, image='docker://up.invalid/x/y:1', checksums=[OTHER])
+def test_an_image_that_is_no_file_has_no_checksums(easysif, its_prefix):
+    toys.recipe('.', image='docker://up.invalid/x/y:1', checksums=[OTHER])
     code, _, err = easysif('store', 'add', '--store', 'store', 'toy-1.0.eb')
     assert code == 1 and err == (
         'error: toy-1.0.eb: checksums are those of a file, and the image is none\n'
         '  image  docker://up.invalid/x/y:1\n'
-        'hint: remove checksums, then: easysif pin %s\n' % (tmp_path / 'toy-1.0.eb')), err
+        'hint: remove checksums, then: easysif pin toy-1.0.eb\n'), err

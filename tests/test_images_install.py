@@ -62,8 +62,9 @@ def world(tmp_path_factory, toy):
         mirrors = {'up.invalid': [private.url], 'web.invalid': ['http://' + server.host]}
         (directory / 'site.yaml').write_text(yaml.safe_dump({'cache_dir': str(directory / 'cache'),
                                                              'registry_mirrors': mirrors}))
-        for name, base in (('file', 'toy.sif'), ('module', 'url/1.0')):
-            (directory / (name + '.def')).write_text(DEFINITION % base)
+        for name, base in (('file', 'toy.sif'), ('module', 'url/1.0'), ('based', 'up.invalid/x/tiny:1')):
+            (directory / (name + '.def')).write_text((DEFINITION % base).replace(
+                'localimage', 'docker' if name == 'based' else 'localimage'))
         images = {
             'url': dict(image='https://web.invalid/toy.sif', digest='sha256:' + toys.sha256(toy)),
             'nodigest': dict(image='https://web.invalid/toy.sif'),
@@ -77,6 +78,7 @@ def world(tmp_path_factory, toy):
             'absolute': dict(image=str(toy)),
             'file': dict(image='file.def', build_args={'word': 'it is'}),
             'module': dict(image='module.def', build_args={'word': 'so'}, builddependencies=[('url', '1.0')]),
+            'based': dict(image='based.def', build_args={'word': 'on it'}),
             'foreign': dict(image='docker-archive:docker-bad.tar'),
             'broken': dict(image='oci-archive:broken.tar'),
             'wrong': dict(image='https://web.invalid/toy.sif', digest='sha256:' + '0' * 64),
@@ -130,6 +132,14 @@ def test_a_definition_starts_from_a_sif_file_or_the_image_of_another_module(worl
     assert shell('module load %s; cat /what' % name, prefix=world.prefix).stdout == '%s %s\n' % (name, word)
     log, = (world.prefix / 'software' / name / '1.0' / 'easybuild').glob('*.log')
     assert 'Build complete' in log.read_text()
+
+
+def test_a_base_that_a_module_of_the_prefix_has_is_not_fetched_again(world, shell):
+    image, private = image_of(world, 'based'), image_of(world, 'private')
+    assert image['base_source'] == str(world.prefix / 'software' / 'private' / '1.0' / private['file'])
+    assert (image['base'], image['base_digest']) == ('docker://up.invalid/x/tiny:1', private['digest'])
+    assert image['labels']['org.example.says'] == 'it is'
+    assert shell('module load based; cat /what', prefix=world.prefix).stdout == 'based on it\n'
 
 
 @pytest.mark.parametrize('name', LINKED)

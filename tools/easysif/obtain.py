@@ -224,7 +224,8 @@ def _from_definition(reference, recipe, site, runtime, places):
 
     def make(part):
         facts = define.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
-                                       recipe.build_args, find_base, places.tell, bases.Bases(kept))
+                                       recipe.build_args, find_base, places.tell, bases.Bases(kept),
+                                       partial(known.find, places, site))
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
     kept = _kept(recipe, places)

@@ -51,7 +51,7 @@ MISSING = (
 
 
 def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where, build_args=None,
-                    find_base=lambda name: None, tell=None, bases=None):
+                    find_base=lambda name: None, tell=None, bases=None, find_known=lambda fits: None):
     """Make a SIF file from a definition file, and return what it was made of (dict).
 
     Relative paths in the definition start at its own directory. ``/tmp`` and ``/var/tmp`` of the build are private:
@@ -69,13 +69,14 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     :param find_base: finds a base that is a SIF file (callable: str -> path or None)
     :param tell: takes a line for the log now and then (callable: str)
     :param bases: where bases are fetched once for several builds (bases.Bases), None where they are only for this one
+    :param find_known: finds an image that is here already by its record, as for `definition.derive`
     :raises EasySIFError: it cannot be read, its base is not to be had, the runtime failed
 
     The result has ``base`` (as the definition names it), ``base_source`` (path or reference used for it),
     ``base_digest`` ('' if unknown) and ``definition`` (the text).
     """
     check_certificates(site.ca_certificates, where)
-    derived = definition.derive(definition_path, values, site, where, build_args, find_base)
+    derived = definition.derive(definition_path, values, site, where, build_args, find_base, find_known)
     with workspace(tmp_dir, target, log, where) as work:
         env = build.environment(runtime, work, _inside(site, work), site.ca_certificates)
         argv = _argv(runtime, env, work, site, log, where)

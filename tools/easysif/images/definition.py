@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from easysif.errors import EasySIFError
-from easysif.images import reference, registry
+from easysif.images import reference, registry, sif
 from easysif.images.place import sha256_of
 from easysif.images.sources import check_allowed
 
@@ -104,7 +104,7 @@ class Derived:
         return ''.join(parts)
 
 
-def derive(path, values, site, where, build_args=None, find_base=lambda name: None):
+def derive(path, values, site, where, build_args=None, find_base=lambda name: None, find_known=lambda fits: None):
     """Return what is to be built for a definition file (Derived).
 
     :param path: the definition file (str)
@@ -114,6 +114,8 @@ def derive(path, values, site, where, build_args=None, find_base=lambda name: No
     :param build_args: what ``{{ name }}`` stands for, besides what ``%arguments`` sections say (dict of str)
     :param find_base: finds the SIF file that ``From:`` names after ``Bootstrap: localimage`` where that is no path
                       (callable: str -> path or None)
+    :param find_known: finds an image that is here already by its record (callable: (dict -> bool) -> kept.Obtained or
+                       None), so that a base which it was made of is not fetched again
     :raises EasySIFError: no such file, no header, a base that is not to be had, a build argument without a value
     """
     try:
@@ -128,11 +130,11 @@ def derive(path, values, site, where, build_args=None, find_base=lambda name: No
         raise _malformed(path, where, 'it has no line that starts with Bootstrap:')
     text = _with_arguments(text, path, where, dict(build_args or {}))
     starts = [match.start() for match in STAGE.finditer(text)]
-    return Derived(text[:starts[0]], tuple(_stage(text[start:end], path, site, where, find_base)
+    return Derived(text[:starts[0]], tuple(_stage(text[start:end], path, site, where, find_base, find_known)
                                            for start, end in zip(starts, starts[1:] + [len(text)])))
 
 
-def _stage(text, path, site, where, find_base):
+def _stage(text, path, site, where, find_base, find_known):
     """Return one stage with its base as it is found here (Stage)."""
     lines = text.splitlines(keepends=True)
     length = next((i for i, line in enumerate(lines) if line.lstrip().startswith('%')), len(lines))
@@ -156,20 +158,44 @@ def _stage(text, path, site, where, find_base):
         replaced = {'from': base.source}
     elif bootstrap in ('docker', 'oras'):
         full = '/'.join([*(header[key] for key in ('registry', 'namespace') if header.get(key)), origin])
-        base = _pulled('%s://%s' % (bootstrap, full), path, site, where)
-        replaced = {'from': base.source.partition('://')[2]}
+        base = _pulled('%s://%s' % (bootstrap, full), path, site, where, find_known)
+        replaced = {'from': base.source.partition('://')[2]} if base.resolved else {
+            'bootstrap': 'localimage', 'from': base.source}
     else:
         _check_bootstrap(bootstrap, named, path, site, where)
     return Stage(tuple(lines), at, base, replaced)
 
 
-def _pulled(named, path, site, where):
-    """Return a base that a registry has (Base)."""
+def _pulled(named, path, site, where, find_known):
+    """Return a base that a registry has, or what was made of it and is here already (Base)."""
     wanted = reference.parse(named, where)
     check_allowed(wanted, site, where)
+    # then nobody needs to be asked
+    here = wanted.digest and _here(wanted, wanted.digest, ('digest', 'manifest_digest'), where, find_known)
+    if here:
+        return Base(named, here, wanted.digest)
     found = registry.resolve(wanted, site.registry_mirrors, '%s: %s' % (where, os.path.basename(path)),
                              ca_certificates=site.ca_certificates)
+    here = _here(wanted, found.manifest_digest, ('manifest_digest',), where, find_known)
+    if here:
+        return Base(named, here, found.digest)
     return Base(named, '%s://%s' % (wanted.kind, found.uri.partition('://')[2]), found.digest, found)
+
+
+def _here(wanted, digest, keys, where, find_known):
+    """Return the SIF file that is here already for a digest (str), None where there is none that is whole and fits.
+
+    A runtime unpacks it to what it unpacks from the registry: in both all files are root's.
+    """
+    found = find_known(lambda image: str(image.get('reference')).startswith(wanted.kind + '://')
+                       and digest in [image.get(key) for key in keys])
+    try:
+        if not found or found.expected.rpartition(':')[2] != sha256_of(found.path):
+            return None
+        sif.check_architecture(sif.read(found.path, where), where)  # one digest may be of several architectures
+        return _usable(os.path.abspath(found.path), wanted.text, where)
+    except (OSError, EasySIFError):
+        return None
 
 
 def _sif(named, path, where, find_base):
