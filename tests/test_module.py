@@ -576,7 +576,8 @@ def neighbours(directory):
     """Binds of files that lie side by side, which a module records without repeating their directory (tuple of str)."""
     for name in 'a&b', 'c\\1d', 'e':
         (directory / name).touch()
-    return tuple('%s/%s' % (directory, one) for one in ('a&b', 'c\\1d', 'e:/else/where:ro')) + ('/usr/share', '/etc/hosts')
+    names = ('a&b', 'c\\1d', 'e:/else/where:ro')
+    return (*('%s/%s' % (directory, name) for name in names), '/usr/share', '/etc/hosts')
 
 
 def test_what_is_recorded_of_binds_is_short(fake, tmp_path, tool):
