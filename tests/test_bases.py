@@ -73,7 +73,8 @@ def world(tmp_path):
                             lock={'wait': None})
             return obtain(load(toys.recipe(tmp_path, name, image=name + '.def')), site,
                           Runtime(str(runtime), 'singularity', (4, 1)), places)
-        yield SimpleNamespace(make=make, server=server, store=tmp_path / 'store', downloads=downloads, work=work, bases=lambda: sorted(
+        yield SimpleNamespace(make=make, server=server, store=tmp_path / 'store', downloads=downloads, work=work,
+                              bases=lambda: sorted(
             path.name for path in downloads.glob('base-*')), asked=lambda digest: Counter(
             path for path, _ in server.seen)['/v2/x/toy/blobs/' + digest])
     bases.forget()
@@ -105,7 +106,7 @@ def test_a_base_of_which_the_image_store_has_an_image_is_not_fetched(world, tmp_
         info = stored.stat()
         store.write_record(stored.name, dict({
             'schema': 1, 'size': info.st_size, 'mtime_ns': info.st_mtime_ns, 'sha256': toys.sha256(stored),
-            'reference': '%s://elsewhere.invalid/y:2' % bootstrap, 'digest': index, 'manifest_digest': digest}, **values))
+            'reference': bootstrap + '://elsewhere.invalid/y:2', 'digest': index, 'manifest_digest': digest}, **values))
 
     def make(name, tag):
         del world.server.seen[:]
