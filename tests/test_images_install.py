@@ -81,6 +81,8 @@ def world(tmp_path_factory, toy):
             'based': dict(image='based.def', build_args={'word': 'on it'}),
             'foreign': dict(image='docker-archive:docker-bad.tar'),
             'broken': dict(image='oci-archive:broken.tar'),
+            'nolib': dict(image='library://a/b/gone:1'),
+            'otherlib': dict(image='library://a/b/c:1', digest='sha256:' + '0' * 64),
             'wrong': dict(image='https://web.invalid/toy.sif', digest='sha256:' + '0' * 64),
             'away': dict(image='https://web.invalid/away.sif')}
         recipes = [toys.recipe(directory, name, commands=['cat'], **values) for name, values in images.items()]
@@ -159,9 +161,12 @@ def test_a_module_runs_from_the_store_what_was_made_of_a_library_an_archive_or_a
     ('foreign', 'foreign-1.0.eb: image is made for other processors than those of this machine\n  image    s390x  ('),
     ('broken', 'broken-1.0.eb: archive is no oci-archive: '),
     ('wrong', 'wrong-1.0.eb: digest does not match the image\n  recipe  sha256:%s\n  found   sha256:' % ('0' * 64)),
+    ('nolib', "nolib-1.0.eb: image 'library://a/b/gone:1' could not be fetched\n"),
+    ('otherlib', 'otherlib-1.0.eb: digest does not match the image\n  recipe  sha256:%s\n  found   sha256:' % ('0' * 64)),
     ('away', "away-1.0.eb: image 'https://web.invalid/away.sif' is not to be had\n"),
 ])
 def test_what_cannot_be_installed_says_why_and_leaves_nothing(world, name, told):
+    print(world.printed[name])
     assert told in world.printed[name]
     assert not (world.prefix / 'software' / name).exists()
 
