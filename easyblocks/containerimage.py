@@ -136,7 +136,9 @@ class ContainerImage(EasyBlock):
 
     def fetch_step(self, *args, **kwargs):
         """Get the image as a SIF file first, then EasyBuild's own sources, if there are any."""
-        if not self.easysif:  # fetching is all that eb does here
+        if not self.easysif and self.cfg.validation:  # eb --job: the job gets the image, not the node of the users
+            return super().fetch_step(*args, **kwargs)
+        if not self.easysif:  # eb --inject-checksums, which does not validate
             try:
                 return pin.inject(self.cfg.path, resolve().site, source_paths(), self._tell)
             except EasySIFError as err:

@@ -137,6 +137,9 @@ SITE = {
     'image_mode': texts(), 'verify': texts(), 'keyring': texts().map('/{}'.format),
     'cache_dir': texts().map('/{}'.format), 'tmp_dir': texts().map('/{}'.format),
     'ca_certificates': texts().map('/{}'.format), 'overlays': texts().map('/{}'.format), 'module_dependency': texts(),
+    'job': st.dictionaries(st.one_of(texts(1), st.sampled_from(['account', 'cpu', 'gpu'])), st.one_of(
+        texts(2), st.dictionaries(st.sampled_from(['partition', 'options', 'gpus', 'whole']), literals(), max_size=2)),
+        max_size=2),
 }
 
 NAME = st.from_regex(r'[A-Za-z0-9_][A-Za-z0-9._+-]{0,12}', fullmatch=True)
@@ -216,6 +219,8 @@ GOOD_SITE = {
     'tmp_dir': _GOOD_PATH, 'ca_certificates': _GOOD_PATH, 'keyring': _GOOD_PATH, 'verify': st.just('sif'),
     'module_dependency': NAME,
     'overlays': _GOOD_PATH.map(lambda path: path.replace('$', '') + '/$USER/${HOME}'),
+    'job': st.fixed_dictionaries({}, optional={
+        'account': NAME, 'gpu': st.fixed_dictionaries({'gpus': st.integers(1, 8), 'partition': NAME})}),
 }
 
 SANE = {'easyblock': 'ContainerImage', 'name': 'toy', 'version': '1.2', 'homepage': 'https://example.org',

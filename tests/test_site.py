@@ -73,7 +73,8 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
         name='default', path=DEFAULT, runtime='auto', image_store=None, image_mode='copy',
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
         isolation=(), registries=None, registry_mirrors={}, base_images={}, cache_dir=None, tmp_dir=None,
-        ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None, force={})
+        ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None,
+        job={}, force={})
 
 
 def test_the_default_names_and_explains_every_setting():
@@ -124,7 +125,7 @@ image_store:
         registry_mirrors={'nvcr.io': ('http://localhost:5000/nvidia', 'https://[::1]:5000', 'http://other')},
         base_images={'docker://debian:12': '/opt/debian 12.sif'}, cache_dir=None, tmp_dir=None, ca_certificates='',
         verify='none', keyring=None, overlays='/project/$USER/${PROJECT}/overlays', module_dependency=None,
-        force={})
+        job={}, force={})
     user = '~/.config/easysif/site.yaml'
     nothing, lumi = dict.fromkeys(site.Need.__dataclass_fields__, 'default'), 'site lumi'
     assert {key: value for key, value in found.origins.items() if value != 'default'} == {

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A batch script for one module and one command, as the site's `job` says: what is asked of Slurm, and how it is run.
+
+The text around it is helpers/job-script; here it is decided what stands in it.
+"""
+
+import os
+import re
+import shlex
+import shutil
+from dataclasses import asdict, dataclass, field
+
+from easysif import manifest
+from easysif.data import helper_text
+from easysif.errors import INPUT, TOOL, USAGE, EasySIFError, escaped
+from easysif.run import failure, run
+
+#: needs for which a job gets nodes with GPUs
+GPU_NEEDS = ('nvidia-gpu', 'amd-gpu')
+
+DISTRIBUTED = 'conda-python-distributed'  #: a program over all ranks: one rank for each GPU unless told otherwise
+
+WORD = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.@:+-]*')
+#: what is taken for each option, and what a message says of it
+FORMS = {
+    'time': (re.compile(r'\d+(:\d\d(:\d\d)?)?|\d+-\d+(:\d\d(:\d\d)?)?'),
+             'a time: minutes, hours:minutes:seconds or days-hours', '1:00:00'),
+    'mem': (re.compile(r'\d+[KMGT]?'), 'an amount of memory, such as 16G', '16G'),
+    'account': (WORD, 'an account of Slurm', 'project_1'),
+    'partition': (WORD, 'the name of a partition', 'standard'),
+    'job-name': (WORD, 'a name without blanks', 'train'),
+    'output': (re.compile(r'[^\x00-\x20\x7f"\\]+'), 'a file name without blanks', '%x-%j.out'),
+    'option': (re.compile(r'--[a-z][a-z-]*(=[!-~]+)?'), 'a long option of sbatch', '--exclusive'),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asks for; None where the site or the module says it.
+
+    ``gpus`` and ``ntasks`` are of the whole job, as srun counts them. ``texts`` are those of FORMS (dict of str),
+    ``options`` more options of sbatch (list of str).
+    """
+
+    nodes: int = 1
+    gpus: int = None
+    gpus_per_node: int = None
+    ntasks: int = None
+    ntasks_per_node: int = None
+    cpus_per_task: int = None
+    texts: dict = field(default_factory=dict)
+    options: tuple = ()
+
+
+@dataclass
+class Job:
+    """A batch job.
+
+    :param module: the module (str)
+    :param site: the site (str)
+    :param command: what runs (list of str)
+    :param nodes: how many (int); ``ntasks_per_node`` and ``gpus_per_node`` of each
+    :param partition: of Slurm (str), None where Slurm chooses; ``account`` likewise
+    :param time: its limit (str)
+    :param cpu_bind: how srun binds ranks to CPUs (str), None where Slurm decides
+    :param script: the text for sbatch (str)
+    :param job: its number once it is submitted (str)
+    """
+
+    module: str
+    site: str
+    command: list
+    nodes: int
+    ntasks_per_node: int
+    gpus_per_node: int
+    partition: str
+    account: str
+    time: str
+    cpu_bind: str
+    script: str = ''
+    job: str = None
+
+
+def make(module, root, top, site, wanted, command, environ=None):
+    """Return the batch job that runs a command in a module (Job).
+
+    :param module: its full name (str)
+    :param root: its installation directory (str)
+    :param top: the directory of module files below which it has that name (str)
+    :param site: the resolved site (Site)
+    :param wanted: what the user asks for (Wanted)
+    :param command: the command and its arguments (list of str)
+    :param environ: the environment (dict), the process's own where None
+    :raises EasySIFError: an option does not fit, or not with the others
+    """
+    environ = os.environ if environ is None else environ
+    record = manifest.read(root)
+    _check(wanted, command)
+    gpus = _gpus(wanted, record, site, command)
+    nodes = (site.job.get('gpu' if gpus else 'cpu') or {})
+    whole = nodes.get('whole') or {}
+    is_whole = gpus == nodes.get('gpus') if gpus else wanted.nodes > 1
+    tasks = _tasks(wanted, gpus if command[0] == DISTRIBUTED else 0)
+    account = wanted.texts.get('account') or site.job.get('account')
+    if environ.get('SBATCH_ACCOUNT') and not wanted.texts.get('account'):
+        account = None
+    partition = wanted.texts.get('partition') or is_whole and whole.get('partition') or nodes.get('partition')
+    job = Job(module, site.name, list(command), wanted.nodes, tasks, gpus, partition, account,
+              wanted.texts.get('time') or '1:00:00', whole.get('cpu_bind') if is_whole and tasks == gpus else None)
+    options = [*(nodes.get('options') or ()), *((whole.get('options') or ()) if is_whole else ()), *wanted.options]
+    job.script = _script(job, wanted, options, _Module(module, root, top, record, site, environ))
+    return job
+
+
+def submit(job):
+    """Submit a job and return its number (str).
+
+    :raises EasySIFError: something is left to be filled in, there is no Slurm here, or it refuses
+    """
+    if job.account and '<' in job.account:
+        raise EasySIFError('easysif job', "site '%s' wants to know an account" % job.site,
+                           facts=[('account', job.account)],
+                           hint='give --account, or write it down once in ~/.config/easysif/site.yaml: '
+                                'job: {account: NAME}')
+    if not shutil.which('sbatch'):
+        raise EasySIFError('easysif job', 'sbatch is not on PATH', exit_code=TOOL,
+                           hint='leave out --submit, and submit what is printed where Slurm is')
+    result = run(['sbatch', '--parsable'], stdin=job.script, check=False)
+    if result.status:
+        raise failure(result, what='the job was not accepted', hint='the same without --submit shows the script')
+    return result.stdout.strip().partition(';')[0]
+
+
+def _check(wanted, command):
+    """Raise what is wrong with the words of the user, before they stand in a script."""
+    for name, text in [*wanted.texts.items(), *(('option', one) for one in wanted.options)]:
+        form, what, example = FORMS[name]
+        if text is not None and not form.fullmatch(text):
+            raise EasySIFError('easysif job', '--%s must be %s' % (name, what), facts=[('given', ascii(text))],
+                               hint='--%s%s%s' % (name, '=' if name == 'option' else ' ', example), exit_code=USAGE)
+    for name in ('nodes', 'gpus', 'gpus_per_node', 'ntasks', 'ntasks_per_node', 'cpus_per_task'):
+        value, least = getattr(wanted, name), 0 if name.startswith('gpus') else 1
+        if value is not None and value < least:
+            raise EasySIFError('easysif job', '--%s must be a number from %d' % (name.replace('_', '-'), least),
+                               facts=[('given', value)], exit_code=USAGE)
+    for text in command:
+        if '\0' in text:
+            raise EasySIFError('easysif job', 'no command can hold a null byte', exit_code=USAGE)
+
+
+def _share(total, per_node, nodes, name):
+    """Return what each node gets of a number for the job (int), None where neither is given."""
+    if total is None or per_node is not None:
+        if total is not None and total != per_node * nodes:
+            raise EasySIFError('easysif job', '--%s and --%s-per-node do not fit together' % (name, name),
+                               facts=[('--%s' % name, total), ('on all nodes', per_node * nodes)],
+                               hint='leave out one of them', exit_code=USAGE)
+        return per_node
+    if total % nodes:
+        raise EasySIFError('easysif job', '--%s cannot be shared evenly among the nodes' % name,
+                           facts=[('--%s' % name, total), ('--nodes', nodes)],
+                           hint='--%s-per-node %d' % (name, -(-total // nodes)), exit_code=USAGE)
+    return total // nodes
+
+
+def _gpus(wanted, record, site, command):
+    """Return how many GPUs each node gives to the job (int)."""
+    has = (site.job.get('gpu') or {}).get('gpus')
+    gpus = _share(wanted.gpus, wanted.gpus_per_node, wanted.nodes, 'gpus')
+    if gpus is None:
+        needs = (record.get('parameters') or {}).get('needs') or ()
+        if not any(need.rstrip('?') in GPU_NEEDS for need in needs):
+            return 0
+        return has or 1 if wanted.nodes > 1 or command[0] == DISTRIBUTED else 1
+    if has and gpus > has:
+        raise EasySIFError('easysif job', "a node of site '%s' has not so many GPUs" % site.name,
+                           facts=[('asked for', gpus), ('has', has)],
+                           hint='--nodes %d --gpus-per-node %d' % (-(-gpus * wanted.nodes // has), has),
+                           exit_code=INPUT)
+    return gpus
+
+
+def _tasks(wanted, usual):
+    return _share(wanted.ntasks, wanted.ntasks_per_node, wanted.nodes, 'ntasks') or usual or 1
+
+
+@dataclass(frozen=True)
+class _Module:
+    """The module of a job, and how its commands are called from the script."""
+
+    name: str
+    root: str
+    top: str
+    record: dict
+    site: object
+    environ: dict
+
+    def lines(self):
+        """Return how the script comes to its commands (list of str)."""
+        if not self.has_modules():
+            return ['# there is no module system here; the wrappers of the module need none',
+                    'export PATH=%s:"$PATH"' % shlex.quote(os.path.join(self.root, 'bin'))]
+        return ['# sets binds, GPUs and %s on the node where it runs' % self._image(),
+                'module use %s' % shlex.quote(self.top), 'module load %s' % shlex.quote(self.name)]
+
+    def has_modules(self):
+        """Tell whether there is a module system where this is called (bool)."""
+        return bool(self.environ.get('LMOD_CMD') or self.environ.get('MODULESHOME'))
+
+    def call(self, command):
+        """Return the words by which a command runs inside the image, as the script has them (str)."""
+        text = shlex.join(command)
+        if command[0] in (self.record.get('parameters') or {}).get('commands', ()):
+            return text  # its wrapper
+        if not self.has_modules():
+            # shell that is to run inside: it becomes its arguments
+            return '''start-shell -c 'exec "$0" "$@"' %s''' % text
+        runtime = self.site.runtime if self.site.runtime != 'auto' else self.record['runtime']['name']
+        return '%s exec "$%s" %s' % (shlex.quote(runtime), self._image(), text)
+
+    def _image(self):
+        return 'SIF%s' % self.record['parameters']['variable']
+
+
+def _script(job, wanted, options, module):
+    words = {'job-name': wanted.texts.get('job-name') or job.module.split('/')[0], 'account': job.account,
+             'partition': job.partition, 'nodes': job.nodes, 'ntasks-per-node': job.ntasks_per_node,
+             'cpus-per-task': wanted.cpus_per_task, 'gpus-per-node': job.gpus_per_node or None,
+             'mem': wanted.texts.get('mem'), 'time': job.time, 'output': wanted.texts.get('output') or '%x-%j.out'}
+    named = {one.partition('=')[0][2:]: one for one in options}  # the last one of a name counts
+    given = {name for name, value in wanted.texts.items() if value}
+    lines = ['--%s=%s' % (name, value) for name, value in words.items()
+             if value is not None and (name in given or name not in named)]
+    lines += [one for name, one in named.items() if name not in given]
+    step = 'srun %s%s%s' % ('--cpus-per-task=%d ' % wanted.cpus_per_task if wanted.cpus_per_task else '',
+                            '--cpu-bind=%s ' % job.cpu_bind if job.cpu_bind else '', module.call(job.command))
+    about = [_hash('%s in %s, for site %s' % (shlex.join(job.command), job.module, job.site)),
+             _hash('%d node%s, %d rank%s%s on each' % (
+                 job.nodes, 's' * (job.nodes > 1), job.ntasks_per_node, 's' * (job.ntasks_per_node > 1),
+                 ' and %d GPU%s' % (job.gpus_per_node, 's' * (job.gpus_per_node > 1)) if job.gpus_per_node else ''))]
+    if job.account and '<' in job.account:
+        about.append(_hash('fill in --account; ~/.config/easysif/site.yaml can say it once: job: {account: NAME}'))
+    if job.cpu_bind:
+        step = '%s\n%s' % (_hash('each rank is bound to the CPUs next to its GPU'), step)
+    if job.nodes * job.ntasks_per_node > 1 and job.command[0] in ('python', 'python3'):
+        step = '%s\n%s' % (_hash('for PyTorch DDP or jax.distributed: %s in the place of %s' % (
+            DISTRIBUTED, job.command[0])), step)
+    parts = {'about': about, 'directives': ['#SBATCH %s' % one for one in lines], 'module': module.lines(),
+             'step': [step]}
+    return ''.join(_filled(line, parts) for line in helper_text('job-script').splitlines(True))
+
+
+def _filled(line, parts):
+    """Return what stands in a script for a line of helpers/job-script (str)."""
+    name = re.fullmatch(r'#@\{(\w+)\}\n', line)
+    if name:
+        return ''.join('%s\n' % one for one in parts[name.group(1)])
+    return line[2:] if line.startswith('#@') else ''
+
+
+def _hash(text):
+    return '# %s' % escaped(text)
+
+
+def as_dict(job):
+    """Return a job as it is told to programs (dict)."""
+    return asdict(job)
