@@ -161,12 +161,13 @@ def test_a_module_runs_from_the_store_what_was_made_of_a_library_an_archive_or_a
     ('foreign', 'foreign-1.0.eb: image is made for other processors than those of this machine\n  image    s390x  ('),
     ('broken', 'broken-1.0.eb: archive is no oci-archive: '),
     ('wrong', 'wrong-1.0.eb: digest does not match the image\n  recipe  sha256:%s\n  found   sha256:' % ('0' * 64)),
-    ('nolib', "nolib-1.0.eb: image 'library://a/b/gone:1' could not be fetched\n"),
+    ('nolib', "nolib-1.0.eb: image 'library://a/b/gone:1' could not be fetched\n  command    "),
+    ('nolib', '\n  reason     While pulling library image: error fetching image: image does not exist in the library: '),
+    ('nolib', '\nhint: which library is asked says: apptainer remote list'),
     ('otherlib', 'otherlib-1.0.eb: digest does not match the image\n  recipe  sha256:%s\n  found   sha256:' % ('0' * 64)),
     ('away', "away-1.0.eb: image 'https://web.invalid/away.sif' is not to be had\n"),
 ])
 def test_what_cannot_be_installed_says_why_and_leaves_nothing(world, name, told):
-    print(world.printed[name])
     assert told in world.printed[name]
     assert not (world.prefix / 'software' / name).exists()
 

@@ -79,7 +79,8 @@ def from_library(reference, target, runtime, site, tmp_dir, log, where):
         target = os.path.abspath(target)
         env = environment(runtime, work, ca_certificates=site.ca_certificates)
         _step([runtime.path, 'pull', '--disable-cache', target, reference.text], target, env, work, log, where,
-              "image '%s'" % reference.text, failed='could not be fetched')
+              "image '%s'" % reference.text, failed='could not be fetched',
+              hint='which library is asked says: %s remote list' % runtime.name)
 
 
 def _make(source, path, architecture, pack, env, work, target, runtime, site, log, where, subject):
@@ -152,19 +153,20 @@ class Failure:
             handle.seek(max(rest, os.path.getsize(self.log) - TAIL))
             return COLOURS.sub('', (head + handle.read()).decode('utf-8', 'replace'))
 
-    def error(self, where, subject, failed='could not be made into a SIF file', missing=None):
+    def error(self, where, subject, failed='could not be made into a SIF file', missing=None, hint=None):
         """Return the error that gives the reason of the runtime and what was printed last before it (EasySIFError).
 
         :param where: the recipe, for messages (str)
         :param subject: what was to be made (str)
         :param failed: what to say of it (str)
         :param missing: what this machine has not, and what to do (pair of str), None where it is not that
+        :param hint: what to do (str), to read the log where None
         """
         lines = [line.strip() for line in self.said().splitlines()]
         # the runtime pads its words ("ERROR:   "), which tells its lines from those of pip and others
         reason = next((line[9:] for line in lines if line.startswith(('FATAL:   ', 'ERROR:   '))), '')
         last = [line[:WIDEST] for line in lines if line and not NOISE.match(line)][-LINES:]
-        what, hint = missing or ('', 'less %s' % shlex.quote(self.log))
+        what, hint = missing or ('', hint or 'less %s' % shlex.quote(self.log))
         if any(FULL.search(line) for line in lines[-10:]):
             hint = pull.MORE_ROOM
         facts = [('command', shlex.join(self.result.argv)), ('exit code', describe(self.result.status)),
