@@ -171,7 +171,7 @@ def test_a_recipe_that_is_not_installed_is_named_with_the_ways_to_install_it(eas
     site_of('default')
     MadeUp(prefix, 'other/1')
     recipe = toys.recipe(tmp_path, image='toy.sif', commands=['fine'])
-    told = 'eb %s' % recipe
+    told = 'eb %s' % recipe.name
     assert refusal(easysif, str(recipe), '--', 'fine', code=1) == (
         'error: %s: is not installed yet\n  module  toy/1.0\n  prefix  %s\nhint: %s; as a batch job: %s --job '
         '--job-backend=Slurm\n' % (recipe, prefix, told, told))
