@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Software of the host inside images of other releases: MPI, Slurm, Lmod. With the profile that the manual shows."""
+"""Software of the host inside images of other releases: MPI, Slurm, Lmod. With the profiles that the manual shows."""
 
 import json
 import re
@@ -22,11 +22,24 @@ int main(int argc, char **argv) { printf("hello from the host, C library %s, %.0
 '''
 
 
+def manuals(behind):
+    """Return what a site provides in the example of the manual that comes behind a text (dict)."""
+    text = (harness.CLONE / 'docs' / 'sites.md').read_text()
+    return yaml.safe_load(re.search(re.escape(behind) + '.*?```yaml\n(.*?)```', text, re.S).group(1))['provides']
+
+
 @pytest.fixture(scope='module')
 def debian():
-    """What a Debian host provides, as the manual has it (dict)."""
-    text = (harness.CLONE / 'docs' / 'sites.md').read_text()
-    return yaml.safe_load(re.search('of a Debian host\n.*?```yaml\n(.*?)```', text, re.S).group(1))['provides']
+    """What a Debian host provides, with MPICH (dict)."""
+    return manuals('of a Debian host\n')
+
+
+@pytest.fixture(scope='module')
+def openmpi(tmp_path_factory):
+    """The site file of a Debian host that provides Open MPI instead (Path)."""
+    site = tmp_path_factory.mktemp('openmpi') / 'openmpi.yaml'
+    site.write_text(yaml.safe_dump({'provides': manuals('**Open MPI.**')}))
+    return site
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +76,8 @@ def ring(tmp_path_factory, images, debian, stack):
 
 def ranks(text):
     """Return what the ring told: number of ranks, sum, version of the MPI, the library, of each job (list)."""
-    found = re.findall(r'ranks: (\d+), sum: (\d+), MPICH Version:\s+(\S+).*?loaded: (\S+)', text, re.S)
+    found = re.findall(r'ranks: (\d+), sum: (\d+), (?:MPICH Version:\s+|Open MPI v)([^\s,]+).*?loaded: (\S+)', text,
+                       re.S)
     return [(int(count), int(total), version, path) for count, total, version, path in found]
 
 
@@ -76,12 +90,28 @@ def test_two_ranks_in_images_are_one_job_by_the_mpi_of_the_host(ring, slurm):
     """Started by the host's mpirun, and by srun; the image has an MPICH of another version itself."""
     told = ring('''
 singularity exec --env LD_LIBRARY_PATH= $SIF ring
-timeout 60 mpirun -n 2 singularity exec $SIF ring
-timeout 60 mpirun -n 2 ring
+timeout 60 mpirun.mpich -n 2 singularity exec $SIF ring
+timeout 60 mpirun.mpich -n 2 ring
 timeout 60 srun -n 2 --mpi=pmi2 ring''', env=slurm).stdout
     own, *hosts = ranks(told)
     assert own[:2] == (1, 1) and own[2] != hosts_version() and own[3].startswith('/usr/lib/'), told
     assert hosts == [(2, 3, hosts_version(), '/host/mpi/libmpich.so.12')] * 3, told
+
+
+def test_the_open_mpi_of_the_host_does_the_same(eb, shell, images, openmpi, tmp_path):
+    """Which has other plugins than that of the image, and no leave to read the memory of another container."""
+    eb(toys.recipe(tmp_path, 'ring', image=str(images.sif('openmpi')), commands=['ring'], needs=['mpi'],
+                   sanity_check_commands=['ring']), site=openmpi)
+    told = shell('''
+module load ring
+singularity exec --env LD_LIBRARY_PATH=,OMPI_MCA_mca_base_component_path= $SIF ring
+timeout 60 mpirun.openmpi --oversubscribe -n 2 ring
+timeout 60 mpirun.openmpi --oversubscribe -n 2 singularity exec $SIF ring''')
+    version = re.search(r'Open MPI\) (\S+)', harness.run(['mpirun.openmpi', '--version']).stdout).group(1)
+    own, *hosts = ranks(told.stdout)
+    assert own[:2] == (1, 1) and own[2] != version and own[3].startswith('/usr/lib/'), told.output
+    assert hosts == [(2, 3, version, '/host/mpi/libmpi.so.40')] * 2, told.output
+    assert not re.search('unable to open|help file', told.output), told.output
 
 
 def test_the_clients_of_slurm_work_inside(ring, slurm):
@@ -119,7 +149,8 @@ singularity exec $SIF bash -c 'module load hello/1.0 && hello; module load nosuc
     assert 'none: 1' in told.stdout and '"nosuch"' in told.stderr
 
 
-def test_an_image_that_does_not_go_with_the_hosts_mpi_is_refused(ring, eb, images, easysif, tmp_path, monkeypatch):
+def test_an_image_that_does_not_go_with_the_hosts_mpi_is_refused(ring, openmpi, eb, images, easysif, tmp_path,
+                                                                 monkeypatch):
     """One whose C library is too old, and one with another MPI; with what `easysif site check` says of them."""
     old, new = images.sif('bullseye'), images.sif('mpich')
     refused = eb(toys.recipe(tmp_path, image=str(old), needs=['mpi']), site=ring.site, check=False)
@@ -129,21 +160,22 @@ def test_an_image_that_does_not_go_with_the_hosts_mpi_is_refused(ring, eb, image
     ) in refused.output
     assert ('hint: use an image whose C library is not older than that of the host, or take the need out of the recipe'
             in refused.output)
-    openmpi = tmp_path / 'libmpi.so.40'
-    harness.run(['cc', '-shared', '-Wl,-soname,libmpi.so.40', '-o', openmpi, '-x', 'c', '/dev/null'])
-    other = tmp_path / 'other.yaml'
-    other.write_text(yaml.safe_dump({'provides': {'mpi': {'libraries': [str(openmpi)]}}}))
-    refused = eb(toys.recipe(tmp_path, image=str(new), needs=['mpi']), site=other, check=False)
     told = """\
-toy-1.0.eb: the MPI of the image is not that of site 'other', so that each rank would be alone
-  image  libmpi.so.12 (MPICH), libmpich.so.12 (MPICH)
-  site   libmpi.so.40 (Open MPI)
-hint: use an image with Open MPI; with a ? behind the need the image runs with its own
+toy-1.0.eb: the MPI of the image is not that of site '%s', so that each rank would be alone
+  image  %s
+  site   %s
+hint: use an image with %s; with a ? behind the need the image runs with its own
 """
-    assert refused.status and told in refused.output
+    mpich = told % ('openmpi', 'libmpi.so.12 (MPICH), libmpich.so.12 (MPICH)', 'libmpi.so.40 (Open MPI)', 'Open MPI')
+    refused = eb(toys.recipe(tmp_path, image=str(new), needs=['mpi']), site=openmpi, check=False)
+    assert refused.status and mpich in refused.output
+    other = images.sif('openmpi')
+    refused = eb(toys.recipe(tmp_path, image=str(other), needs=['mpi']), site=ring.site, check=False)
+    assert refused.status and told % (
+        'debian', 'libmpi.so.40 (Open MPI)', 'libmpich.so.12 (MPICH)', 'MPICH') in refused.output
     assert not list(tmp_path.glob('prefix/software/toy/*'))
-    note = eb(toys.recipe(tmp_path, image=str(new), needs=['mpi?']), site=other).output
-    assert 'WARNING: ' + told in note
+    note = eb(toys.recipe(tmp_path, image=str(new), needs=['mpi?']), site=openmpi).output
+    assert 'WARNING: ' + mpich in note
 
     def checked(site, image):
         monkeypatch.setenv('EASYSIF_SITE', str(site))
@@ -151,8 +183,7 @@ hint: use an image with Open MPI; with a ? behind the need the image runs with i
         return [(one['state'], one['what']) for one in found if one['topic'] in ('mpi', 'libraries')]
     assert ('problem', '/host/mpi/libmpich.so.12 needs GLIBC_2.32, GLIBC_2.33, GLIBC_2.34, which the image does '
             'not have') in checked(ring.site, old)
-    assert checked(other, new) == [
-        ('ok', '1 of the host, all that they need is found inside'),
+    assert checked(openmpi, new)[1:] == [
         ('problem', 'the image has libmpi.so.12 (MPICH), libmpich.so.12 (MPICH), the host brings libmpi.so.40 '
          '(Open MPI)')]
     fine = checked(ring.site, new)
