@@ -73,10 +73,10 @@ def world(tmp_path):
                             lock={'wait': None})
             return obtain(load(toys.recipe(tmp_path, name, image=name + '.def')), site,
                           Runtime(str(runtime), 'singularity', (4, 1)), places)
-        yield SimpleNamespace(make=make, server=server, store=tmp_path / 'store', downloads=downloads, work=work,
-                              bases=lambda: sorted(
-            path.name for path in downloads.glob('base-*')), asked=lambda digest: Counter(
-            path for path, _ in server.seen)['/v2/x/toy/blobs/' + digest])
+        yield SimpleNamespace(
+            make=make, server=server, store=tmp_path / 'store', downloads=downloads, work=work,
+            bases=lambda: sorted(path.name for path in downloads.glob('base-*')),
+            asked=lambda digest: Counter(path for path, _ in server.seen)['/v2/x/toy/blobs/' + digest])
     bases.forget()
 
 
