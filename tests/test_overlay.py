@@ -327,11 +327,11 @@ def test_an_unsquashfs_that_fails_changes_nothing(overlay):
 
 # --- two at once, and what the dead leave -----------------------------------------------------------------------------
 
-SLOW = 'touch "$HOME/started"; "$REAL" "$@" >/dev/null; sleep "${SLEEP-600}"'
+SLOW = 'touch "$HOME/started"; "$REAL" "$@" >/dev/null; until [ -e "$HOME/may-end" ]; do sleep 0.05; done'
 
 
 def started(overlay):
-    """Start a make-squashfs that does not end by itself and return the process."""
+    """Start a make-squashfs that does not end before it may and return the process."""
     overlay.stand_in('mksquashfs', SLOW)
     process = subprocess.Popen([overlay.fake.root / 'bin' / 'make-squashfs'], env=overlay.env, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -342,16 +342,20 @@ def started(overlay):
     return process
 
 
+def let_it_end(overlay):
+    open(os.path.join(overlay.env['HOME'], 'may-end'), 'w').close()
+
+
 def test_of_two_at_once_one_packs_and_the_other_says_who_does(overlay):
     """Defect 11 of the peers: both wrote the same file."""
-    overlay.env['SLEEP'] = '2'
     process = started(overlay)
     for command in ('make-squashfs', 'unmake-squashfs'):
         result = overlay(command, check=False)
         assert result.status == 1 and 'error: %s: another process is at work here\n' % command in result.stderr
         assert re.search(r'^  holder  process %d of .* on %s \(make-squashfs\), since ....-..-.. ..:..:..$'
                          % (process.pid, re.escape(socket.gethostname())), result.stderr, re.M)
-    assert process.wait(timeout=30) == 0 and not overlay.lock.exists()
+    let_it_end(overlay)
+    assert process.wait(timeout=300) == 0 and not overlay.lock.exists()
     assert squashfs.problem(str(overlay.squashfs)) is None
 
 
@@ -378,7 +382,8 @@ def test_after_one_that_was_killed_the_next_goes_on(overlay):
     assert {'.pack.lock', 'user-software.squashfs.easysif-new-%d' % process.pid} <= set(os.listdir(overlay.root))
     (overlay.root / 'user-software.easysif-new-1' / 'half').mkdir(parents=True)
     (overlay.root / 'user-software.easysif-new-1' / 'half').chmod(0o555)
-    said = overlay('make-squashfs', SLEEP='0').stderr
+    let_it_end(overlay)
+    said = overlay('make-squashfs').stderr
     assert said.startswith('make-squashfs: took over the lock of process %d of ' % process.pid) and 'dead' in said
     assert sorted(os.listdir(overlay.root)) == ['overlay.json', 'user-software', 'user-software.squashfs']
 
