@@ -28,6 +28,16 @@ RUNSCRIPTS = CLONE / 'tools' / 'easysif' / 'helpers' / 'runscripts'
 DISTRIBUTED = RUNSCRIPTS / 'lib' / 'distributed.py'
 HINT = 'hint: get-master "$SLURM_JOB_NODELIST", in a job of Slurm\n'
 
+#: runs distributed.py, its first argument, as the Python of an image whose packages are in its second, a directory
+SITE_OF_IMAGE = '''
+import os, runpy, sys
+sys.path.append(sys.argv[2])
+script = sys.argv[1]
+sys.argv[:] = [script] + sys.argv[3:]
+sys.path.insert(0, os.path.dirname(script))
+runpy.run_path(script, run_name='__main__')
+'''
+
 #: says what a rank was told
 SAY = 'import json, os; print(json.dumps(dict(os.environ)), flush=True)'
 
@@ -347,6 +357,64 @@ def test_what_rocm_has_hidden_is_not_hidden_twice(step):
 @pytest.mark.parametrize('text, node, local', [('2', '0', '2'), ('4(x2),3', '2', '3'), ('1,5(x2)', '1', '5')])
 def test_the_ranks_of_a_node_are_counted_as_slurm_writes_them(step, text, node, local):
     assert step.say(size=1, SLURM_STEP_TASKS_PER_NODE=text, SLURM_NODEID=node)[0]['LOCAL_WORLD_SIZE'] == local
+
+
+@pytest.mark.parametrize('version, own, expected', [
+    ('0.4.31', '1', '0'), ('0.4.31', None, '1'), ('0.4.32', '1', '1'), ('0.4.34.dev20241018', '1', '1'),
+    ('0.3.25', '1', '0'), (None, '1', '1')])
+def test_a_jax_that_only_knows_slurm_takes_the_gpu_that_the_rank_sees(step, tmp_path, version, own, expected):
+    """JAX before 0.4.32 takes the GPU whose number is SLURM_LOCALID; with one GPU for each rank that is not there."""
+    if version:
+        (tmp_path / 'packages' / ('jax-%s.dist-info' % version)).mkdir(parents=True)
+    (tmp_path / 'site.py').write_text(SITE_OF_IMAGE)
+    env = {'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_GPUS_ON_NODE': '2'}
+    if own is None:
+        env['EASYSIF_GPUS'] = 'all'
+    for rank in (0, 1):
+        pid = {'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': str(rank),
+               'SLURM_LOCALID': str(rank), 'SLURMD_NODENAME': 'n1', 'SLURM_NTASKS': '2', 'MASTER_ADDR': 'localhost'}
+        step.ranks[rank] = subprocess.Popen(
+            [sys.executable, '-B', '-s', str(tmp_path / 'site.py'), str(DISTRIBUTED), str(tmp_path / 'packages'),
+             sys.executable, '-c', SAY], env=dict(os.environ, TMPDIR=str(step.tmp), **env, **pid), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    statuses, told, errors = step.end()
+    assert (statuses, errors) == ([0, 0], '')
+    assert json.loads(told[1])['SLURM_LOCALID'] == expected and json.loads(told[1])['RANK'] == '1'
+
+
+def test_a_full_disk_is_no_reason_not_to_begin(lib, monkeypatch, tmp_path):
+    import ends
+    monkeypatch.setattr(ends.tempfile, 'mkdtemp', lambda: _full())
+    assert ends.rehearse() is None
+    monkeypatch.setattr(ends.tempfile, 'mkdtemp', lambda: str(tmp_path / 'made'))  # a file there cannot be made
+    assert ends.rehearse() is None
+
+
+def _full():
+    raise OSError(28, 'No space left on device')
+
+
+def test_a_port_that_is_taken_between_two_looks_at_it_is_not_used(step, lib, monkeypatch):
+    import distributed
+    import links
+    import ranks
+    taken, real = [], links.serve
+
+    def serve(port, others):
+        if not taken:
+            taken.append(socket.socket())
+            taken[0].bind(('', port))
+            taken[0].listen(1)
+        return real(port, others)
+    monkeypatch.setattr(links, 'serve', serve)
+    rank = ranks.Rank(distributed.Step({
+        'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2',
+        'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}), ['true'])
+    rank.open()
+    ports = ports_of(step)
+    assert (rank.server.getsockname()[1], rank.port) == (ports[1], ports[2])
+    for one in (taken[0], rank.server, rank.selector, *rank.kept):
+        one.close()
 
 
 def error_of(*argv, **variables):

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import shutil
 import socket
 import stat
@@ -104,7 +105,29 @@ def environment(step, port, env):
     if visible or devices and env.get('SLURM_GPUS_ON_NODE') not in (None, str(len(devices))):
         # all that it sees are its own; JAX would take the one whose number is SLURM_LOCALID
         found['JAX_LOCAL_DEVICE_IDS'] = ','.join(map(str, range(len(devices))))
+        if is_old(jax_version(sys.path)):  # it knows SLURM_LOCALID only
+            found['SLURM_LOCALID'] = 0
     return dict((name, str(value)) for name, value in found.items())
+
+
+def jax_version(paths):
+    """Return the version of the JAX that a program would import (str), None where there is none.
+
+    :param paths: where Python looks for packages (list of str)
+    """
+    for path in paths:
+        for found in glob.glob(os.path.join(glob.escape(path or '.'), 'jax-[0-9]*.dist-info')):
+            return os.path.basename(found)[len('jax-'):-len('.dist-info')]
+    return None
+
+
+def is_old(version):
+    """Tell whether a JAX does not read JAX_LOCAL_DEVICE_IDS: those before 0.4.32 (bool).
+
+    :param version: as it calls itself (str), None for no JAX
+    """
+    numbers = re.match(r'(\d+)\.(\d+)\.(\d+)', version or '')
+    return bool(numbers) and tuple(map(int, numbers.groups())) < (0, 4, 32)
 
 
 def gpus(step, env):

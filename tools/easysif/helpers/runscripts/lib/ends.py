@@ -26,10 +26,15 @@ def rehearse():
     A scheduler that ends a job ends the server of the image's file system as well, and then what was not yet read of
     this program can be read no more.
     """
-    directory = tempfile.mkdtemp()
-    open(os.path.join(directory, 'file'), 'w').close()
+    directory = None
+    try:
+        directory = tempfile.mkdtemp()
+        open(os.path.join(directory, 'file'), 'w').close()
+    except EnvironmentError:  # a full disk is no reason not to begin
+        pass
     child = os.fork()
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    shutil.rmtree(directory, ignore_errors=True)
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -68,3 +68,36 @@ def reserve(port):
         return None
     finally:
         trial.close()
+
+
+def take_two(ports, others):
+    """Take the first two ports that are free, and listen at the first of them where there are others.
+
+    :param ports: which may be taken (list of int)
+    :param others: how many are to come (int)
+    :returns: the ports (list of int), what keeps other job steps from them, and what listens (socket or None)
+    """
+    free, tickets, server = [], [], None
+    for port in ports:
+        ticket = reserve(port) if len(free) < 2 else None
+        if ticket and others and not free:
+            server = serve(port, others)
+        if ticket and (free or server or not others):
+            free.append(port)
+            tickets.append(ticket)
+        elif ticket:  # somebody was faster
+            ticket.close()
+    return free, tickets, server
+
+
+def serve(port, others):
+    """Return a socket that listens at a port for so many others (socket), None where somebody has taken it by now."""
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind(('', port))
+        server.listen(min(others, 4096))
+        return server
+    except EnvironmentError:
+        server.close()
+        return None

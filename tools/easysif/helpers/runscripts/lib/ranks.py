@@ -15,7 +15,7 @@ import sys
 import time
 
 from ends import end_with_parent, rehearse
-from links import Link, allow_files, reserve
+from links import Link, allow_files, take_two
 
 OTHER_FILES = 64  #: files that the first rank has open beside a connection with each of the others
 GRACE = 10.0  #: seconds between SIGTERM and SIGKILL for a program that has to end
@@ -89,22 +89,15 @@ class Rank(object):
 
     def open(self):
         """Find two ports that are free, and be there for the other ranks at one of them."""
-        free = [(port, ticket) for port, ticket in ((port, reserve(port)) for port in self.step.ports()) if ticket]
-        if len(free) < 2:
-            raise Failure('%s: of the %d ports of this job step none is free' % (self.name, len(self.step.ports())),
-                          'ss -ltn, on this node')
-        self.kept = [ticket for _, ticket in free[:2]]  # until this rank ends: no other job step takes them
-        for _, ticket in free[2:]:
-            ticket.close()
-        self.port = self.step.port or free[1][0]
         if not allow_files(self.step.size + OTHER_FILES):
             raise Failure('%s: may open %d files, which is too few for %d ranks' % (
                 self.name, self.limits[1], self.step.size), 'ulimit -Hn, on this node')
-        if self.step.size > 1:
-            self.server = socket.socket()
-            self.server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.server.bind(('', free[0][0]))
-            self.server.listen(min(self.step.size, 4096))
+        free, self.kept, self.server = take_two(self.step.ports(), self.step.size - 1)  # until this rank ends
+        if len(free) < 2:
+            raise Failure('%s: of the %d ports of this job step none is free' % (self.name, len(self.step.ports())),
+                          'ss -ltn, on this node')
+        self.port = self.step.port or free[1]
+        if self.server:
             self.selector.register(self.server, selectors.EVENT_READ)
 
     def meet(self):
