@@ -184,17 +184,20 @@ def test_a_module_that_runs_from_the_store_is_well_and_says_so(easysif, linked, 
     assert (toys.snapshot(store), (store / 'toy.sif').stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize('harm', ['gone', 'of another size'])
+@pytest.mark.parametrize('harm', ['gone', 'of another size', 'open', 'in an open store'])
 def test_a_file_of_the_store_that_is_gone_or_another_is_not_run_and_the_image_comes_back(
         easysif, linked, store, tmp_path, monkeypatch, harm):
     good = (store / 'toy.sif').read_bytes()
-    (store / 'toy.sif').unlink()
-    if harm != 'gone':
+    if 'open' in harm:
+        (store if 'store' in harm else store / 'toy.sif').chmod(0o777)
+    else:
+        (store / 'toy.sif').unlink()
+    if harm == 'of another size':
         (store / 'toy.sif').write_bytes(good + b'more')
     said = runs(linked)
     assert said == (
-        'error: toy/1: the image is gone\n  looked for  {0}/toy.sif (761 bytes)\n'
-        '  and for     {0}/toy.sif (761 bytes)\n'
+        'error: toy/1: the image is gone\n  looked for  {0}/toy.sif (761 bytes, not open to everybody)\n'
+        '  and for     {0}/toy.sif (761 bytes, not open to everybody)\n'
         'hint: easysif image restore toy/1 --prefix {1}\n'.format(store, linked.prefix)), said
     assert easysif('verify', 'toy')[0] == 1
     (store / 'again.sif').write_bytes(good)

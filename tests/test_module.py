@@ -527,6 +527,14 @@ def test_an_image_that_is_gone_is_found_in_the_store_by_name_and_size(by, fake, 
     assert 'jax/24.10: the image is' in said and 'hint: easysif image restore jax/24.10 --prefix' in said
     (store / 'jax.sif').write_text('1234')
     assert by(fake)[0]['SIF'] == '%s/jax.sif' % store
+    for path in (store, store / 'jax.sif'):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o002)  # then anybody may have put it there
+        env, said = by(fake)
+        assert not env.get('SIF') and '/jax.sif (4 bytes, not open to everybody)' in ''.join(said.split('\n')), said
+        path.chmod(mode)
+    store.chmod(0o775)
+    assert by(fake)[0]['SIF'] == '%s/jax.sif' % store
 
 
 def test_an_image_that_is_gone_names_both_places(fake, tmp_path):

@@ -8,12 +8,12 @@ if mode() ~= "spider" then
     local sif = ""
     if exists(root .. "/x.sif") then
         sif = root .. "/x.sif"
-    elseif (filled(setting("image_store")) and has_size(setting("image_store") .. "/x.sif", 4096)) then
+    elseif (filled(setting("image_store")) and has_image(setting("image_store") .. "/x.sif", 4096)) then
         sif = setting("image_store") .. "/x.sif"
     end
     local stored = "nothing else: the site has no image store"
     if filled(setting("image_store")) then
-        stored = setting("image_store") .. "/x.sif (4096 bytes)"
+        stored = setting("image_store") .. "/x.sif (4096 bytes, not open to everybody)"
     end
     if not filled(sif) then
         fail("PyTorch/2.7: the image is gone", "  looked for  " .. root .. "/x.sif", "  and for     " .. stored, "hint: easysif image restore PyTorch/2.7 --prefix '/sw/my modules'")

@@ -9,12 +9,12 @@ proc es_plan {} {
     set sif ""
     if {[es_exists "${root}/x.sif"]} {
         set sif "${root}/x.sif"
-    } elseif {([es_filled "[es_setting image_store]"] && [es_has_size "[es_setting image_store]/x.sif" 4096])} {
+    } elseif {([es_filled "[es_setting image_store]"] && [es_has_image "[es_setting image_store]/x.sif" 4096])} {
         set sif "[es_setting image_store]/x.sif"
     }
     set stored "nothing else: the site has no image store"
     if {[es_filled "[es_setting image_store]"]} {
-        set stored "[es_setting image_store]/x.sif (4096 bytes)"
+        set stored "[es_setting image_store]/x.sif (4096 bytes, not open to everybody)"
     }
     if {![es_filled "${sif}"]} {
         es_fail "PyTorch/2.7: the image is gone" "  looked for  ${root}/x.sif" "  and for     ${stored}" "hint: easysif image restore PyTorch/2.7 --prefix '/sw/my modules'"

@@ -8,12 +8,12 @@ if mode() ~= "spider" then
     local sif = ""
     if exists(root .. "/SAMtools-1.21.sif") then
         sif = root .. "/SAMtools-1.21.sif"
-    elseif (filled(setting("image_store")) and has_size(setting("image_store") .. "/SAMtools-1.21.sif", 4096)) then
+    elseif (filled(setting("image_store")) and has_image(setting("image_store") .. "/SAMtools-1.21.sif", 4096)) then
         sif = setting("image_store") .. "/SAMtools-1.21.sif"
     end
     local stored = "nothing else: the site has no image store"
     if filled(setting("image_store")) then
-        stored = setting("image_store") .. "/SAMtools-1.21.sif (4096 bytes)"
+        stored = setting("image_store") .. "/SAMtools-1.21.sif (4096 bytes, not open to everybody)"
     end
     if not filled(sif) then
         fail("SAMtools/1.21: the image is gone", "  looked for  " .. root .. "/SAMtools-1.21.sif", "  and for     " .. stored, "hint: easysif image restore SAMtools/1.21 --prefix '/sw/my modules'")

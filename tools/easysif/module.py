@@ -8,7 +8,7 @@ from typing import Optional
 from easysif.images.inspect import Conda
 from easysif.overlay_plan import LAYER, OVERLAY, overlay_binds, own_venv, places
 from easysif.packages.protected import VARIABLES
-from easysif.plan import (All, Bind, BindEach, Choose, Env, Exists, Fail, Filled, HasSize, Inside, IsDirectory, IsSame,
+from easysif.plan import (All, Bind, BindEach, Choose, Env, Exists, Fail, Filled, HasImage, Inside, IsDirectory, IsSame,
                           IsUnset, Local, LookAtSquashfs, Not, Note, Push, Set, Site, message, text)
 from easysif.site_plan import (FORCE, bindings_plan, certificates, environment_family, gpu, literal, runtime_module,
                                site_binds, site_variables)
@@ -122,16 +122,18 @@ def activation(inst):
 def _image(inst):
     own = text(Local('root'), '/', inst.sif_name)
     stored = text(Site('image_store'), '/', inst.sif_name)
-    # what it links to is the site's, which may put another image there
+    # what it links to is the site's, which may put another image there; anybody else must not
+    described = '%d bytes, not open to everybody' % inst.sif_size
     is_there, where = Exists(own), own
     if inst.sif_link:
-        is_there, where = HasSize(own, inst.sif_size), text('%s (%d bytes)' % (inst.sif_link, inst.sif_size))
+        is_there = All((Exists(own), HasImage(text(inst.sif_link), inst.sif_size)))
+        where = text('%s (%s)' % (inst.sif_link, described))
     restore = 'easysif image restore %s --prefix %s' % (inst.module, shlex.quote(inst.prefix))
     return [
         Note("the image: the module's own copy, else the one of that name and size in the site's image store"),
         Choose('sif', ((is_there, own),
-                       (All((Filled(text(Site('image_store'))), HasSize(stored, inst.sif_size))), stored))),
-        Choose('stored', ((Filled(text(Site('image_store'))), text(stored, ' (%d bytes)' % inst.sif_size)),),
+                       (All((Filled(text(Site('image_store'))), HasImage(stored, inst.sif_size))), stored))),
+        Choose('stored', ((Filled(text(Site('image_store'))), text(stored, ' (%s)' % described)),),
                text('nothing else: the site has no image store')),
         Fail(message(inst.module, 'the image is gone', (('looked for', where), ('and for', text(Local('stored')))),
                      text(restore)), Not(Filled(text(Local('sif'))))),

@@ -92,8 +92,8 @@ class Readable(PathGuard):
 
 
 @dataclass(frozen=True)
-class HasSize(PathGuard):
-    """There is a file of that path and of exactly that many bytes."""
+class HasImage(PathGuard):
+    """There is a file of that path, of exactly that many bytes; not everybody may write to it or to its directory."""
 
     size: int
 

@@ -16,7 +16,10 @@ local comes_again = mode() == "load" and former ~= "" and former ~= myModuleName
 
 local function exists(path) return path ~= "" and lfs.attributes(path, "mode") ~= nil end
 local function is_directory(path) return lfs.attributes(path, "mode") == "directory" end
-local function has_size(path, size) return lfs.attributes(path, "size") == size end
+local function closed(path) return not (lfs.attributes(path, "permissions") or ""):match("^.......w") end
+local function has_image(path, size)
+    return lfs.attributes(path, "size") == size and closed(path) and closed(path:match("^.*/"))
+end
 local function filled(value) return value ~= "" end
 local function bindable(path) return path ~= "" and not path:find("[:,^\n]") and not path:find("[\\%s]$") end
 local function is_absolute(path) return path:sub(1, 1) == "/" end

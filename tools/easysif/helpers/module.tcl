@@ -35,7 +35,12 @@ proc es_plain {path} { return [regsub {^~} $path {./~}] }
 
 proc es_exists {path} { return [file exists [es_plain $path]] }
 proc es_is_directory {path} { return [file isdirectory [es_plain $path]] }
-proc es_has_size {path size} { return [expr {[es_exists $path] && [file size [es_plain $path]] == $size}] }
+proc es_has_image {path size} {
+    if {![es_exists $path]} { return 0 }
+    file stat [es_plain $path] image
+    file stat [file dirname [es_plain $path]] store
+    return [expr {$image(size) == $size && !(($image(mode) | $store(mode)) & 2)}]
+}
 proc es_filled {value} { return [expr {$value ne {}}] }
 proc es_bindable {path} { return [regexp {^[^:,^\n]*[^:,^\n\\\s]$} $path] }
 proc es_is_absolute {path} { return [string match /* $path] }
