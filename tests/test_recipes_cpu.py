@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The recipes for CPUs are built with the real packages and compute. (That of JAX: tests/test_definition_install.py.)
+"""The recipes for CPUs are built with the real packages and compute, PyTorch over four nodes as well. (That of JAX: tests/test_definition_install.py.)
 
 The built images are kept in the cache of the tests, as eb --fetch keeps them, and used as long as eb takes them for
 what it would build.
@@ -7,13 +7,16 @@ what it would build.
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import yaml
 
 import harness
 import toys
@@ -70,19 +73,72 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope='module')
+def built(index, images, registry, tmp_path_factory):
+    """A function that installs the recipe of a module once, and returns its prefix (Path)."""
+    directory, done = tmp_path_factory.mktemp('built'), {}
+
+    def build(module):
+        if module not in done:
+            recipe = module.replace('/', '-')
+            kept, cache, here = harness.CACHE / 'recipes' / recipe, directory / recipe / 'cache', directory / recipe
+            here.mkdir()
+            if kept.is_dir():
+                shutil.copytree(kept, cache)
+            site = here / 'site.yaml'
+            site.write_text(yaml.safe_dump(dict(harness.site_settings(registry), cache_dir=str(cache),
+                                                base_images={BASE: str(images.sif('python'))})))
+            env = {'PIP_EXTRA_INDEX_URL': ' '.join([*os.environ.get('PIP_EXTRA_INDEX_URL', '').split(), index])}
+            harness.run_eb(['%s.eb' % recipe, '--fetch'], here / 'prefix', here / 'home', site, env=env)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(cache, kept)
+            harness.run_eb(['%s.eb' % recipe], here / 'prefix', here / 'home', site, env=env)
+            done[module] = here / 'prefix'
+        return done[module]
+    return build
+
+
 @pytest.mark.parametrize('module', [PYTORCH, SKLEARN])
-def test_a_recipe_for_cpus_is_built_with_the_real_packages_and_computes(
-        module, index, eb, shell, site_file, images, prefix, tmp_path):
-    recipe = module.replace('/', '-')
-    kept, cache = harness.CACHE / 'recipes' / recipe, tmp_path / 'cache'
-    if kept.is_dir():
-        shutil.copytree(kept, cache)
-    site = site_file(base_images={BASE: str(images.sif('python'))}, cache_dir=str(cache))
-    env = {'PIP_EXTRA_INDEX_URL': ' '.join([*os.environ.get('PIP_EXTRA_INDEX_URL', '').split(), index])}
-    eb('%s.eb' % recipe, '--fetch', site=site, env=env)
-    shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(cache, kept)
-    eb('%s.eb' % recipe, site=site, env=env)
+def test_a_recipe_for_cpus_is_built_with_the_real_packages_and_computes(module, built, shell, tmp_path):
+    prefix = built(module)
     assert [test['result'] for test in toys.installation(prefix, module)[1]['tests']] == ['passed']
     (tmp_path / 'compute.py').write_text(COMPUTE[module])
     assert shell('module load %s; python compute.py' % module, prefix=prefix, cwd=tmp_path).stdout == PRINTS[module]
+
+
+#: fits y = 3 x - 1 by gradients that DDP takes the mean of; each rank has data of its own
+TRAIN = '''
+import os
+import torch
+torch.set_num_threads(1)
+torch.distributed.init_process_group('gloo')
+rank = torch.distributed.get_rank()
+torch.manual_seed(rank)
+line = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
+descent = torch.optim.SGD(line.parameters(), lr=0.3)
+x = torch.linspace(rank / 4, (rank + 1) / 4, 8).reshape(-1, 1) * 2 - 1
+for _ in range(200):
+    descent.zero_grad()
+    torch.nn.functional.mse_loss(line(x), 3 * x - 1).backward()
+    descent.step()
+print('rank %d of %d on %s: %.2f %.2f' % (rank, torch.distributed.get_world_size(), os.environ['SLURMD_NODENAME'],
+                                          line.module.weight.item(), line.module.bias.item()), flush=True)
+torch.distributed.destroy_process_group()
+'''
+
+JOB = '''#!/bin/bash
+#SBATCH --nodes=4 --ntasks=4 --output=out
+srun singularity exec "$SIF" conda-python-distributed -u train.py
+'''
+
+
+def test_pytorch_trains_over_four_nodes_with_gloo(built, shell, slurm, tmp_path):
+    prefix, hosts = built(PYTORCH), Path(slurm['SLURM_CONF']).with_name('hosts')
+    (tmp_path / 'train.py').write_text(TRAIN)
+    (tmp_path / 'job').write_text(JOB)
+    done = shell('module load %s; cd "$HERE"; sbatch --wait job' % PYTORCH, prefix=prefix, check=False, timeout=300,
+                 env=dict(slurm, HERE=tmp_path, APPTAINER_BIND='%s:/etc/hosts' % hosts))
+    out = (tmp_path / 'out').read_text()
+    assert done.status == 0, out
+    assert sorted(re.findall('rank .*', out)) == [
+        'rank %d of 4 on n%d: 3.00 -1.00' % (rank, rank + 1) for rank in range(4)]
