@@ -531,7 +531,7 @@ def test_an_image_that_is_gone_is_found_in_the_store_by_name_and_size(by, fake, 
         mode = path.stat().st_mode
         path.chmod(mode | 0o002)  # then anybody may have put it there
         env, said = by(fake)
-        assert not env.get('SIF') and '/jax.sif (4 bytes, not open to everybody)' in ''.join(said.split('\n')), said
+        assert not env.get('SIF') and '/jax.sif (4 bytes, not open to everybody)' in ' '.join(said.split()), said
         path.chmod(mode)
     store.chmod(0o775)
     assert by(fake)[0]['SIF'] == '%s/jax.sif' % store

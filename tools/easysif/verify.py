@@ -15,6 +15,7 @@ from easysif.overlay import recorded
 from easysif.images import sif
 from easysif.images.place import sha256_of
 from easysif.report import GUARDED, Report
+from easysif.store.contents import open_to_all
 
 
 def verify(name, root, prefix, deep=True):
@@ -169,6 +170,7 @@ def _image(report, record, deep):
                      inventory.restore(report.module, report.root))
     elif link and path == own:
         report.notes.append('runs the file of the image store: %s' % link)
+        report.problems += filter(None, (open_to_all(one, report.module) for one in (os.path.dirname(link), link)))
     if path != own:
         report.notes.append("its own image is gone, the site's store has it: %s" % path)
     try:
