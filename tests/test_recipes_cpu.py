@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The recipes for CPUs are built with the real packages and compute, PyTorch over four nodes as well. (That of JAX: tests/test_definition_install.py.)
+"""The recipes for CPUs are built with the real packages and compute, PyTorch over four nodes as well.
+
+(That of JAX: tests/test_definition_install.py.)
 
 The built images are kept in the cache of the tests, as eb --fetch keeps them, and used as long as eb takes them for
 what it would build.
