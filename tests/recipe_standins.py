@@ -34,6 +34,9 @@ ANY_VERSION = '1.0'
 #: the packages that bring commands
 BRING = {'torch': 'torchrun', 'jupyterlab': 'jupyter'}
 
+#: the Python that every stand-in can have
+DEBIAN = '3.11'
+
 #: a command that is a Python script of the image
 SCRIPT = '''#!/usr/bin/env python3
 import sys
@@ -51,7 +54,7 @@ LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
 @dataclass
 class Facts:
     """What recipes tell of an image: its base (of tests/images), what it is for others, packages, those that pip is to
-    find, commands that the base has not, its conda environment."""
+    find, commands that the base has not, its conda environment, the minor version of its Python."""
 
     base: str
     title: str
@@ -59,6 +62,7 @@ class Facts:
     wheels: dict = field(default_factory=dict)
     commands: set = field(default_factory=set)
     conda: str = ''
+    python: str = ''
 
     @property
     def is_pulled(self):
@@ -89,7 +93,31 @@ def facts(recipe):
                  {name: version or ANY_VERSION for name, version in recipe.provides.items()},
                  dict(one.split('==') for one in recipe.python_packages),
                  {words[0] for words in recipe.commands.values()} - {'python', 'python3', 'pip', 'pip3'},
-                 recipe.conda_env or recipe.python_env)
+                 recipe.conda_env or recipe.python_env, minor_of(recipe))
+
+
+def minor_of(recipe):
+    """Return the minor version of the image's Python that a recipe tells of: ``3.12`` (str), '' where it tells of none.
+    """
+    found = re.search(r'-python-(3\.\d+)-', recipe.versionsuffix + '-')
+    return found[1] if found else ''
+
+
+def had():
+    """Return the minor versions of Python that the stand-ins have: Debian's, and those of this machine (set of str)."""
+    return {DEBIAN, *(path.parent.name for path in (harness.CACHE / 'pythons').glob('3.*/version'))}
+
+
+def python_of(found, pythons):
+    """Return the minor version of the Python that the stand-in of Facts gets (str), and what its README says (str).
+
+    :param pythons: those that are to be had (set of str)
+    """
+    if found.python in pythons - {DEBIAN} and found.base == 'recipes-conda':
+        return found.python, 'is a %s of the machine that made it, as the image has' % found.python
+    why = 'as the image has' if found.python == DEBIAN else \
+        'as no %s was to be had here' % found.python if found.python else 'as no recipe tells which one the image has'
+    return DEBIAN, "is Debian's %s, %s" % (DEBIAN, why)
 
 
 def base_of(definition, recipe):
@@ -115,11 +143,15 @@ def package(name, version):
     return files
 
 
-def make_tree(found, directory):
-    """Write what is added to the image of Facts below a directory, and return it (Path)."""
+def make_tree(found, directory, pythons=frozenset({DEBIAN})):
+    """Write what is added to the image of Facts below a directory, and return it (Path).
+
+    :param pythons: the minor versions of Python that are to be had (set of str)
+    """
     top = Path(directory) / 'stand-in'
+    minor, says = python_of(found, pythons)
     texts = {'README': 'This stands in for %s, of which it has what a recipe tells.\n'
-                       "Its Python, if it has one, is Debian's 3.11, whatever its name.\n" % found.title,
+                       'Its Python, if it has one, %s.\n' % (found.title, says),
              'pip.conf': '[global]\nno-index = true\nfind-links = /stand-in/wheels\n'}
     for name, version in found.packages.items():
         texts.update({'site-packages/' + path: text for path, text in package(name, version).items()})
@@ -128,14 +160,15 @@ def make_tree(found, directory):
         (top / path).parent.mkdir(parents=True, exist_ok=True)
         (top / path).write_text(text)
         (top / path).chmod(0o755 if path.startswith('bin/') else 0o644)
-    python = '/opt/miniconda3/python/bin' if found.base == 'recipes-conda' else '/usr/local/bin'
+    prefix = '/opt/miniconda3/pythons/%s' % minor
+    python = prefix + '/bin' if found.base == 'recipes-conda' else '/usr/local/bin'
     for name in found.commands:
-        if name.startswith(('python', 'pip')):  # of a version that Debian has not
+        if name.startswith(('python', 'pip')):  # of another version than the base has on its PATH
             (top / 'bin').mkdir(exist_ok=True)
             (top / 'bin' / name).symlink_to('%s/%s3' % (python, re.match('[a-z]+', name)[0]))
     if found.base == 'recipes-conda':
         (top / 'envs').mkdir()
-        (top / 'envs' / found.conda).symlink_to('/opt/miniconda3/python')
+        (top / 'envs' / found.conda).symlink_to(prefix)
     for name, version in found.wheels.items():
         make_wheel(name, version, top / 'wheels')
     return top
@@ -173,7 +206,7 @@ class StandIns:
             found.setdefault(one.title, one).join(one)
         for title, one in found.items():
             with tempfile.TemporaryDirectory(dir=self.directory) as work:
-                tree = make_tree(one, work)
+                tree = make_tree(one, work, had())
                 if one.is_pulled:
                     self.push(one, tree)
                     continue

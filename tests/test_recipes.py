@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What holds for the recipes of the repository together, beyond the rules that each keeps."""
 
+import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -67,3 +69,18 @@ def test_a_stand_in_has_what_its_recipe_tells(tmp_path):
     assert 'This stands in for lumi-pytorch-rocm-6.2.4' in (tree / 'README').read_text()
     assert "__version__ = '2.7.1'" in (tree / 'site-packages' / 'torch.py').read_text()
     assert {'python3.12', 'pip3.12', 'torchrun', 'ray'} <= {Path(one).name for one in (tree / 'bin').iterdir()}
+
+
+@pytest.mark.parametrize('suffix, pythons, python, says', [
+    ('-rocm-6.2.4-python-3.12-singularity-1', {'3.11', '3.12'}, '3.12', 'is a 3.12 of the machine that made it, as'),
+    ('-rocm-6.2.4-python-3.12-singularity-1', {'3.11'}, '3.11', "is Debian's 3.11, as no 3.12 was to be had here"),
+    ('-python-3.11', {'3.11', '3.12'}, '3.11', "is Debian's 3.11, as the image has"),
+    ('-singularity', {'3.11', '3.12'}, '3.11', "is Debian's 3.11, as no recipe tells which one the image has"),
+])
+def test_a_stand_in_has_the_python_of_its_recipe_where_it_can_be_had(tmp_path, suffix, pythons, python, says):
+    path = CLONE / 'easyconfigs/p/PyTorch/PyTorch-2.7.1-rocm-6.2.4-python-3.12-singularity-20250827.eb'
+    found = recipe_standins.facts(dataclasses.replace(recipe.load(str(path)), versionsuffix=suffix))
+    tree = recipe_standins.make_tree(found, tmp_path, pythons)
+    assert 'Its Python, if it has one, %s' % says in (tree / 'README').read_text()
+    assert os.readlink(tree / 'envs' / 'pytorch') == '/opt/miniconda3/pythons/%s' % python
+    assert os.readlink(tree / 'bin' / 'pip3.12') == '/opt/miniconda3/pythons/%s/bin/pip3' % python

@@ -11,7 +11,7 @@ import yaml
 import harness
 import toys
 from easysif import check, recipe, site
-from recipe_standins import StandIns
+from recipe_standins import DEBIAN, StandIns, had, minor_of
 
 pytestmark = pytest.mark.e2e
 
@@ -82,6 +82,9 @@ def test_a_recipe_is_installed_tested_loaded_used_extended_and_unloaded(installe
     root, manifest = toys.installation(prefix, name)
     assert [test['result'] for test in manifest['tests']] == ['passed'] * len(one.sanity_check_commands)
     assert set(manifest['inside']['provides']) == set(one.provides)
+    if minor_of(one):
+        python = minor_of(one) if minor_of(one) in had() else DEBIAN
+        assert manifest['inside']['python']['version'].startswith(python + '.')
     script = ['before=$(%s)' % ENVIRONMENT, 'module load %s' % name]
     if one.python_env:
         script += ['here=$(echo "$USER_SOFTWARE"/venv/*/lib/python3.*/site-packages)',
