@@ -11,12 +11,12 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, image, job, list, overlay,
-                         pin, refresh, remove, show, site, store, test, upgrade, verify)
+from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, image, job, kernel, list,
+                         overlay, pin, refresh, remove, show, site, store, test, upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, remove, authoring, check, catalogue,
-          pin, store, config, site, doctor, test, completion)
+GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, kernel, remove, authoring, check,
+          catalogue, pin, store, config, site, doctor, test, completion)
 
 
 class Parser(argparse.ArgumentParser):
