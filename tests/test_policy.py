@@ -11,6 +11,7 @@ from easysif.errors import EasySIFError
 from easysif.images import definition
 from easysif.images.reference import parse
 from easysif.images.sources import check_allowed
+from easysif.site_plan import literal
 from fakes import Fake, both
 from made_up import MadeUp
 
@@ -49,6 +50,24 @@ def test_what_isolates_is_switched_on(by, tmp_path):
     fake.site(isolation=('cleanenv', 'no-home'))
     env = by(fake, APPTAINER_CLEANENV='0')
     assert both(env, '_CLEANENV') == both(env, '_NO_HOME') == '1' and both(env, '_CONTAIN') is None
+
+
+def test_what_a_scheduler_tells_a_process_is_let_in(tmp_path):
+    """As it is, and not over what user or site set inside; what only looks like it in another value does not count."""
+    fake = Fake(tmp_path / 'p')
+    told = {'CUDA_VISIBLE_DEVICES': '0,1', 'ROCR_VISIBLE_DEVICES': '', 'HIP_VISIBLE_DEVICES': '2', 'SLURM_PROCID': '3',
+            'PMI_FD': '7', 'PMIX_RANK': '1', 'OMPI_COMM_WORLD_RANK': '1', 'SLURM_JOB_NAME': 'a $(id) `id` \\ "\'$'}
+    others = {'OTHER': 'x\nexport SLURM_NOT=1', 'MY_SLURM_X': '1', 'SLURM_CLUSTER': 'host', 'PMI_SIZE': '2',
+              'APPTAINERENV_SLURM_CLUSTER': 'users', 'SINGULARITYENV_PMI_SIZE': '4'}
+    assert not [name for name in fake.by_wrapper(tmp_path, told)[0] if 'ENV_SLURM' in name or 'ENV_CUDA' in name]
+    fake.site(isolation=('no-home', 'cleanenv'), force={'container_env': {'SLURM_DEBUG': '1'}})
+    env, said = fake.by_wrapper(tmp_path, {**told, **others, 'SLURM_DEBUG': '5'})
+    assert said == '' and both(env, 'ENV_SLURM_DEBUG') == '1'
+    for name, value in told.items():
+        assert both(env, 'ENV_' + name) == literal(value), name
+    assert env['APPTAINERENV_SLURM_CLUSTER'] == 'users' and 'SINGULARITYENV_SLURM_CLUSTER' not in env
+    assert env['SINGULARITYENV_PMI_SIZE'] == '4' and 'APPTAINERENV_PMI_SIZE' not in env
+    assert not [name for name in env if name.endswith(('ENV_SLURM_NOT', 'ENV_MY_SLURM_X', 'ENV_OTHER'))]
 
 
 @pytest.mark.parametrize('policy, variables, key, expected', [
@@ -139,7 +158,7 @@ def test_a_base_of_a_definition_from_elsewhere_is_refused(tmp_path, header, what
 
 @pytest.mark.e2e
 def test_a_site_that_isolates_and_forces_does_so_in_real_containers(images, tmp_path):
-    """With cleanenv only what a module sets for the inside goes in."""
+    """With cleanenv only what a module sets for the inside goes in, and what a scheduler says."""
     library = tmp_path / 'libs'
     library.mkdir()
     settings = {'isolation': ('cleanenv', 'no-home'), 'container_env': {'SITE': 'user may'},
@@ -149,9 +168,11 @@ def test_a_site_that_isolates_and_forces_does_so_in_real_containers(images, tmp_
     made = standins.install(images.sif('busybox'), 'busybox', tmp_path / 'p', settings=settings, needs=['net'],
                             commands=['env', 'ls'])
     users = {'OUTSIDE': 'x', 'APPTAINERENV_FORCED': 'user', 'APPTAINERENV_SITE': 'user',
-             'APPTAINER_BINDPATH': '/usr:/etc/site', 'LD_PRELOAD': '/nosuch.so', 'XALT_DIR': '/x'}
+             'APPTAINER_BINDPATH': '/usr:/etc/site', 'LD_PRELOAD': '/nosuch.so', 'XALT_DIR': '/x',
+             'SLURM_JOB_NAME': 'a $HOME `id` \\ "\'', 'CUDA_VISIBLE_DEVICES': '1'}
     by_wrapper = made.run('env', env=made.env(**users)).stdout
     for line in ('FORCED=it\'s "$HOME" `id`',
+                 'SLURM_JOB_NAME=a $HOME `id` \\ "\'', 'CUDA_VISIBLE_DEVICES=1',
                  'SITE=user may', 'NET=up', 'LD_LIBRARY_PATH=/host/net:/.singularity.d/libs'):
         assert line in by_wrapper.splitlines(), line
     assert 'OUTSIDE' not in by_wrapper and 'XALT' not in by_wrapper and '/nosuch.so' not in by_wrapper

@@ -6,6 +6,7 @@ Without images a stand-in for the runtime prints what it was called with; the re
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -132,7 +133,7 @@ CHANGES = ['pip install x', 'pip -q install x', 'pip uninstall -y x', 'pip3 inst
            'conda install x', 'python -m pip install x', 'python -m uv pip install x']
 CHANGES_NOTHING = ['pip list', 'pip', 'pip install --target=/d x', 'pip install -t /d x', 'pip install --help',
                    'uv run x', 'conda list', 'python -m pip list', 'python install', 'python -m venv install',
-                   'python -m uv add install']
+                   'python -m uv add install', "python '-m pip'", "python '-m uv pip'"]
 
 
 @pytest.mark.parametrize('words', CHANGES)
@@ -180,9 +181,9 @@ def test_what_would_change_an_overlay_that_cannot_be_written_is_refused(installe
 @pytest.mark.parametrize('words', CHANGES_NOTHING)
 def test_what_changes_nothing_runs_in_a_packed_overlay(installers, runtime, tmp_path, words):
     squashfs(installers.overlay / 'user-software.squashfs')
-    command, *args = words.split()
+    command, *args = shlex.split(words)
     got = arguments(harness.run([installers.root / 'bin' / command, *args], env=environment(tmp_path, runtime)))
-    assert got[3:] == words.split()
+    assert got[3:] == [command, *args]
 
 
 def test_an_overlay_for_another_python_is_not_changed_and_the_images_commands_serve(installers, runtime, tmp_path):
