@@ -10,17 +10,35 @@ import json
 import os
 import re
 import reprlib
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
-
 from easysif.data import DIRECTORY
 from easysif.errors import shortened
 from easysif.formats import FORMATS
+
+
+@contextmanager
+def _without(name):
+    """Let nobody find a package in the block."""
+    there = sys.modules.get(name)
+    sys.modules[name] = None
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if there:
+            sys.modules[name] = there
+
+
+# it comes with Jupyter, jsonschema takes it for formats that we have none of, and it takes most of a second to import
+with _without('rfc3987_syntax'):
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
 
 SCHEMAS = os.path.join(DIRECTORY, 'schemas')
 
