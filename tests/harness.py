@@ -7,6 +7,7 @@ The fixtures of conftest.py hand these out; session fixtures and benchmarks use 
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 import urllib.request
@@ -227,3 +228,32 @@ def unpinned(recipe, directory):
     (directory / path.name).write_text(''.join(
         line for line in text.splitlines(True) if not line.startswith('digest = ')))
     return str(directory / path.name)
+
+
+def killed(call, number, function):
+    """Run a function in a copy of this process that is killed where it uses a function of ``os``, the n-th time.
+
+    :returns: whether it was (bool)
+    """
+    child = os.fork()
+    if not child:
+        left, original = [number], getattr(os, call)
+
+        def kill(*args, **options):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+        setattr(os, call, kill)
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def age(directory):
+    """Make all files below a directory an hour older."""
+    for path in directory.rglob('*'):
+        if path.is_file():
+            os.utime(path, (time.time() - 3600,) * 2)

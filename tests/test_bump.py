@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import harness
 from easysif.images import registry, sources
 from helpers_registry import MANIFEST, digest_of, stub
 from test_registry import image
@@ -300,6 +301,26 @@ def test_a_recipe_that_cannot_be_written_leaves_no_definition_file(easysif, reci
     code, out, err = easysif('bump', path, '1.3')
     assert code == 1 and 'cannot be written (No space left on device)' in err
     assert not list(Path('.').glob('*1.3*'))
+    os.makedirs('easyconfigs')
+    for name in (path, 'x-1.2.def'):
+        (tmp_path / name).replace(tmp_path / 'easyconfigs' / name)
+    assert easysif('bump', 'easyconfigs/' + path, '1.3')[0] == 1
+    assert sorted(os.listdir('easyconfigs')) == sorted(['x-1.2.def', path])  # and no directories x/x
+
+
+def test_killed_at_any_moment_it_leaves_a_whole_recipe_or_none(easysif, recipe, tmp_path):
+    path = recipe({'"docker://up.invalid/x/y:"  # split': "'x-'", '%(version)s--h1_0': '%(version)s.def',
+                   "digest = '%s'  # what it was\n" % OLD: ''})
+    (tmp_path / 'x-1.2.def').write_text('Bootstrap: docker\nFrom: a\n')
+    words = ['bump', path, '1.3']
+    for call, number in (('open', 1), ('fsync', 1), ('fsync', 2), ('link', 1)):
+        assert harness.killed(call, number, lambda: easysif(*words))
+        assert not (tmp_path / NEW).exists()
+        copies = [one.read_text() for one in tmp_path.glob('x-1.3.def')]
+        assert copies in ([], ['Bootstrap: docker\nFrom: a\n'])
+        harness.age(tmp_path)
+    assert easysif(*words)[0] == 0
+    assert {name for name in os.listdir(tmp_path) if '1.3' in name} == {NEW, 'x-1.3.def'}
 
 
 def test_a_recipe_without_an_image_has_versions_too(easysif, recipe, tmp_path):

@@ -39,6 +39,10 @@ REFUSED = {
     'command-lua': (dict(commands=[LUA]), "commands[0] must not hold ']==', which EasyBuild's modules cannot carry"),
     'command-long': (dict(commands=['x' * 256]), 'commands[0] must have 255 bytes at the most, not 256'),
     'command-line': (dict(commands={'x': "sh -c 'open"}), 'commands.x must be a command inside the image, not "sh -c '),
+    'command-option': (dict(commands={'x': '-rf /'}), 'commands.x must begin with the name of a command or its path '
+                       "inside the image, not with '-rf'"),
+    'command-relative': (dict(commands={'x': '../../bin/sh'}), 'commands.x must begin with the name of a command or '
+                         "its path inside the image, not with '../../bin/sh'"),
     'command-none': (dict(commands=None), 'commands must be a list of commands, or {name: command inside}, not '),
     'need-shell': (dict(needs=['$(touch evil)']), 'needs[0] must be a word of small letters, digits and -, not the '),
     'variable-name': (dict(container_env={'A; touch evil': 'x'}),

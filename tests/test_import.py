@@ -9,6 +9,8 @@ import shlex
 import pytest
 import yaml
 
+import harness
+import toys
 from easysif import check, recipe
 from helpers_registry import LoopbackRegistry, tiny_layout, tiny_rootfs
 
@@ -52,7 +54,8 @@ image = 'docker://quay.io/biocontainers/toytools:%(version)s--h2_1'
 digest = '{two}'
 commands = ['toytools', 'toy.pl']
 
-sanity_check_commands = ['timeout 60 toytools </dev/null >/dev/null 2>&1; test $? -lt 126']  # not tested: SHPC tells no work to do, so it is only started
+# not tested: SHPC tells no work to do, so it is only started
+sanity_check_commands = ['timeout 60 toytools </dev/null >/dev/null 2>&1; test $? -lt 126']
 
 moduleclass = 'bio'
 """.format(two=TWO)
@@ -133,6 +136,13 @@ def test_a_tag_or_all_versions_in_a_tree(easysif, tmp_path):
       'aliases.b: must be a command inside', 'aliases.c: must be a', 'aliases.d: names no command',
       'aliases.srun: would hide that of the host', "aliases.start-shell: must not be 'start-shell'",
       'commands: there are none, so the module has start-shell only']),
+    ({'a': '-rf', 'b': '--x y', 'c': '../../bin/x', 'd': './x', 'e': 'x/', 'f': '/bin/', 'g': '"" x', 'h': '/x/../y'},
+     {'h': '/x/../y'},
+     ["aliases.%s: must begin with the name of a command or its path inside the image, not with '%s'" % pair
+      for pair in (('a', '-rf'), ('b', '--x'), ('c', '../../bin/x'), ('d', './x'), ('e', 'x/'), ('f', '/bin/'))]
+     + ["aliases.g: must be a command inside the image, not '\"\" x'"]),
+    ({'a': '(id)', 'b': '{x,y}', 'c': '!x', 'd': 'x #y', 'e': 'x ~/y', 'f': 'x ${HOME}'}, None,
+     ["aliases.%s: is for a shell to read: '" % key for key in 'abcdef'] + ['commands: there are none']),
     (None, None, ['commands: there are none']),
     ({'cmd-%d' % number: '/bin/cmd-%d' % number for number in range(300)},
      sorted('cmd-%d' % number for number in range(300)), []),
@@ -180,7 +190,7 @@ def test_where_the_image_comes_from(imported, tmp_path, monkeypatch, changes, im
     assert ("digest: 'unknown' is none" in notes) == (changes.get('tags') == {})
     assert ('image: cp -- %s toy-1.0.sif, here or into the image store' % shlex.quote('sha256:%s.sif' % ('1' * 64))
             in notes) == ('path' in changes)
-    comment = '  # not pinned: no digest in container.yaml\n'
+    comment = '# not pinned: no digest in container.yaml\n'
     assert (comment in (tmp_path / ('toy-%s-singularity.eb' % values['version'])).read_text()) == (digest is None)
 
 
@@ -268,7 +278,32 @@ def test_what_is_none_makes_no_file(easysif, tmp_path, content, message):
     assert not (tmp_path / 'evil').exists()
 
 
+def test_killed_at_any_moment_it_leaves_whole_recipes(easysif, tmp_path):
+    (tmp_path / 'container.yaml').write_text(BIO)
+    words = ['import', 'shpc', 'container.yaml', '--all-tags', '--output', 'easyconfigs']
+    for call, number in (('open', 1), ('fsync', 2), ('link', 1), ('link', 2), ('unlink', 1)):
+        assert harness.killed(call, number, lambda: easysif(*words)), (call, number)
+        there = list((tmp_path / 'easyconfigs').rglob('*.eb'))
+        assert [str(one.error) for one in check.check(map(str, there))] == []
+        harness.age(tmp_path / 'easyconfigs')
+    assert easysif(*words, '--force')[0] == 0
+    assert sorted(toys.files(tmp_path / 'easyconfigs')) == sorted(
+        't/toytools/toytools-%s-singularity.eb' % version for version in ('1.9', '1.10', '2.0'))
+
+
+@pytest.mark.parametrize('suffix', ['/../../evil', 'a/b', '-x y', '$(id)', 'x' * 65])
+def test_a_suffix_that_is_none_is_said_before_anything_else(easysif, tmp_path, suffix):
+    (tmp_path / 'container.yaml').write_text(BIO)
+    told = "error: --versionsuffix: must be text of letters, digits and . _ + -, not '%s'\n" \
+           'hint: write --versionsuffix=-singularity, or leave it out\n' % suffix
+    for words in (['import', 'shpc', 'container.yaml', '--output', 'easyconfigs'],
+                  ['new', 'toy', '1', '--image', 'docker://up.invalid/toy:1', '--output', 'easyconfigs']):
+        assert easysif(*words, '--versionsuffix=' + suffix) == (1, '', told)
+    assert sorted(os.listdir(tmp_path)) == ['container.yaml', 'home']
+
+
 @pytest.mark.parametrize('make, message', [
+    (lambda path: os.symlink('/dev/zero', path), 'is larger than 4194304 bytes'),
     (os.mkdir, 'cannot be read (Is a directory)'), (os.mkfifo, 'cannot be read (it is a named pipe)'),
     (lambda path: None, 'cannot be read (No such file or directory)')])
 def test_what_is_no_file_at_all_is_said(easysif, make, message):

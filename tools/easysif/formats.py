@@ -193,7 +193,8 @@ def command_name(text):
 def command_line(text):
     """A command inside the image, in words that are split as a shell would, and never given to one.
 
-    :raises ValueError: it is empty, or a quote in it is not closed
+    :raises ValueError: it is empty, a quote in it is not closed, or what it begins with is no command: an option, a
+        path that is not from the root directory on
     """
     line(text)
     try:
@@ -202,6 +203,8 @@ def command_line(text):
         raise ValueError("must be a command inside the image, not \"%s\" (%s)" % (text, str(err).lower())) from err
     if not words or not words[0]:
         raise ValueError("must be a command inside the image, not '%s'" % text)
+    if words[0].startswith('-') or '/' in words[0] and not words[0].startswith('/') or words[0].endswith('/'):
+        raise ValueError("must begin with the name of a command or its path inside the image, not with '%s'" % words[0])
 
 
 def _short(text, longest):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from easysif import files, pin, recipe
-from easysif.authoring.compose import Proposal, check_free, image_of, naming, path_of, write
+from easysif.authoring.compose import Proposal, check_free, image_of, naming, path_of, place_for, write
 from easysif.errors import EasySIFError
 from easysif.images import registry
 from easysif.images.reference import DEFINITION, DOCKER, ORAS, parse
@@ -170,18 +170,20 @@ def _still_old(text, old):
 
 def _write(proposal, force, source, copy):
     """Write a recipe after the definition file that it names, and neither where one of them cannot be written."""
-    if copy:
-        try:
-            with open(source, encoding='utf-8', newline='') as handle:
-                text = handle.read()
-        except ValueError as err:
-            raise EasySIFError(source, 'is no text in UTF-8',
-                               hint='see what it is: file %s' % shlex.quote(source)) from err
-        files.write(os.path.abspath(copy), text)
-    try:
+    if not copy:
         write(proposal, force)
-    except BaseException:
-        if copy:
+        return
+    try:
+        with open(source, encoding='utf-8', newline='') as handle:
+            text = handle.read()
+    except ValueError as err:
+        raise EasySIFError(source, 'is no text in UTF-8',
+                           hint='see what it is: file %s' % shlex.quote(source)) from err
+    with place_for(copy):
+        files.write(os.path.abspath(copy), text)
+        try:
+            write(proposal, force)
+        except BaseException:
             with suppress(OSError):
                 os.unlink(copy)
-        raise
+            raise

@@ -8,13 +8,16 @@ import os
 import re
 import tempfile
 import textwrap
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from easysif import check, files, recipe, rules
+from easysif import check, files, recipe, rules, schema
 from easysif.errors import EasySIFError, SeveralErrors
 
 WIDTH = 120  # columns
+
+LITTER_AGE = 60  #: seconds after which nobody is writing a recipe any more
 
 #: keys that stand together, each group a paragraph
 GROUPS = (('easyblock',), ('name', 'version', 'versionsuffix'), ('homepage', 'description'), ('toolchain',),
@@ -45,7 +48,7 @@ def compose(values, comments=()):
 
     :param values: its parameters (dict), of which empty ones are left out; the toolchain is always SYSTEM. A text that
                    is to arrive as it is has gone through `literal`
-    :param comments: key -> words of a comment behind its line (dict)
+    :param comments: key -> words of a comment behind its line, or above it where that is too long (dict)
     """
     values = dict(values, toolchain='SYSTEM')
     for width in (WIDTH, None):
@@ -116,18 +119,45 @@ def write(proposal, force=False):
     :raises EasySIFError: there is one, or it cannot be written
     """
     check_free(proposal.path, force)
-    directory = os.path.dirname(os.path.abspath(proposal.path))
-    made = [directory] if not os.path.isdir(directory) else []
-    while made and not os.path.isdir(os.path.dirname(made[-1])):
+    path = os.path.abspath(proposal.path)
+    with place_for(path), files.written_beside(path, proposal.text) as beside:
+        _put(beside, proposal.path, force)
+
+
+@contextmanager
+def place_for(path):
+    """Have the directory of a file for the block; those that are missing are made, and go again where it fails.
+
+    What sessions that were killed left of writing the same file goes.
+
+    :param path: the file (str)
+    """
+    path = os.path.abspath(path)
+    made = [os.path.dirname(path)]
+    while not os.path.isdir(made[-1]):
         made.append(os.path.dirname(made[-1]))
+    for other in files.beside(path):
+        with suppress(OSError):  # one that is being written, if only on another host, is young
+            if time.time() - os.stat(other).st_mtime > LITTER_AGE:
+                os.unlink(other)
     try:
-        with files.written_beside(os.path.join(directory, os.path.basename(proposal.path)), proposal.text) as beside:
-            _put(beside, proposal.path, force)
+        yield
     except BaseException:
-        for path in made:
+        for directory in made[:-1]:
             with suppress(OSError):
-                os.rmdir(path)
+                os.rmdir(directory)
         raise
+
+
+def check_suffix(suffix):
+    """Make sure that a versionsuffix can be one, before it becomes part of a path.
+
+    :raises EasySIFError: it cannot
+    """
+    rule = schema.load('recipe')['properties']['versionsuffix']
+    if not re.search(rule['pattern'], suffix) or len(suffix) > rule['maxLength']:
+        raise EasySIFError('--versionsuffix', 'must be %s, not %s' % (rule['description'], schema.quote(suffix)),
+                           hint='write --versionsuffix=-singularity, or leave it out')
 
 
 def check_free(path, force=False):
@@ -154,7 +184,10 @@ def _put(beside, path, force):
 def _line(key, value, comment, width):
     text = '%s = %s' % (key, value if key == 'toolchain' else _text(value) if isinstance(value, str) else
                         repr(value) if isinstance(value, bool) else _list(key, value, width))
-    return '%s  # %s' % (text, comment) if comment else text
+    if not comment:
+        return text
+    line = '%s  # %s' % (text, comment)
+    return line if len(line.splitlines()[-1]) <= WIDTH else '# %s\n%s' % (comment, text)
 
 
 def _text(value):

@@ -7,7 +7,8 @@ import tempfile
 from contextlib import contextmanager, suppress
 
 from easysif import files, installed, recipe, runtime
-from easysif.authoring.compose import Proposal, check_free, compose, image_of, literal, look_at, path_of, write
+from easysif.authoring.compose import (
+    Proposal, check_free, check_suffix, compose, image_of, literal, look_at, path_of, write)
 from easysif.authoring.software import look
 from easysif.errors import EasySIFError, told
 from easysif.images import kept
@@ -27,7 +28,7 @@ LEFT = ('tested', 'described', 'has_a_homepage')
 NO_HOMEPAGE = 'https://example.org'
 
 
-def new(values, site, directory='.', kind=None, searched=(), force=False, dry_run=False, tell=None):
+def new(values, site, directory='.', kind=None, searched=(), force=False, dry_run=False, tell=None, show=None):
     """Write a recipe for an image, which waits where ``eb`` takes it from (Proposal).
 
     :param values: its name, version, versionsuffix and image as in a recipe, and other parameters that are known and
@@ -39,11 +40,13 @@ def new(values, site, directory='.', kind=None, searched=(), force=False, dry_ru
     :param force: whether another recipe may be written over (bool)
     :param dry_run: write nothing (bool)
     :param tell: takes a line for people (callable: str)
+    :param show: takes what is at work now (callable: str)
     :raises EasySIFError: the image is not to be had, or nothing in it is worth a module
     """
     given = {key: value for key, value in values.items() if value}
     values = dict({'easyblock': 'ContainerImage', 'homepage': NO_HOMEPAGE, 'description': given['name'],
                    'toolchain': recipe.CONSTANTS['SYSTEM']}, **given)
+    check_suffix(values.get('versionsuffix', ''))
     target = path_of(values, directory)
     wanted = recipe.validate(values, os.path.basename(target))
     reference = parse(wanted.image, wanted.where)
@@ -52,7 +55,7 @@ def new(values, site, directory='.', kind=None, searched=(), force=False, dry_ru
     with _places(wanted, site, searched, tell) as places:
         obtained = obtain(wanted, site, program, places)
         facts = look_inside(obtained.path, program, wanted, wanted.where)
-        software = look(wanted.name, obtained.path, program, facts, wanted.where)
+        software = look(wanted.name, obtained.path, program, facts, wanted.where, show)
         digest = obtained.origin.get('digest') or (
             'sha256:' + sha256_of(obtained.path) if reference.kind == FILE else None)
     found, notes = _work(given, wanted, kind, facts, software)
@@ -95,8 +98,6 @@ def _places(wanted, site, searched, tell):
         with suppress(OSError):
             if log and not is_named:
                 os.unlink(log)
-        with suppress(OSError):  # empty where nothing was fetched
-            os.rmdir(sources)
 
 
 def _work(given, wanted, kind, facts, software):

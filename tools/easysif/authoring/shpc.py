@@ -12,7 +12,7 @@ import shlex
 import yaml
 
 from easysif import rules, schema, yaml_file
-from easysif.authoring.compose import Proposal, compose, literal, look_at, path_of
+from easysif.authoring.compose import Proposal, check_suffix, compose, literal, look_at, path_of
 from easysif.errors import EasySIFError, SeveralErrors
 from easysif.formats import FORMATS
 from easysif.images.reference import is_digest
@@ -37,6 +37,7 @@ def proposals(path, tag=None, all_tags=False, suffix='-singularity', directory='
     :param directory: where they are to be (str)
     :raises EasySIFError: it cannot be read, is not what SHPC would take, has no such tag, or makes no valid recipe
     """
+    check_suffix(suffix)
     found = _Container(path)
     chosen = found.last_builds() if all_tags else [tag or next(iter(found.values['latest']))]
     made = []
@@ -203,7 +204,7 @@ def _commands(aliases, lost):
         problem = _problem(alias, 'command-name') or _problem(command, 'command-line') or (
             'would hide that of the host' if alias in rules.NOT_TO_SHADOW else
             'names no command' if command in ('null', '~') else
-            'is for a shell to read: %s' % schema.quote(command) if re.search(r'[$`|&;<>*?~]', command) else None)
+            'is for a shell to read: %s' % schema.quote(command) if re.search(r'[$`|&;<>*?~(){}!#]', command) else None)
         if problem:
             lost.append('aliases.%s: %s' % (alias, problem))
         else:

@@ -8,6 +8,7 @@ its commands are those that do, then those outside the system's directories.
 import json
 import posixpath
 import re
+import time
 from dataclasses import dataclass
 
 from easysif.formats import FORMATS
@@ -20,7 +21,9 @@ from easysif.run import run
 #: directories whose commands belong to the image's system
 _SYSTEM = ('/bin', '/sbin', '/usr/bin', '/usr/sbin')
 
-START_LIMIT = 20  #: seconds after which a command that was asked for its version has started
+#: seconds after which a command that was asked for its version has started: at first, and at least where the others
+#: needed far less
+START_LIMIT, SHORTEST_LIMIT = 20, 2
 
 MOST = 60  #: commands of which nobody knows whose they are, beyond which none is taken
 
@@ -59,7 +62,7 @@ class Software:
     needs: tuple
 
 
-def look(name, sif, runtime, facts, where):
+def look(name, sif, runtime, facts, where, show=None):
     """Return what an image knows of a software (Software).
 
     :param name: its name (str)
@@ -67,6 +70,7 @@ def look(name, sif, runtime, facts, where):
     :param runtime: the container runtime (runtime.Runtime)
     :param facts: what is inside (inspect.ImageFacts)
     :param where: the recipe, for messages (str)
+    :param show: takes what is at work now (callable: str)
     :raises EasySIFError: the image does not start
     """
     names = list(filter(None, [name.lower(), _PACKAGES.get(name.lower())]))
@@ -82,7 +86,8 @@ def look(name, sif, runtime, facts, where):
     ways = [('conda', conda['commands']), ('Python', set(package['scripts'])), ('Debian', debian),
             ('name', named), ('place', set() if package['version'] or conda['version'] else _elsewhere(facts))]
     source, commands = next(((who, _usable(found, facts)) for who, found in ways if _usable(found, facts)), ('', ()))
-    commands = {one: _starts(sif, runtime, posixpath.join(facts.available[one], one)) for one in sorted(commands)}
+    paths = {one: posixpath.join(facts.available[one], one) for one in sorted(commands)}
+    commands = _starting(paths, sif, runtime, show)
     known = {key: next(filter(None, (one.get(key) for one in (conda, package, label))), '') for key in _TEXTS}
     return Software(commands=tuple(filter(commands.get, commands)), source=source, packages=package['family'],
                     broken=tuple(one for one in commands if not commands[one]),
@@ -93,11 +98,23 @@ def _usable(commands, facts):
     return {one for one in commands if one in facts.available and one not in NOT_TO_SHADOW and _is_name(one)}
 
 
-def _starts(sif, runtime, path):
-    """Tell whether a command of an image starts there, whatever it answers (bool), as an installation will ask."""
-    argv = runtime.exec_argv(sif, [path, '--version'], flags=FLAGS)
-    result = run(argv, env=runtime.environment(), timeout=START_LIMIT, check=False)
-    return result.status not in NO_START and not (result.status == 255 and 'FATAL' in result.stderr)
+def _starting(commands, sif, runtime, show):
+    """Return which commands of an image start there, whatever they answer (dict of bool), as an installation will ask.
+
+    One that waits for something is not waited for: its time is a multiple of what the quickest one needed.
+
+    :param commands: name -> path inside (dict)
+    """
+    found, limit = {}, START_LIMIT
+    for number, (name, path) in enumerate(commands.items(), 1):
+        if show:
+            show('starting command %d of %d: %s' % (number, len(commands), name))
+        begin = time.monotonic()
+        result = run(runtime.exec_argv(sif, [path, '--version'], flags=FLAGS), env=runtime.environment(),
+                     timeout=limit, check=False)
+        limit = min(limit, max(SHORTEST_LIMIT, 5 * (time.monotonic() - begin)))
+        found[name] = result.status not in NO_START and not (result.status == 255 and 'FATAL' in result.stderr)
+    return found
 
 
 def _is_name(word):

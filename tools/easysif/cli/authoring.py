@@ -79,9 +79,10 @@ def _new(args):
     values = {'name': args.name, 'version': args.version, 'versionsuffix': args.versionsuffix, 'image': args.image,
               'homepage': args.homepage, 'description': args.description, 'moduleclass': args.moduleclass,
               'commands': args.commands and args.commands.split(','), 'sanity_check_commands': args.test}
-    with _at_work(args, 'looking at %s' % args.image):
+    with _at_work(args, 'looking at %s' % args.image) as line:
         made = new(values, site.resolve().site, args.output, args.kind, _directories(args), args.force, args.dry_run,
-                   tell=lambda line: print(escaped(line), file=sys.stderr, flush=True))
+                   tell=lambda text: print(escaped(text), file=sys.stderr, flush=True),
+                   show=lambda text: line.show(escaped(text)))
     _show(made, args)
 
 
@@ -121,7 +122,7 @@ def _at_work(args, text):
     line = Line(quiet=args.json)
     line.show(escaped(text))
     try:
-        yield
+        yield line
     finally:
         line.clear()
 
