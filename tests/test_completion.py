@@ -14,6 +14,8 @@ from standins import on_terminal
 
 #: how each shell is started without its user's files, and how completion is switched on there
 SHELLS = {'bash': (['bash', '--norc', '-i'], 'eval "$(easysif completion bash)"'),
+          'fish': (['fish', '--no-config', '-i', '-C', "function fish_prompt; printf '$ '; end"],
+                   'easysif completion fish | source'),
           'zsh': (['zsh', '-f', '-i'], 'autoload -U compinit && compinit -D -u && eval "$(easysif completion zsh)"')}
 
 
@@ -30,7 +32,7 @@ def env(tmp_path):
 def test_a_shell_completes_what_is_typed(shell, env, tmp_path):
     argv, switch = SHELLS[shell]
     status, shown = on_terminal(argv, env, [
-        ('$ ', switch + '; echo ready\n'), ('\nready', 'easysif over\t'), ('overlay ', 'sta\t'), ('status ', 'to\t'),
+        ('$ ', switch + '; echo re""ady\n'), ('ready\r', 'easysif over\t'), ('overlay ', 'sta\t'), ('status ', 'to\t'),
         ('toy/1.7', ' --js\t'), ('--json ', '; exit 7\n')], cwd=tmp_path)
     assert status == 7 and '"module": "toy/1.7"' in shown, shown
 
@@ -42,10 +44,18 @@ def test_a_shell_completes_what_is_typed(shell, env, tmp_path):
     ('easysif check mine', ['mine-1.0.eb ']),
     ('easysif check SAM', ['SAMtools-1.21-singularity.eb ']),
     ('easysif completion z', ['zsh ']),
+    ('easysif kernel add to', ['toy/1.7 ']),
+    ('easysif job to', ['toy/1.7 ']),
+    ('easysif command add to', ['toy/1.7 ']),
+    ('easysif command add mine', ['mine-1.0.eb ']),
+    ('easysif command remove f', ['fine ']),
     ('easysif verify --js', ['--json ']),
 ])
 def test_what_is_offered(line, words, env, tmp_path):
     env.update(_ARGCOMPLETE='1', _ARGCOMPLETE_IFS='\n', _ARGCOMPLETE_STDOUT_FILENAME=str(tmp_path / 'out'),
                COMP_LINE=line, COMP_POINT=str(len(line)), COMP_TYPE='9')
+    if 'command remove' in line:
+        subprocess.run([sys.executable, '-m', 'easysif.cli', 'command', 'add', 'toy', 'fine'], cwd=tmp_path,
+                       env={key: value for key, value in env.items() if not key.startswith('_ARG')}, check=True)
     assert subprocess.run([sys.executable, '-m', 'easysif.cli'], env=env, cwd=tmp_path).returncode == 0
     assert [word for word in (tmp_path / 'out').read_text().split('\n') if word] == words

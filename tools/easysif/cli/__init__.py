@@ -11,8 +11,8 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, image, job, kernel, list,
-                         overlay, pin, refresh, remove, show, site, store, test, upgrade, verify)
+from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, examples, image, job,
+                         kernel, list, overlay, pin, refresh, remove, show, site, store, test, upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
 GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, kernel, remove, authoring, check,
@@ -92,4 +92,5 @@ def _parser():
     commands = parser.add_subparsers(metavar='COMMAND', required=True, title='commands')
     for group in GROUPS:
         group.register(commands)
+    examples.add_to(parser)
     return parser

@@ -7,6 +7,7 @@ import os
 from easysif import check, installed
 from easysif.cli.common import prefix_of
 from easysif.errors import EasySIFError
+from easysif.running.commands import Commands
 
 SHELLS = ('bash', 'zsh', 'fish')
 
@@ -14,8 +15,7 @@ SHELLS = ('bash', 'zsh', 'fish')
 def register(subparsers):
     """Add the command."""
     parser = subparsers.add_parser('completion', help='let the shell complete easysif', description=(
-        'Print what makes a shell complete sub-commands, options, modules and recipes.'), epilog=(
-        'In ~/.bashrc: eval "$(easysif completion bash)"'))
+        'Print what makes a shell complete sub-commands, options, modules and recipes.'))
     parser.add_argument('shell', choices=SHELLS, help='the shell')
     parser.set_defaults(run=_run)
 
@@ -39,7 +39,9 @@ def _run(args):
 
 def _offer(parser, files):
     """Have the arguments of a parser and of its sub-commands offer what they stand for."""
-    known = {'MODULE': _modules, 'RECIPE': lambda prefix, **kwargs: [*_recipes(), *files(prefix, **kwargs)]}
+    known = {'MODULE': _modules, 'RECIPE': lambda prefix, **kwargs: [*_recipes(), *files(prefix, **kwargs)],
+             'IMAGE|MODULE': lambda prefix, parsed_args, **kwargs: [
+                 *_modules(parsed_args), *files(prefix, parsed_args=parsed_args, **kwargs)], 'OWN': _commands}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():
@@ -54,6 +56,14 @@ def _modules(parsed_args, **_):
         return sorted(installed.modules(prefix_of(argparse.Namespace(prefix=getattr(parsed_args, 'prefix', None)))))
     except (EasySIFError, OSError):
         return []  # there is nothing to offer, and nobody to read why
+
+
+def _commands(**_):
+    """Return the commands that the user has made (list of str)."""
+    try:
+        return [one.name for one in Commands(None, None).all()]
+    except EasySIFError:
+        return []
 
 
 def _recipes():

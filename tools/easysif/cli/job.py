@@ -22,7 +22,7 @@ def register(subparsers):
         'Print a batch script that runs a command in a module with Slurm: partition, GPUs, binding of CPUs and srun as '
         'this site has them. A command of the module is its wrapper; any other one runs inside the image.'))
     parser.add_argument('module', metavar='MODULE', help='an installed module, or a recipe that is installed')
-    parser.add_argument('command', metavar='-- COMMAND', nargs='+', help='what runs, with its arguments, after --')
+    parser.add_argument('command', metavar='COMMAND', nargs='+', help='what runs, with its arguments, after --')
     for name, (metavar, text) in NUMBERS.items():
         parser.add_argument('--%s' % name, metavar=metavar, type=int, help=text)
     for name, (metavar, text) in TEXTS.items():

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every sub-command shows how it is used: its --help ends with examples, and each of them is understood."""
+
+import argparse
+import shlex
+
+import pytest
+
+from easysif import cli
+from easysif.cli.examples import EXAMPLES
+
+
+def commands(parser, path=()):
+    """Yield the words of every sub-command and group, and whether it is a group (tuple of str, bool)."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    yield path, bool(groups)
+    for group in groups:
+        for name, below in group.choices.items():
+            yield from commands(below, (*path, name))
+
+
+ALL = [(path, is_group) for path, is_group in commands(cli._parser()) if path]
+
+
+@pytest.mark.parametrize('path', [path for path, is_group in ALL if not is_group], ids=' '.join)
+def test_help_ends_with_examples_that_are_understood(easysif, path):
+    code, out, err = easysif(*path, '--help')
+    told = out.partition('examples:\n')[2].splitlines()
+    assert (code, err) == (0, '') and len(told) >= 2
+    assert [line for line in told[::2] if not line.startswith('  # ')] == []
+    for line in told[1::2]:
+        words = shlex.split(line)
+        assert words[:len(path) + 1] == ['easysif', *path], line
+        assert cli._parser().parse_args(words[1:]).run
+
+
+@pytest.mark.parametrize('path', [path for path, is_group in ALL if is_group], ids=' '.join)
+def test_help_of_a_group_has_one_of_each_of_its_commands(easysif, path):
+    out = easysif(*path, '--help')[1]
+    for below, _ in ALL:
+        if below[:-1] == path:
+            assert '\n  easysif %s' % ' '.join(below) in out.partition('examples:\n')[2]
+
+
+def test_there_are_examples_of_no_other_commands():
+    assert set(EXAMPLES) == {' '.join(path) for path, is_group in ALL if not is_group}
