@@ -9,7 +9,8 @@ import pytest
 
 import harness
 import toys
-from easysif import compressors
+from easysif import compressors, runtime
+from made_up import MadeUp
 
 #: a runtime that counts its starts, and mounts no lzo and no xz; a test may let it start nothing at all
 RUNTIME = '''#!/bin/sh
@@ -77,6 +78,41 @@ def test_a_prefix_that_is_read_only_is_no_error(place):
         assert place.refused() == ('lzo', 'xz', 'lzma') and not place.path.exists()
     finally:
         place.path.parent.chmod(0o755)
+
+
+def test_of_one_it_is_found_out_with_an_image_that_is_not_installed_yet(place, tmp_path):
+    found, image = runtime.find(place.site), str(tmp_path / 'x.sif')
+    assert [compressors.refused_of(name, image, found) for name in ('xz', 'zstd', 'gzip')] == [('xz',), (), ()]
+    assert place.starts() == 3  # xz, none, zstd
+    place.broken.touch()
+    assert compressors.refused_of('xz', image, found) == ()
+
+
+def compressor(path):
+    """The number of the compressor of a squashfs file (int): gzip is 1, zstd 6."""
+    return path.read_bytes()[20]
+
+
+def test_users_pack_with_what_the_runtime_can_mount(tmp_path, easysif, monkeypatch):
+    """Where the site wants zstd, as by default, and has a runtime without it, as SingularityCE 4.1 is."""
+    toy, fake = MadeUp(tmp_path / 'p'), tmp_path / 'apptainer'
+    fake.write_text(RUNTIME.replace('xz.squashfs', 'zstd.squashfs') % dict.fromkeys(('log', 'broken'), tmp_path / 'x'))
+    fake.chmod(0o755)
+    (tmp_path / 'x').touch()
+    fake.write_text(fake.read_text().replace('[ ! -e', '[ -e'))
+    monkeypatch.setenv('EASYSIF_RUNTIME', str(fake))
+    toy.add_package()
+    assert easysif('site', 'apply', '--prefix', str(toy.prefix))[0] == 0
+    known = (toy.prefix / 'easysif' / 'site.sh').read_text()
+    assert "es_site_squashfs_compressor='gzip'\nes_site_squashfs_keep='1'\nes_site_squashfs_level='5'\n" in known
+    packed = toy.overlay / 'user-software.squashfs'
+    harness.run([toy.root / 'bin' / 'make-squashfs'], env=harness.user_environment(tmp_path / 'home'))
+    assert compressor(packed) == 1
+    packed.unlink()
+    assert easysif('overlay', 'pack', 'toy', '--prefix', str(toy.prefix))[0] == 0 and compressor(packed) == 1
+    monkeypatch.setenv('EASYSIF_SQUASHFS', '{compressor: xz}')
+    packed.unlink()
+    assert easysif('overlay', 'pack', 'toy', '--prefix', str(toy.prefix))[0] == 0 and compressor(packed) == 4
 
 
 @pytest.mark.e2e

@@ -32,7 +32,8 @@ def add(tmp_path, monkeypatch):
         calls.append((argv, options))
         return Result(tuple(argv), *answers) if argv[0] == 'apptainer' else real(argv, **options)
 
-    def call(*packages, status=0, stdout=None, stderr='', commands=(), ca='', env=None):
+    def call(*packages, status=0, stdout=None, stderr='', commands=(), ca='', env=None,
+             compressor='gzip'):
         answers[:] = [status, '\neasysif make-layer %s\n' % json.dumps(TOLD) if stdout is None else stdout, stderr]
         calls.clear()
         root = tmp_path / 'root'
@@ -40,7 +41,7 @@ def add(tmp_path, monkeypatch):
         recipe = SimpleNamespace(where='jax-1.eb', python_packages=packages, venv='jax')
         facts = {'python': PYTHON, 'env': env or {}, 'commands': {
             name: {'path': path, 'is_python_script': False} for name, path in dict(commands).items()}}
-        site = SimpleNamespace(ca_certificates=ca, squashfs={'compressor': 'gzip', 'level': 9, 'block': '128K'})
+        site = SimpleNamespace(ca_certificates=ca, squashfs={'compressor': compressor, 'level': 9, 'block': '128K'})
         record = layer.add(recipe, facts, '/x.sif', Runtime('apptainer', 'apptainer', (1, 4)), site, str(root))
         argv, options = calls[0] if calls else ([], {})
         return SimpleNamespace(record=record, facts=facts, file=root / 'layer.squashfs', argv=argv, **options)
@@ -61,6 +62,12 @@ def test_what_was_asked_for_and_what_was_found_is_recorded(add):
     assert done.record == {'venv': 'jax', 'asked': ['small', 'other>=2'], 'packages': TOLD['packages']}
     assert done.argv[-4:] == ['-', '/layer/venv/jax', 'small', 'other>=2'] and done.file.read_bytes()[:4] == b'hsqs'
     assert add().record is None and add().argv == []
+
+
+def test_it_is_packed_with_what_the_runtime_can_mount(add, monkeypatch):
+    for refused, number in ((), 6), (('zstd',), 1):
+        monkeypatch.setattr(layer.compressors, 'refused_of', lambda name, sif, runtime, refused=refused: refused)
+        assert add('small', compressor='zstd').file.read_bytes()[20] == number
 
 
 def test_pip_reaches_the_index_as_the_installer_does_and_nothing_else_of_theirs_counts(add, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from easysif.errors import EasySIFError
 from easysif.layout import layouts
 from easysif.images.asking import FLAGS
 from easysif.modes import Modes
+from easysif.resources import INSTEAD
 from easysif.run import run
 
 #: those that a squashfs may have; the last no kernel and no runtime mounts, though mksquashfs may know it
@@ -51,6 +52,25 @@ def refused(prefix, site):
         with suppress(EasySIFError), Modes(prefix).publishing(path):
             files.write(path, json.dumps(known, indent=2, sort_keys=True) + '\n')
     return tuple(name for name in NAMES + NEVER if name in known['refused'])
+
+
+def refused_of(name, image, found):
+    """Return a compressor in a tuple if the runtime cannot mount what is packed with it, else an empty one.
+
+    That is asked before there is anything in a prefix.
+
+    :param name: the compressor (str)
+    :param image: a SIF file that is there (str)
+    :param found: the container runtime (runtime.Runtime)
+    """
+    if name == INSTEAD:
+        return ()
+    with suppress(OSError), tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+        made = {name: os.path.join(directory, name + '.squashfs')}
+        if _pack(name, made[name]) and not _starts(found, image, made, directory) and _starts(
+                found, image, {}, directory):
+            return (name,)
+    return ()
 
 
 def packable():

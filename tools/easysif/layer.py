@@ -14,7 +14,7 @@ import stat
 import struct
 import tempfile
 
-from easysif import index, schema
+from easysif import compressors, index, schema
 from easysif.data import HELPERS, helper_text
 from easysif.errors import INPUT, TOOL, EasySIFError, SeveralErrors
 from easysif.images.asking import FLAGS
@@ -22,7 +22,7 @@ from easysif.module import LAYER, LAYER_FILE
 from easysif.packages import asked as asked_for
 from easysif.packages import installers, protected
 from easysif.packages.pins import key
-from easysif.resources import PACKAGES, mksquashfs_options
+from easysif.resources import PACKAGES, mksquashfs_options, mountable
 from easysif.run import failure, run
 from easysif.site_plan import CA_VARIABLES
 
@@ -59,7 +59,8 @@ def add(recipe, facts, sif, runtime, site, root, work=None):
         told = _install(recipe, facts, sif, runtime, site, tree, os.path.join(directory, 'runscripts'))
         _find_commands(recipe, facts, told)
         _update_provides(facts, told)
-        _pack(recipe, tree, os.path.join(root, LAYER_FILE), site)
+        squashfs = mountable(site.squashfs, compressors.refused_of(site.squashfs['compressor'], sif, runtime))
+        _pack(recipe, tree, os.path.join(root, LAYER_FILE), squashfs)
     return {'venv': recipe.venv, 'asked': list(recipe.python_packages), 'packages': told['packages']}
 
 
@@ -159,7 +160,7 @@ def _error(recipe, facts, result):
         hint=index.HINT if unreachable else 'edit python_packages in the recipe; the image itself is fine')
 
 
-def _pack(recipe, tree, path, site):
+def _pack(recipe, tree, path, squashfs):
     """Pack a directory so that the same content gives the same bytes, readable for all whatever the umask."""
     for parent, directories, names in os.walk(tree, topdown=False):
         for name in names + directories:
@@ -167,7 +168,7 @@ def _pack(recipe, tree, path, site):
     _normalise(tree)
     env = {name: value for name, value in os.environ.items() if name != 'SOURCE_DATE_EPOCH'}
     result = run(['mksquashfs', tree, path, '-noappend', '-no-recovery', '-no-xattrs', '-no-progress', '-all-root',
-                  *mksquashfs_options(site.squashfs), *PACKAGES], env=env, check=False)
+                  *mksquashfs_options(squashfs), *PACKAGES], env=env, check=False)
     if result.status:
         raise EasySIFError(recipe.where, 'mksquashfs could not pack the python_packages', exit_code=TOOL,
                            facts=failure(result).facts, hint='df -h %s' % shlex.quote(os.path.dirname(path)))

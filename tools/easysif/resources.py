@@ -18,6 +18,8 @@ LEAST_BLOCKS = 8
 
 #: Compressors of mksquashfs that know a level.
 LEVELLED = ('gzip', 'lzo', 'zstd')
+#: what every container runtime mounts, and the highest level of it
+INSTEAD, HIGHEST = 'gzip', 9
 
 
 def processors(proc='/proc/self'):
@@ -48,6 +50,18 @@ def mksquashfs_options(squashfs):
     kilobytes = int(block[:-1]) * {'K': 1, 'M': 1024}[block[-1]]
     count = min(processors(), MOST_PROCESSORS, MEMORY * 1024 // (kilobytes * LEAST_BLOCKS))
     return options + ['-b', block, '-mem', '%dM' % MEMORY, '-processors', str(count)]
+
+
+def mountable(squashfs, refused):
+    """Return how squashfs files are packed so that the container runtime can mount them (dict): as the site wants it,
+    or with gzip.
+
+    :param squashfs: the site's setting ``squashfs`` (dict)
+    :param refused: the compressors that the runtime cannot mount (sequence of str)
+    """
+    if squashfs['compressor'] not in refused or INSTEAD in refused:
+        return squashfs
+    return dict(squashfs, compressor=INSTEAD, level=min(squashfs.get('level') or HIGHEST, HIGHEST))
 
 
 def _quotas(proc):

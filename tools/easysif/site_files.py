@@ -10,6 +10,7 @@ from easysif import files, host_libraries, host_paths, needs, runtime
 from easysif.errors import EasySIFError
 from easysif.modes import Modes
 from easysif.render import lua_quote, shell_quote, tcl_quote
+from easysif.resources import mountable
 from easysif.site import Need
 from easysif.site_plan import FORCE, literal
 
@@ -127,7 +128,8 @@ def shell_text(site, refused=()):
     values = [('runtime', site.runtime), ('runtime_path', path)]
     values += [(name, getattr(site, name) or '') for name in SETTINGS]
     values += [('refused_compressors', ' '.join(refused)), ('isolation', _switches(site))]
-    values += [('squashfs_' + name, str(value)) for name, value in sorted(site.squashfs.items())]
+    squashfs = mountable(site.squashfs, refused)
+    values += [('squashfs_' + name, str(value)) for name, value in sorted(squashfs.items())]
     lines = ['# shellcheck shell=sh disable=SC2016,SC2034', '# ' + NOTICE]
     lines += ['es_site_%s=%s' % (name, shell_quote(value)) for name, value in values]
     lines += _shell_lists('es_site_%s', _sites(site))

@@ -4,7 +4,7 @@
 import shlex
 import sys
 
-from easysif import installed, manifest, site
+from easysif import compressors, installed, manifest, site
 from easysif.belongings import Belongings
 from easysif.cli import overlay_packages
 from easysif.cli.common import add_overlay_module, overlay_of
@@ -13,6 +13,7 @@ from easysif.overlay import generations, state
 from easysif.overlay.command import (add_common_options, add_pack_options, add_unpack_options, execute, run_pack,
                                      run_unpack, tell)
 from easysif.overlay.place import Overlay
+from easysif.resources import mountable
 from easysif.text import counted, human
 
 #: what is typed to do something with an overlay
@@ -53,7 +54,11 @@ def _overlay(args, action):
     name, root, place = overlay_of(args)
     prefix = root[:-len('/software/' + name)]
     typed = {one: 'easysif overlay %s %s%s' % (one, name, installed.option(prefix)) for one in ACTIONS}
-    return Overlay(place, name, 'easysif overlay ' + action, root, site.resolve().site.squashfs, typed), root
+    here = site.resolve().site
+    squashfs = here.squashfs
+    if action in ('pack', 'unpack'):  # which may keep what was there as a squashfs file
+        squashfs = mountable(squashfs, compressors.refused(prefix, here))
+    return Overlay(place, name, 'easysif overlay ' + action, root, squashfs, typed), root
 
 
 def _pack(args):

@@ -9,11 +9,10 @@ from contextlib import suppress
 
 from easysif.errors import EasySIFError
 from easysif.images.sif import architecture, architecture_code
-from easysif.resources import mksquashfs_options
+from easysif.resources import INSTEAD, mksquashfs_options
 from easysif.run import run
 
 UNKNOWN = 'unknown compression algorithm'  #: what SingularityCE says of a compressor that it does not know
-INSTEAD = 'gzip'  #: what every runtime knows
 TIMEOUT = 60  #: seconds for a container to start
 
 
