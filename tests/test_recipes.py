@@ -7,12 +7,22 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import recipe_standins
-from easysif import check, recipe
+from easysif import check, recipe, rules, site
 from harness import CLONE
 
 RECIPES = sorted((CLONE / 'easyconfigs').rglob('*.eb'))
+LUMI = yaml.safe_load((CLONE / 'tests' / 'lumi_recipes.yaml').read_text())
+
+#: what packages are called where LUMI has other names for them
+CALLED = {'PyTorch': 'torch', 'DeepSpeed': 'deepspeed', 'flashattention': 'flash-attn', 'NumPy': 'numpy',
+          'SciPy': 'scipy', 'Tensorflow': 'tensorflow-rocm', 'tensorflow': 'tensorflow-rocm'}
+
+#: where the Cray programming environment and ROCm are on any system that has them
+OF_SOFTWARE = ('/opt/cray', '/etc/cray-pe.d', '/opt/rocm', '/usr/bin', '/bin')
+
 DEFINITIONS = sorted((CLONE / 'easyconfigs').rglob('*.def'))
 
 
@@ -46,8 +56,51 @@ def test_what_a_definition_needs_to_build_only_is_removed_again():
 
 
 def test_no_recipe_knows_of_a_site_or_of_the_tests():
+    places = {'/appl/', '/pfs', '/scratch', '/project', '/p/software', '/global/', '/users', '/etc/slurm', '/var/spool'}
+    for path in site.shipped().values():
+        binds = re.findall(r'(?<![\w.])/[\w.-]+(?:/[\w.-]+)+', Path(path).read_text())
+        places.update(one for one in binds if not one.startswith(OF_SOFTWARE))
+    assert len(places) > 20
     for path in [*RECIPES, *DEFINITIONS]:
-        assert not re.search('/appl/|/pfs|/scratch|/project|/p/software|/global/|stand-?in|127.0.0.1', path.read_text())
+        text = path.read_text()
+        assert [one for one in places if one in text] == []
+        assert not re.search('stand-?in|127.0.0.1|localhost', text, re.IGNORECASE)
+
+
+def test_a_recipe_has_no_shell_but_its_tests_and_no_key_of_another_kind():
+    for path in RECIPES:
+        values, lines, errors = recipe.parse(str(path))
+        assert errors == [] and set(values) <= set(rules.ORDER)
+        assert not re.search('not tested', path.read_text())  # that is for recipes of others
+        told = {key: value for key, value in values.items() if key not in ('sanity_check_commands', 'container_env')}
+        assert not re.search(r'[$`|;]|&&', repr(told)), path
+
+
+@pytest.mark.parametrize('fact', LUMI, ids=lambda fact: '%(name)s-%(version)s%(versionsuffix)s' % fact)
+def test_what_lumi_has_is_here_with_the_same_image_and_the_same_versions_in_a_fraction_of_the_lines(fact):
+    suffix = fact['versionsuffix']
+    if sum(one['image'] == fact['image'] for one in LUMI if one['version'] == '2.3.1') == 2 and fact['lines'] == 436:
+        suffix = suffix.replace('-singularity-', '-singularity-exampleVenv-')
+    path, = (CLONE / 'easyconfigs').rglob('%s-%s%s.eb' % (fact['name'], fact['version'], suffix))
+    one = recipe.load(str(path))
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(lines) <= 25 < fact['lines'] / 4
+    assert fact['image'] in (one.image, one.build_args.get('base'))
+    assert bool(one.python_packages) == ('exampleVenv' in suffix)
+    if one.image.endswith('.def'):
+        assert one.container_env == {'PS1': fact['prompt']} and one.needs[0].startswith('cray-pe-')
+        return
+    assert set(one.needs) == {'amd-gpu', 'interconnect'}
+    known = {CALLED.get(name, name): '' if version in ('unknown', '20240801', '20240918') else
+             version.replace('community-', '') for name, version in fact.get('packages', {}).items()}
+    assert {name: one.provides.get(name, 'missing') or '' for name in known} == known
+    assert set(one.commands) >= set(fact.get('commands', ['python', 'pip'] if one.python_env else []))
+    if 'conda' in fact:
+        assert one.python_env == one.conda_env == fact['conda']
+
+
+def test_all_of_lumi_are_few_lines_of_ours():
+    assert len(LUMI) == 28 and sum(one['lines'] for one in LUMI) > 11000
 
 
 def test_what_recipes_tell_of_one_image_fits_together():
