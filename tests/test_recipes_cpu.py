@@ -10,6 +10,7 @@ what it would build.
 import functools
 import os
 import re
+import re
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def index(tmp_path_factory):
     wheels = harness.CACHE / 'wheels'
     if not list(wheels.glob('torch-2.13.0+cpu-*.whl')):
         part = tmp_path_factory.mktemp('wheels')
-        links = os.environ.get('EASYSIF_TEST_FIND_LINKS', '').split() + ['https://download.pytorch.org/whl/cpu/torch/']
+        definition = (harness.CLONE / 'easyconfigs/p/PyTorch/pytorch-cpu.def').read_text()
+        links = os.environ.get('EASYSIF_TEST_FIND_LINKS', '').split() + re.findall('--find-links ([^ ]+)', definition)
         subprocess.run([sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--dest', part,
                         *('--find-links=%s' % link for link in links), 'torch==2.13.0+cpu'], check=True)
         wheels.mkdir(exist_ok=True)
@@ -111,6 +113,7 @@ def test_a_recipe_for_cpus_is_built_with_the_real_packages_and_computes(module, 
 #: fits y = 3 x - 1 by gradients that DDP takes the mean of; each rank has data of its own
 TRAIN = '''
 import os
+import re
 import torch
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')
