@@ -10,7 +10,6 @@ what it would build.
 import functools
 import os
 import re
-import re
 import shutil
 import subprocess
 import sys
