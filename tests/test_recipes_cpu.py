@@ -112,7 +112,6 @@ def test_a_recipe_for_cpus_is_built_with_the_real_packages_and_computes(module, 
 #: fits y = 3 x - 1 by gradients that DDP takes the mean of; each rank has data of its own
 TRAIN = '''
 import os
-import re
 import torch
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')
