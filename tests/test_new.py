@@ -328,6 +328,16 @@ def test_killed_at_any_moment_it_leaves_a_whole_recipe_or_none(easysif, image, l
     assert easysif(*words)[0] == 0 and os.listdir(made) == ['SAMtools-1.21-singularity.eb']
 
 
+def test_a_test_that_does_no_work_is_said(easysif, image, looked):
+    image.file('/usr/bin/samtools')
+    notes = [json.loads(easysif(*SAMTOOLS, '--dry-run', '--json', *words)[1])['notes'] for words in (
+        TEST, ['--test', 'which samtools'], ['--test', 'which samtools', *TEST])]
+    told = ("sanity_check_commands: 'which samtools' only looks whether it is there; write a test that does the work "
+            'of SAMtools')
+    assert [told in one for one in notes] == [False, True, False]
+    assert not any(line.startswith('sanity') for one in (notes[0], notes[2]) for line in one)
+
+
 def test_a_command_that_waits_is_not_waited_for_and_each_is_shown(monkeypatch):
     limits, shown = [], []
 

@@ -16,6 +16,8 @@ from easysif.images.inspect import VENV_COMMANDS, look_inside
 from easysif.images.place import sha256_of
 from easysif.images.reference import DEFINITION, FILE, parse
 from easysif.obtain import Places, obtain
+from easysif.real_test import shortcoming
+from easysif.schema import quote
 from easysif.text import sentence
 
 #: packages of Python whose modules are of the class ai
@@ -163,6 +165,10 @@ def _to_do(values, reference, directory):
         notes.append('image: a path of this machine; put the file into the image store, and write its name alone')
     elif reference.kind == DEFINITION and os.path.abspath(directory) != os.getcwd():
         notes.append('image: put %s beside the recipe' % reference.path)
-    if not values.get('sanity_check_commands'):
+    tests = values.get('sanity_check_commands') or ()
+    if not tests:
         notes.append('sanity_check_commands: write a test that does the work of %s, or give --test' % values['name'])
+    elif all(map(shortcoming, tests)):
+        notes.append('sanity_check_commands: %s; write a test that does the work of %s' % (
+            ', '.join('%s %s' % (quote(one), shortcoming(one)) for one in tests), values['name']))
     return notes
