@@ -98,20 +98,24 @@ timeout 60 srun -n 2 --mpi=pmi2 ring''', env=slurm).stdout
     assert hosts == [(2, 3, hosts_version(), '/host/mpi/libmpich.so.12')] * 3, told
 
 
-def test_the_open_mpi_of_the_host_does_the_same(eb, shell, images, openmpi, tmp_path):
-    """Which has other plugins than that of the image, and no leave to read the memory of another container."""
+def test_the_open_mpi_of_the_host_does_the_same(eb, shell, easysif, images, openmpi, prefix, tmp_path, monkeypatch):
+    """Which has other plugins than that of the image, and no leave to read the memory of another container. Also where
+    the environment of the host stays outside: its launcher tells the ranks of each other by variables.
+    """
     eb(toys.recipe(tmp_path, 'ring', image=str(images.sif('openmpi')), commands=['ring'], needs=['mpi'],
                    sanity_check_commands=['ring']), site=openmpi)
-    told = shell('''
-module load ring
-singularity exec --env LD_LIBRARY_PATH=,OMPI_MCA_mca_base_component_path= $SIF ring
-timeout 60 mpirun.openmpi --oversubscribe -n 2 ring
-timeout 60 mpirun.openmpi --oversubscribe -n 2 singularity exec $SIF ring''')
+    two = 'module load ring; timeout 60 mpirun.openmpi --oversubscribe -n 2 ring'
+    told = shell('%s; singularity exec $SIFRING ring' % two)
     version = re.search(r'Open MPI\) (\S+)', harness.run(['mpirun.openmpi', '--version']).stdout).group(1)
-    own, *hosts = ranks(told.stdout)
+    hosts, own = ranks(told.stdout)
     assert own[:2] == (1, 1) and own[2] != version and own[3].startswith('/usr/lib/'), told.output
-    assert hosts == [(2, 3, version, '/host/mpi/libmpi.so.40')] * 2, told.output
+    assert hosts == (2, 3, version, '/host/mpi/libmpi.so.40'), told.output
     assert not re.search('unable to open|help file', told.output), told.output
+    monkeypatch.setenv('EASYSIF_SITE', str(openmpi))
+    monkeypatch.setenv('EASYSIF_ISOLATION', '[cleanenv]')
+    assert easysif('site', 'apply', '--prefix', str(prefix))[0] == 0
+    told = shell(two)
+    assert ranks(told.stdout) == [hosts], told.output
 
 
 def test_the_clients_of_slurm_work_inside(ring, slurm):
