@@ -152,6 +152,13 @@ def test_a_place_or_a_record_that_cannot_be_used_is_an_error(easysif, home, bin,
     assert (bin / 'fine').is_symlink()
 
 
+def test_the_policy_of_the_site_holds(easysif, home, monkeypatch):
+    monkeypatch.setenv('EASYSIF_REGISTRIES', '[nvcr.io]')
+    assert error(easysif, 'add', 'docker://docker.io/staphb/samtools:1.21', 'samtools').startswith(
+        "error: docker://docker.io/staphb/samtools:1.21: image is from 'docker.io', which this site does not allow\n")
+    assert toys.snapshot(home) == {}
+
+
 def test_many_at_once_are_all_there(home, bin, tool, tmp_path):
     """Each from a process of its own, as users start them."""
     def call(number):
@@ -204,12 +211,16 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
     assert run(home / 'other' / 'fails').returncode == 3 and len(
         list((home / '.local/share/easysif/commands/software/toy').glob('[!.]*'))) == 1
 
-    upstream = images.upstream('samtools')
+    upstream, fetched = images.upstream('samtools'), home / '.local/share/easysif/commands/fetched'
+    assert "command 'samtool' is not in the image" in easysif('command', 'add', upstream, 'samtool')[2]
+    waiting, = fetched.glob('image-*.sif')
+    number = waiting.stat().st_ino
     code, out, err = easysif('command', 'add', upstream, 'samtools', '--json')
     told = json.loads(out)
     assert (code, told['commands'][0]['image']) == (0, upstream), err
     assert run(bin / 'samtools', '--version').stdout.startswith('samtools ')
     kept = Path(told['commands'][0]['file'])
+    assert kept.stat().st_ino == number and not fetched.exists()  # it was not fetched again, and is there once
     record = json.loads((kept.parent / 'easysif.json').read_text())['image']
     assert record['digest'] == images.digest('samtools') and kept.stat().st_mode & 0o222 == 0
 

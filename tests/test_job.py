@@ -82,7 +82,8 @@ def test_the_job_of_lumis_manual_is_one_line(easysif, prefix, gpu, site_of):
 
 
 @pytest.mark.parametrize('name, lines', [
-    ('lumi', ['--account=project_<number>', '--partition=small-g', '--gpus-per-node=1']),
+    ('lumi', ['--account=project_<number>', '--partition=small-g', '--gpus-per-node=1', '--cpus-per-gpu=7',
+              '--mem-per-gpu=60G']),
     ('jureca', ['--account=<budget>', '--partition=dc-gpu', '--gpus-per-node=1']),
     ('perlmutter', ['--account=<project>', '--gpus-per-node=1', '--constraint=gpu', '--qos=regular']),
     ('uva', ['--account=<allocation>', '--partition=gpu', '--gpus-per-node=1']),

@@ -98,16 +98,16 @@ def make(module, root, top, site, wanted, command, environ=None):
     _check(wanted, command)
     gpus = _gpus(wanted, record, site, command)
     nodes = (site.job.get('gpu' if gpus else 'cpu') or {})
-    whole = nodes.get('whole') or {}
     is_whole = gpus == nodes.get('gpus') if gpus else wanted.nodes > 1
+    more = nodes.get('whole' if is_whole else 'part') or {}
     tasks = _tasks(wanted, gpus if command[0] == DISTRIBUTED else 0)
     account = wanted.texts.get('account') or site.job.get('account')
     if environ.get('SBATCH_ACCOUNT') and not wanted.texts.get('account'):
         account = None
-    partition = wanted.texts.get('partition') or is_whole and whole.get('partition') or nodes.get('partition')
+    partition = wanted.texts.get('partition') or more.get('partition') or nodes.get('partition')
     job = Job(module, site.name, list(command), wanted.nodes, tasks, gpus, partition, account,
-              wanted.texts.get('time') or '1:00:00', whole.get('cpu_bind') if is_whole and tasks == gpus else None)
-    options = [*(nodes.get('options') or ()), *((whole.get('options') or ()) if is_whole else ()), *wanted.options]
+              wanted.texts.get('time') or '1:00:00', more.get('cpu_bind') if tasks == gpus else None)
+    options = [*(nodes.get('options') or ()), *(more.get('options') or ()), *wanted.options]
     job.script = _script(job, wanted, options, _Module(module, root, top, record, site, environ))
     return job
 
