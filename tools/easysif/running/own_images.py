@@ -160,7 +160,7 @@ class _Places:
         downloads, work = directories(self.site, self.home, self.work)
         if not self.site.cache_dir:
             downloads = os.path.join(self.home, 'fetched')
-        return Places(find_file=lambda name: name if os.path.isfile(name) else None, verify=lambda path: None,
+        return Places(find_file=lambda name: name if os.path.isfile(name) else None,
                       searched=[], downloads=downloads, work=work, log=os.path.join(self.work, 'build.log'),
                       prefix=self.home, lock={'wait': None, 'tell': self.tell})
 
