@@ -166,7 +166,9 @@ def test_commands_that_are_about_an_image_say_that_there_is_none(easysif, tmp_pa
     assert code == 0 and out.strip().endswith('toy-1.0.eb: has no image')
     assert 'digest' not in easysif('check', str(path))[1]
     code, _, err = easysif('store', 'add', '--store', str(tmp_path / 'store'), str(path))
-    assert code == 1 and err == 'error: %s: has no image: its users bring their own\n' % path
+    assert code == 1 and err == (
+        'error: %s: has no image: its users bring their own\n'
+        'hint: easysif store add FILE.sif, docker://HOST/NAME:TAG or RECIPE.eb\n' % path)
 
 
 @pytest.fixture(scope='module')
@@ -240,6 +242,8 @@ def test_what_is_installed_is_recorded_listed_shown_and_verified(bound, easysif)
     assert (code, err) == (0, ''), out
     code, _, err = easysif('image', 'restore', 'singularity-bindings', '--prefix', prefix)
     assert code == 1 and 'singularity-bindings/system: has no image: it is for images of its users' in err
+    assert err.endswith(
+        'hint: module load singularity-bindings/system && singularity exec <image of yours> <command>\n')
     code, _, err = easysif('overlay', 'list', 'singularity-bindings', '--prefix', prefix)
     assert code != 0 and 'Traceback' not in err
 

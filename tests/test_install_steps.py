@@ -129,6 +129,24 @@ def test_links_that_cannot_be_made_are_a_warning(installed, tmp_path):
                                       'hint: ls -la %s/overlays/toy/1.0' % (tmp_path / 'prefix'))
 
 
+def test_what_fails_of_the_last_steps_is_told_by_itself_and_the_others_are_done(installed, tmp_path):
+    work = installed()
+    other = tmp_path / 'prefix' / 'modules' / 'all' / 'toy' / '1.0'
+    (tmp_path / 'prefix' / 'overlays').touch()
+    work.manifest = {'modulefile': {'path': '%s.lua' % other, 'links': []}}
+    other.parent.mkdir(parents=True)
+    other.write_text('#%Module\n# An EasySIF module.\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, 'unlink', lambda path, **_: (_ for _ in ()).throw(OSError(16, 'Busy', path)))
+        told = work.finish(work.root)
+    assert told == (
+        'toy-1.0.eb: what was the module file in the other language is still there (Busy)\n'
+        '  file  %s\nhint: ls -la %s\n'
+        'toy-1.0.eb: no links to image and runscripts could be made (Not a directory)\n'
+        'hint: ls -la %s/overlays/toy/1.0' % (other, other.parent, tmp_path / 'prefix'))
+    assert set(site_files.NAMES) < set(os.listdir(tmp_path / 'prefix' / 'easysif'))
+
+
 def test_site_files_that_cannot_be_written_are_a_warning(installed, tmp_path):
     work = installed()
     (tmp_path / 'prefix' / 'easysif').mkdir()

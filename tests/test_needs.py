@@ -153,6 +153,14 @@ def test_a_pattern_is_what_is_there(libraries, bind, expected):
     assert host_paths.expanded([bind, bind]) == tuple(expected or [bind])
 
 
+def test_a_directory_whose_name_looks_like_a_pattern_is_itself(tmp_path):
+    for name in ('a[1]', 'a1'):
+        (tmp_path / name).mkdir()
+    assert host_paths.directories(['%s/a[1]' % tmp_path]) == ('%s/a[1]' % tmp_path,)
+    assert host_paths.directories(['%s/a[1]' % tmp_path, '%s/a[2]' % tmp_path, '%s/a?' % tmp_path]) == (
+        '%s/a[1]' % tmp_path, '%s/a1' % tmp_path)
+
+
 def test_what_fits_a_pattern_and_nothing_can_carry_is_left_out(tmp_path):
     for name in (b'fine', b'a:b', b'a,b', b'a^b', b'a\nb', b'not UTF-8 \xff'):
         (tmp_path / 'of host' / os.fsdecode(name)).mkdir(parents=True)

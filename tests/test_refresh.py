@@ -328,6 +328,23 @@ def test_after_kill_9_at_any_moment_the_next_one_mends(easysif, toy, prefix):
     assert killed >= 8
 
 
+def test_what_a_killed_one_has_put_there_is_taken_by_removing_it(easysif, toy, prefix, monkeypatch):
+    """Files that no former EasySIF had: the record names them before they are there."""
+    record = json.loads((toy.root / 'easysif.json').read_text())
+    for path in ('runscripts/get-master', 'easysif/lib/__main__.py'):
+        (toy.root / path).unlink()
+        del record['files'][path]
+    (toy.root / 'easysif.json').write_text(json.dumps(record))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(refresh._Refresh, '_clear_out', killed)
+        easysif('refresh', 'toy')
+    assert (toy.root / 'runscripts' / 'get-master').is_file()
+    assert easysif('remove', 'toy')[0] == 0 and not toy.root.parent.exists()
+
+
 @pytest.mark.parametrize('fault', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
 @pytest.mark.parametrize('moment', range(3))
 def test_a_new_block_that_was_not_written_everywhere_is_by_the_next_one(easysif, toy, monkeypatch, moment, fault):

@@ -14,7 +14,7 @@ import pytest
 
 import harness
 import toys
-from easysif import belongings, files, remove, verify
+from easysif import belongings, files, layout, remove, verify
 from easysif.errors import EasySIFError
 from easysif.lock import Lock
 from made_up import MadeUp
@@ -424,6 +424,18 @@ def test_files_that_cannot_be_removed_are_told(easysif, toy, monkeypatch):
                               'hint: easysif remove toy/1\n' % (toy.root.parent / '.1.new'))
     assert not toy.modulefile.exists() and not toy.root.exists()
     assert easysif('remove', 'toy/1') == (0, 'toy/1: removed what an earlier removal had left\n', '')
+    assert not toy.root.parent.exists()
+
+
+@pytest.mark.parametrize('word', ['toy', 'bio/toy', 'toy/1', 'bio/toy/1'])
+def test_what_was_left_is_found_where_names_have_three_parts(easysif, prefix, monkeypatch, word):
+    layout.note(str(prefix), str(prefix / 'software' / 'bio' / 'toy' / '1'), 'bio/toy/1',
+                str(prefix / 'modules' / 'all' / 'bio' / 'toy' / '1.lua'))
+    toy = MadeUp(prefix, 'bio/toy/1')
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, 'rmtree', fails)
+        assert easysif('remove', 'bio/toy/1')[0] == 1
+    assert easysif('remove', word) == (0, 'bio/toy/1: removed what an earlier removal had left\n', '')
     assert not toy.root.parent.exists()
 
 

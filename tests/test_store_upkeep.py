@@ -147,13 +147,15 @@ def test_the_next_add_removes_what_a_killed_one_of_another_image_left_but_its_lo
         leftovers.of(other, 'log', 'other.sif'))]
 
 
-@pytest.mark.parametrize('open_one, mode', [('', 'copy'), ('.easysif', 'copy'), ('toy.sif', 'copy'),
-                                            ('toy.sif', 'link')])
-def test_a_store_that_everybody_may_write_to_is_not_believed(easysif, store, source, tmp_path, open_one, mode):
+@pytest.mark.parametrize('open_one, mode, absolute', [
+    ('', 'copy', False), ('.easysif', 'copy', False), ('toy.sif', 'copy', False), ('toy.sif', 'link', False),
+    ('toy.sif', 'copy', True)])
+def test_a_store_that_everybody_may_write_to_is_not_believed(easysif, store, source, tmp_path, open_one, mode,
+                                                             absolute):
     add(easysif, source, 'toy.sif')
     path = store / open_one
     path.chmod(path.stat().st_mode | 0o002)
-    recipe = load(toys.recipe(tmp_path, image='toy.sif', image_mode=mode))
+    recipe = load(toys.recipe(tmp_path, image=str(store / 'toy.sif') if absolute else 'toy.sif', image_mode=mode))
     places = Places(find_file=lambda name: None, searched=[], downloads=str(tmp_path),
                     work=str(tmp_path), log=str(tmp_path / 'log'))
     with pytest.raises(EasySIFError) as caught:

@@ -12,7 +12,7 @@ import pytest
 import harness
 import standins
 import toys
-from easysif import before_upgrade, cli, files, upgrade
+from easysif import before_upgrade, cli, files, layout, upgrade
 from easysif.overlay.recorded import record, update_record
 from easysif.packages import target
 from made_up import MadeUp
@@ -410,6 +410,20 @@ toy/1.9-x   toy/1.10-x     easysif upgrade toy/1.9-x toy/1.10-x
     assert json.loads(easysif('upgrade', '--json')[1]) == {
         'toy/1.10-x': {'installed': None, 'recipe': 'toy-1.11-x.eb'},
         'toy/1.9-x': {'installed': 'toy/1.10-x', 'recipe': 'toy-1.11-x.eb'}}
+
+
+def test_it_is_found_however_a_naming_scheme_spells_the_module(easysif, prefix, tmp_path):
+    layout.note(str(prefix), str(prefix / 'software' / 'bio' / 'samtools' / '1.9'), 'bio/samtools/1.9',
+                str(prefix / 'modules' / 'all' / 'bio' / 'samtools' / '1.9.lua'))
+    MadeUp(prefix, 'bio/samtools/1.9')
+    MadeUp(prefix, 'site-bindings/1')
+    toys.recipe(tmp_path / 'recipes', name='SAMtools', version='1.10')
+    toys.recipe(tmp_path / 'recipes', name='site-bindings', version='2', easyblock='ContainerBindings')
+    assert easysif('upgrade')[1] == """\
+MODULE            NEWER               TYPE
+bio/samtools/1.9  SAMtools-1.10.eb    eb SAMtools-1.10.eb
+site-bindings/1   site-bindings-2.eb  eb site-bindings-2.eb
+"""
 
 
 def test_where_nothing_is_newer_that_is_said(easysif, prefix):

@@ -35,10 +35,12 @@ def matches(bind):
 def directories(patterns):
     """Return directories with each pattern replaced by what fits it here (tuple of str), which may be nothing.
 
-    The inside of a container may have what is not here, so directories without a pattern stay.
+    The inside of a container may have what is not here, so directories without a pattern stay, as does a path that is
+    there by that very name.
     """
-    return tuple(dict.fromkeys(path for pattern in patterns
-                               for path in (_fitting(pattern) if glob.has_magic(pattern) else [pattern])))
+    return tuple(dict.fromkeys(
+        path for pattern in patterns
+        for path in (_fitting(pattern) if glob.has_magic(pattern) and not os.path.lexists(pattern) else [pattern])))
 
 
 def _fitting(pattern):

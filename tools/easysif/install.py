@@ -9,8 +9,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, replace
 
-from easysif import (compressors, deferred, files, layer, layout, manifest, modulefile, relocate, render, runtime,
-                     site_files, wrappers)
+from easysif import deferred, files, finishing, layer, layout, manifest, relocate, render, runtime, wrappers
 from easysif.containerroot import ContainerRoot
 from easysif.describe import describe, parameters
 from easysif.errors import EasySIFError
@@ -241,18 +240,7 @@ class Install:
         """
         if self.obtained:
             self.obtained.forget()
-        try:
-            if self.manifest and self.manifest['modulefile']:
-                modulefile.drop_other(self.manifest['modulefile'])
-            site_files.apply(self.prefix, self.site, compressors.refused(self.prefix, self.site))
-            if self.installation.environment and self.containerroot.is_used(root):
-                self.containerroot.link(root, self.installation.sif_name)
-        except OSError as err:
-            return str(EasySIFError(self.recipe.where, 'no links to image and runscripts could be made (%s)'
-                                    % err.strerror, hint='ls -la %s' % shlex.quote(self.containerroot.path)))
-        except EasySIFError as err:
-            return str(err)
-        return None
+        return finishing.finish(self, root)
 
     def check_start(self):
         """Start every command of the recipe inside the image.

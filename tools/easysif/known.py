@@ -32,10 +32,13 @@ def find_file(reference, site, places, where):
     :param where: the recipe, for messages (str)
     :raises EasySIFError: it is in the store, and everybody may write to it
     """
+    stored = os.path.join(site.image_store, reference.path) if site.image_store else None  # or an absolute path itself
     if os.path.isabs(reference.path):
-        return reference.path if os.path.isfile(reference.path) else None
-    stored = os.path.join(site.image_store, reference.path) if site.image_store else None
-    if not stored or not os.path.isfile(stored):
+        if not os.path.isfile(reference.path):
+            return None
+        if not stored or os.path.dirname(os.path.realpath(stored)) != os.path.realpath(site.image_store):
+            return reference.path
+    elif not stored or not os.path.isfile(stored):
         return places.find_file(reference.path)
     Store(site.image_store).check_closed(where, stored)
     return stored

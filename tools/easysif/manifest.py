@@ -127,6 +127,14 @@ def content(path):
     return 'sha256:' + digest.hexdigest()
 
 
+def is_same(path, other):
+    """Tell whether two files have the same content and type (bool); one that cannot be read is another one."""
+    try:
+        return content(path) == content(other)
+    except OSError:
+        return False
+
+
 def sha256(text):
     """Return what a file with a text is, as ``files`` of a manifest has it (str)."""
     return 'sha256:' + hashlib.sha256(text.encode()).hexdigest()

@@ -135,6 +135,7 @@ class _Refresh:
             made = manifest.contents(new, manifest.image_file(self.record))
             files.sync(new)
             self.standing.held.check()
+            self._announce(made)
             self._put(new)
         finally:
             self.standing.clear()
@@ -146,6 +147,14 @@ class _Refresh:
         self._link()
         if self.record['parameters']['environment']:
             self._link_containerroot(inst.sif_name)
+
+    def _announce(self, made):
+        """Let the record on disk name what is new before it is there: removing takes it whenever we are killed."""
+        record = manifest.read(self.root)
+        if set(made) - set(record['files']):
+            record['files'] = {**made, **record['files']}
+            with self._written(os.path.join(self.root, manifest.NAME), manifest.dumps(record)):
+                pass
 
     def _module_text(self, inst):
         """Return the module file with what is ours in it made anew (str), None where that cannot be done."""
@@ -177,7 +186,7 @@ class _Refresh:
                     self._make_directory(target)
                     continue
                 runs = 0o111 if entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR else 0
-                if not _is_same(entry.path, target):
+                if not manifest.is_same(entry.path, target):
                     mode = self._mode_of(target, runs)
                     with files.writable(os.path.dirname(target)):
                         os.rename(entry.path, target)
@@ -248,7 +257,8 @@ class _Refresh:
                     os.chmod(beside, stat.S_IMODE(before) & ~stat.S_IWOTH)
                 yield
                 os.rename(beside, path)
-        self.done.changed.append(os.path.relpath(path, self.root) if path.startswith(self.root + os.sep) else path)
+        name = os.path.relpath(path, self.root) if path.startswith(self.root + os.sep) else path
+        self.done.changed += [name] if name not in self.done.changed else []
 
     def _link(self):
         missing = [link for link in self.known.links
@@ -270,13 +280,6 @@ class _Refresh:
                 before = _listing(own)
                 ContainerRoot(self.record['recipe'], self.known.prefix, self.known.name, {}).link(self.root, sif_name)
                 self.done.changed += [os.path.join(own, name) for name in sorted(_listing(own) - before)]
-
-
-def _is_same(made, there):
-    try:
-        return manifest.content(there) == manifest.content(made)
-    except OSError:
-        return False
 
 
 def _holds(path, text):

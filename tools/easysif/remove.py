@@ -5,6 +5,7 @@ First the module file goes, so that nothing half can be loaded, and at the same 
 one that is not finished: if we are killed later, the next command that takes its lock removes what is left.
 """
 
+import glob
 import os
 import shlex
 from contextlib import ExitStack, suppress
@@ -233,14 +234,16 @@ class Removal:
 
 def _left_over(prefix, module):
     """Return the module of which a removal that was killed left something (str), None where there is none."""
-    tops = [(one.software, '.new') for one in layout.layouts(prefix)]
-    for top, ending in (*tops, (os.path.join(prefix, 'overlays'), '.removed')):
-        directory = os.path.join(top, os.path.dirname(module) or module)
-        with suppress(OSError):
-            for name in os.listdir(directory):
-                found = os.path.join(os.path.relpath(directory, top), name[1:-len(ending)])
-                if name.startswith('.') and name.endswith(ending) and module in (found, os.path.dirname(found)):
-                    return found
+    layouts = layout.layouts(prefix)
+    tops = [(one.software, one.levels, '.new') for one in layouts]
+    overlays = os.path.join(prefix, 'overlays')
+    tops += [(overlays, levels, '.removed') for levels in sorted({one.levels for one in layouts})]
+    for top, levels, ending in tops:
+        for path in sorted(glob.glob(os.path.join(glob.escape(top), *'*' * (levels - 1), '.*' + ending))):
+            directory, name = os.path.split(os.path.relpath(path, top))
+            found = os.path.join(directory, name[1:-len(ending)])
+            if installed.means(module, found):
+                return found
     return None
 
 

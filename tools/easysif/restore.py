@@ -77,7 +77,8 @@ def _known(name, prefix):
     if known.record is None:
         inventory.read(name, known.root)  # says that there is none
     if not known.record['image']:
-        raise EasySIFError(name, 'has no image: it is for images of its users', facts=[('installation', known.root)])
+        raise EasySIFError(name, 'has no image: it is for images of its users', facts=[('installation', known.root)],
+                           hint='module load %s && singularity exec <image of yours> <command>' % name)
     info = os.stat(known.root)
     if info.st_uid != os.geteuid() and not os.access(known.root, os.W_OK | os.X_OK):
         raise EasySIFError(name, 'is not yours to restore',

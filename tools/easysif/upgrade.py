@@ -23,6 +23,9 @@ from easysif.packages.pins import key, of_record
 from easysif.packages.target import Target
 from easysif.run import failure, run
 
+#: those of modules
+EASYBLOCKS = ('ContainerImage', 'ContainerBindings')
+
 #: what a virtual environment brings itself
 OF_VENV = ('pip', 'setuptools', 'wheel')
 
@@ -66,6 +69,7 @@ def newer(prefix):
     """Return for each installed module what is newer (dict): newest installed module and newest recipe, or None.
 
     Only what has the same name and the same version suffix is compared; a module without anything newer is left out.
+    The name counts however a naming scheme spells it, in lower case or behind a category.
 
     :param prefix: EasyBuild's install path (str)
     """
@@ -87,7 +91,7 @@ def newer(prefix):
 
 def _kind(module):
     name, version = os.path.split(module)
-    return os.path.basename(name), version.partition('-')[2]
+    return os.path.basename(name).lower(), version.partition('-')[2]
 
 
 def _age(module):
@@ -96,11 +100,11 @@ def _age(module):
 
 def _recipes(name):
     for file_name in search.names():
-        path = file_name.startswith(name + '-') and search.find(file_name)
+        path = file_name.lower().startswith(name + '-') and search.find(file_name)
         values = {}
         with suppress(EasySIFError):  # one that nobody can read, and eb says why
             values = recipe.parse(path)[0] if path else values
-        if values.get('easyblock') == 'ContainerImage' and values.get('name') == name:
+        if values.get('easyblock') in EASYBLOCKS and str(values.get('name')).lower() == name:
             module = '%s/%s%s' % (name, values.get('version'), values.get('versionsuffix') or '')
             yield _kind(module), module, file_name
 

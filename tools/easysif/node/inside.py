@@ -40,7 +40,7 @@ class Look:
 
     text: str
     every: list
-    libraries: list
+    libraries: dict
     targets: list
 
     def own_mpi(self):

@@ -92,7 +92,8 @@ class Adding:
             raise EasySIFError(what, 'there is no such recipe', hint='eb --search %s' % shlex.quote(what[:-len('.eb')]))
         known = recipe.load(path)
         if not known.image:
-            raise EasySIFError(what, 'has no image: its users bring their own')
+            raise EasySIFError(what, 'has no image: its users bring their own',
+                               hint='easysif store add FILE.sif, docker://HOST/NAME:TAG or RECIPE.eb')
         module = '%s/%s' % (known.name, known.full_version)
         values = recipe.read(path)[0]
         checksums = () if values.get('sources') or values.get('patches') else values.get('checksums')
