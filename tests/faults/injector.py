@@ -92,7 +92,7 @@ ACTIONS = {
     'fail': _fail, 'crash': _crash, 'full': _full, 'fill': _fill, 'close': _close, 'kill': _kill,
     'limit': lambda: _limit(os.getpid()),
     'ask': _ask, 'back': _set_clock_back,
-    'pause': lambda: time.sleep(3), 'time': lambda: _tell_time(),
+    'time': lambda: _tell_time(),
     'SIGTERM': _send(signal.SIGTERM), 'SIGINT': _send(signal.SIGINT), 'SIGHUP': _send(signal.SIGHUP),
 }
 

@@ -136,7 +136,7 @@ class Scene(Place):
     def environment(self, faults=None):
         """Return the environment of its sessions (dict)."""
         env = dict(harness.eb_environment(self.prefix, self.directory / 'home', self.site), TMPDIR=str(self.tmp),
-                   MARKER=self.marker)
+                   MARKER=self.marker, PYTHONUNBUFFERED='1')
         return dict(env, FAULTS=json.dumps(faults)) if faults else env
 
     def start(self, *args, faults=None, **options):

@@ -95,14 +95,14 @@ def test_files_may_not_be_large(scenes, each, moment):
         scene.restore(0)
 
     def one(scene, step):
-        before = scene.state()
-        recipe = from_registry(scene) if step == 'pre_fetch' else scene.recipes[1]
+        before, stands = scene.state(), scene.stands()
+        recipe = from_registry(scene) if step == 'pre_fetch' else scene.recipes[1 - stands]
         with moment():
             fails(scene, recipe, {'do': 'limit', 'step': step})
-            check(scene, [0], before)
-            scene.install(1)
-            check(scene, [1])
-        scene.restore(0)
+            check(scene, [stands], before)
+            scene.install(1 - stands)
+            check(scene, [1 - stands])
+        scene.use()
     each(one, STEPS[:4])
 
 
@@ -113,14 +113,14 @@ def test_the_prefix_is_closed(scenes, each, moment):
         scene.restore(0)
 
     def one(scene, step):
-        before = scene.state()
+        before, stands = scene.state(), scene.stands()
         modes = {parent: stat.S_IMODE(os.stat(parent).st_mode) for parent, _, _ in os.walk(scene.prefix)}
         with moment():
-            fails(scene, scene.recipes[1], {'do': 'close', 'step': step})
+            fails(scene, scene.recipes[1 - stands], {'do': 'close', 'step': step})
             for parent, _, _ in os.walk(scene.prefix):
                 os.chmod(parent, modes.get(parent, 0o755))
-            check(scene, [0], before, done=False)
-            scene.install(1)
-            check(scene, [1])
-        scene.restore(0)
+            check(scene, [stands], before, done=False)
+            scene.install(1 - stands)
+            check(scene, [1 - stands])
+        scene.use()
     each(one, STEPS[2:])

@@ -16,17 +16,45 @@ DONE = 'COMPLETED: Installation ended successfully'
 WORK = '== sanity checking...'
 
 
-def together(scene, recipes, *args, faults=None):
+def together(scene, recipes, *args):
     """Start an eb of each recipe at once; return exit status and output of each (list)."""
-    started = [scene.start(recipe, *args, faults=faults) for recipe in recipes]
+    started = [scene.start(recipe, *args) for recipe in recipes]
     outputs = [process.communicate(timeout=300)[0].decode('utf-8', 'replace') for process in started]
     return [(process.returncode, output) for process, output in zip(started, outputs)]
+
+
+def meeting(scene, recipe, *args, met):
+    """Start many eb of one recipe, of which the first stops in the middle until the others have met it; return exit
+    status and output of each (list).
+
+    :param met: tells whether one has, by its exit status, None while it runs, and what it has printed (callable)
+    """
+    outputs = [scene.directory / ('output-%d' % number) for number in range(MANY)]
+    started = []
+    for path in outputs:
+        with open(path, 'wb') as output:
+            started.append(scene.start(recipe, *args, stdout=output, faults={
+                '1.0': {'do': 'ask', 'step': 'post_install'}}))
+
+    def seen():
+        return [(process.poll(), path.read_text('utf-8', 'replace')) for process, path in zip(started, outputs)]
+    asked, deadline = scene.directory / 'asked', time.monotonic() + 300
+    while not asked.exists() or sum(met(*one) for one in seen()) < MANY - 1:
+        assert time.monotonic() < deadline, seen()
+        time.sleep(0.05)
+    asked.unlink()
+    for process in started:
+        process.wait(timeout=300)
+    found = seen()
+    for path in outputs:
+        path.unlink()
+    return found
 
 
 @pytest.mark.fault('8 installs of one recipe at once, seven of which are told')
 def test_one_of_many_installs_and_the_others_say_who(scene, moment):
     scene.restore(None)
-    results = together(scene, [scene.recipes[0]] * MANY, faults={'1.0': {'do': 'pause', 'step': 'post_install'}})
+    results = meeting(scene, scene.recipes[0], met=lambda status, _: status is not None)
     for status, output in results:
         with moment():
             if WORK in output:
@@ -42,8 +70,8 @@ def test_one_of_many_installs_and_the_others_say_who(scene, moment):
 @pytest.mark.parametrize('rebuild', [False, True])
 def test_one_of_many_installs_and_the_others_wait(scene, moment, rebuild):
     scene.restore(0 if rebuild else None)
-    results = together(scene, [scene.recipes[1]] * MANY, '--wait-on-lock-limit=-1', *['--rebuild'] * rebuild,
-                       faults={'1.0': {'do': 'pause', 'step': 'post_install'}})
+    results = meeting(scene, scene.recipes[1], '--wait-on-lock-limit=-1', *['--rebuild'] * rebuild,
+                      met=lambda _, output: 'waiting for process ' in output)
     for status, output in results:
         with moment():
             assert status == 0, output
@@ -52,6 +80,7 @@ def test_one_of_many_installs_and_the_others_wait(scene, moment, rebuild):
     check(scene, [1])
 
 
+@pytest.mark.nightly  # by day they have the same image, which is fetched: test_image_meeting.py
 @pytest.mark.fault('8 installs of 8 recipes at once')
 def test_many_install_many(scene, moment):
     versions = ['2.%d' % number for number in range(MANY)]

@@ -12,9 +12,19 @@ from scene import WORKERS, Scene, tree
 
 pytestmark = pytest.mark.e2e
 
+KINDS = ('fail', 'crash')
 MOMENTS = ['%s_%s' % (when, step) for step in STEP_NAMES for when in ('pre', 'post')]
-USUAL = {moment: {'step': moment, 'do': 'crash' if moment.startswith('pre') else 'fail'} for moment in MOMENTS}
-OTHER = {moment: {'step': moment, 'do': 'fail' if moment.startswith('pre') else 'crash'} for moment in MOMENTS}
+#: before the first step and after each: before each other one is the same moment, but for what EasyBuild tells of it
+EACH, AGAIN = MOMENTS[:1] + MOMENTS[1::2], MOMENTS[2::2]
+
+
+def faults(moments, turn):
+    """Return a fault for each moment, of both kinds in turns (dict)."""
+    return {moment: {'step': moment, 'do': KINDS[(number + turn) % 2]} for number, moment in enumerate(moments)}
+
+
+#: by day and by night
+USUAL, OTHER = faults(EACH, 0), [faults(EACH, 1), faults(AGAIN, 0), faults(AGAIN, 1)]
 
 #: moments at which a module with a virtual environment fails, too
 PYTHON = ('post_install', 'post_module')
@@ -97,11 +107,12 @@ def fail(tmp_path, toy, images, registry):
 
 
 @pytest.mark.fault('a failure, by EasyBuild or by a defect, before and after each step of an install and of a rebuild')
-@pytest.mark.parametrize('faults', [USUAL, pytest.param(OTHER, marks=pytest.mark.nightly)], ids=['usual', 'other'])
-def test_a_step_fails(fail, moment, faults):
-    for module, (fresh, nothing, again, before, after) in fail(faults).items():
+@pytest.mark.parametrize('chosen', [USUAL, *(pytest.param(one, marks=pytest.mark.nightly) for one in OTHER)],
+                         ids=['usual', 'other kind', 'before', 'before, other kind'])
+def test_a_step_fails(fail, moment, chosen):
+    for module, (fresh, nothing, again, before, after) in fail(chosen).items():
         # of what is no error of its own EasyBuild tells at the end only
-        told = '' if faults[module.partition('-')[0]]['do'] == 'crash' else 'injected'
+        told = '' if chosen[module.partition('-')[0]]['do'] == 'crash' else 'injected'
         with moment():
             assert told in fresh and 'COMPLETED' not in fresh and nothing == {}, fresh
         with moment():
