@@ -87,10 +87,10 @@ def test_where_a_recipe_belongs(directory, path, tmp_path):
 def test_what_breaks_a_rule_is_not_written_unless_its_author_is_told():
     proposal = compose.Proposal('toy-1.0.eb', compose.compose(dict(VALUES, description='A toy.', needs=['nvidia'])))
     with pytest.raises(SeveralErrors) as err:
-        compose.look_at(proposal)
+        compose.look_at([proposal])
     assert [one.where for one in err.value.errors] == ['toy-1.0.eb:7', 'toy-1.0.eb:12']
     with pytest.raises(SeveralErrors) as err:
-        compose.look_at(proposal, ['described'])
+        compose.look_at([proposal], ['described'])
     assert "needs 'nvidia', which no site provides" in str(err.value)
 
 

@@ -95,18 +95,19 @@ def path_of(values, directory):
     return os.path.normpath(os.path.join(directory, name))
 
 
-def look_at(proposal, left=()):
-    """Hold a proposal against the rules for recipes.
+def look_at(proposals, left=()):
+    """Hold proposals against the rules for recipes.
 
-    :param proposal: the recipe (Proposal)
+    :param proposals: the recipes (list of Proposal)
     :param left: rules that it need not keep yet, as its author is told what is left to do (sequence of names)
     :raises EasySIFError: it breaks others; all problems at once
     """
     with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, os.path.basename(proposal.path))
-        with open(path, 'w', encoding='utf-8') as handle:
-            handle.write(proposal.text)
-        problems = [one.error for one in check.check([path]) if one.rule not in (*_IN_PLACE, *left)]
+        paths = [os.path.join(directory, os.path.basename(one.path)) for one in proposals]
+        for path, one in zip(paths, proposals):
+            with open(path, 'w', encoding='utf-8') as handle:
+                handle.write(one.text)
+        problems = [one.error for one in check.check(paths) if one.rule not in (*_IN_PLACE, *left)]
     if problems:
         raise SeveralErrors(problems)
 

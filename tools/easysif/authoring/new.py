@@ -67,7 +67,7 @@ def new(values, site, directory='.', kind=None, searched=(), force=False, dry_ru
     licence = sentence(software.licence)[:60]
     text = compose(values, {'name': licence and 'licence, as the image says: %s' % licence})
     proposal = Proposal(target, text, digest, [*more, *notes, *_to_do(values, reference, directory)])
-    look_at(proposal, LEFT)
+    look_at([proposal], LEFT)
     if not dry_run:
         write(proposal, force)
     return proposal
@@ -91,8 +91,7 @@ def _places(wanted, site, searched, tell):
         for directory in (downloads, work):
             os.makedirs(directory, exist_ok=True)
         log = os.path.join(work, 'easysif-new-%d.log' % os.getpid())
-        yield Places(find_file, lambda path: None, directories, downloads, work, log,
-                     lock={'wait': None, 'tell': tell})
+        yield Places(find_file, directories, downloads, work, log, lock={'wait': None, 'tell': tell})
     except (EasySIFError, OSError) as err:
         is_named = log and log in str(err)
         raise told(err, wanted.where) from err

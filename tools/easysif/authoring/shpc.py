@@ -46,13 +46,12 @@ def proposals(path, tag=None, all_tags=False, suffix='-singularity', directory='
         comments = {'sanity_check_commands': 'not tested: SHPC tells no work to do, so it is only started'}
         if not values.get('digest'):
             comments['image'] = 'not pinned: no digest in %s' % os.path.basename(path)
-        proposal = Proposal(path_of(values, directory), compose(values, comments), values.get('digest'), lost)
-        try:
-            look_at(proposal)
-        except SeveralErrors as err:
-            raise SeveralErrors([EasySIFError('%s: %s' % (path, problem.where), problem.what, facts=problem.facts,
-                                              hint=problem.hint) for problem in err.errors]) from err
-        made.append(proposal)
+        made.append(Proposal(path_of(values, directory), compose(values, comments), values.get('digest'), lost))
+    try:
+        look_at(made)
+    except SeveralErrors as err:
+        raise SeveralErrors([EasySIFError('%s: %s' % (path, problem.where), problem.what, facts=problem.facts,
+                                          hint=problem.hint) for problem in err.errors]) from err
     return made
 
 
