@@ -65,9 +65,9 @@ def world(tmp_path):
         site = replace(resolve().site, registry_mirrors={'up.invalid': ['http://' + server.host]},
                        image_store=str(tmp_path / 'store'))
 
-        def make(name, bootstrap='docker', base='toy:1', says=''):
-            (tmp_path / (name + '.def')).write_text('Bootstrap: %s\nFrom: up.invalid/x/%s\n# %s %s\n' % (
-                bootstrap, base, name, says))
+        def make(name, bootstrap='docker', base='toy:1', says='', beginning='up.invalid/x/'):
+            (tmp_path / (name + '.def')).write_text('Bootstrap: %s\nFrom: %s%s\n# %s %s\n' % (
+                bootstrap, beginning, base, name, says))
             places = Places(find_file=lambda file: str(tmp_path / file), searched=[],
                             downloads=str(downloads), work=str(work), log=str(tmp_path / (name + '.log')),
                             lock={'wait': None})
@@ -133,6 +133,17 @@ def test_a_base_of_which_the_image_store_has_an_image_is_not_fetched(world, tmp_
     with pytest.raises(EasySIFError, match='another machine'):  # also what is made of it
         make('machine', '@' + digest)
     assert '/v2/x/%s/manifests/%s' % (repository, digest) in [path for path, _ in world.server.seen]
+
+
+def test_a_base_may_be_a_file_of_the_image_store(world):
+    world.store.mkdir()
+    image(world.store / 'base.sif')
+    origin = world.make('one', 'localimage', 'base.sif', beginning='').origin
+    assert (origin['base'], origin['base_source'], origin['base_digest']) == (
+        'base.sif', str(world.store / 'base.sif'), 'sha256:' + toys.sha256(world.store / 'base.sif'))
+    world.store.chmod(0o777)
+    with pytest.raises(EasySIFError, match='can be written by everybody'):
+        world.make('two', 'localimage', 'base.sif', beginning='')
 
 
 def refuse(found, where):
