@@ -9,7 +9,7 @@ import pytest
 
 import standins
 import toys
-from easysif import site_files
+from easysif import modulefile, site_files
 from easysif.containerroot import ContainerRoot
 from easysif.errors import EasySIFError
 from easysif.install import Install
@@ -134,10 +134,11 @@ def test_what_fails_of_the_last_steps_is_told_by_itself_and_the_others_are_done(
     other = tmp_path / 'prefix' / 'modules' / 'all' / 'toy' / '1.0'
     (tmp_path / 'prefix' / 'overlays').touch()
     work.manifest = {'modulefile': {'path': '%s.lua' % other, 'links': []}}
-    other.parent.mkdir(parents=True)
-    other.write_text('#%Module\n# An EasySIF module.\n')
+
+    def busy(recorded):
+        raise OSError(16, 'Busy', modulefile.other(recorded['path']))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, 'unlink', lambda path, **_: (_ for _ in ()).throw(OSError(16, 'Busy', path)))
+        patch.setattr(modulefile, 'drop_other', busy)
         told = work.finish(work.root)
     assert told == (
         'toy-1.0.eb: what was the module file in the other language is still there (Busy)\n'

@@ -155,6 +155,7 @@ class _Refresh:
             record['files'] = {**made, **record['files']}
             with self._written(os.path.join(self.root, manifest.NAME), manifest.dumps(record)):
                 pass
+            self.done.changed.clear()  # the record is told of when it is whole
 
     def _module_text(self, inst):
         """Return the module file with what is ours in it made anew (str), None where that cannot be done."""
@@ -258,7 +259,7 @@ class _Refresh:
                 yield
                 os.rename(beside, path)
         name = os.path.relpath(path, self.root) if path.startswith(self.root + os.sep) else path
-        self.done.changed += [name] if name not in self.done.changed else []
+        self.done.changed.append(name)
 
     def _link(self):
         missing = [link for link in self.known.links
