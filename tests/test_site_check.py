@@ -259,6 +259,38 @@ def test_gpus_that_are_not_seen_inside_are_a_problem(monkeypatch):
     assert told('')[0] == (NOTE, 'gpu inside', 'no NVIDIA GPU on this node to be seen')
 
 
+def test_gpus_of_a_node_that_a_job_may_not_use_are_told(monkeypatch, tmp_path):
+    """A scheduler keeps devices from a job although their permissions are for all; only opening them tells."""
+    monkeypatch.setattr(host, 'GPUS', {
+        'nvidia-gpu': ('NVIDIA', ('%s/nvidia[0-9]*' % tmp_path, '%s/nvidiactl' % tmp_path), '/nosuch'),
+        'amd-gpu': ('AMD', ('%s/kfd' % tmp_path, '%s/render*' % tmp_path), '/nosuch')})
+    for name in host.VISIBLE:
+        monkeypatch.delenv(name, raising=False)
+
+    def told():
+        return [(one.state, one.what.replace(str(tmp_path), '/dev')) for one in host.gpus()]
+    for name in ('nvidiactl', 'renderD128'):  # without the driver's GPU, and of a GPU of somebody else
+        (tmp_path / name).touch()
+    none = [(NOTE, 'no NVIDIA GPU on this node'), (NOTE, 'no AMD GPU on this node')]
+    assert told() == none and not host.devices('amd-gpu') and not host.can_use('nvidia-gpu')
+    for name in ('nvidia0', 'nvidia1'):
+        (tmp_path / name).touch()
+    assert told() == [(OK, 'NVIDIA: /dev/nvidia0, /dev/nvidia1, /dev/nvidiactl  no driver told'), none[1]]
+    kept, real = [str(tmp_path / 'nvidia0')], os.open
+
+    def keeping(path, *args, **options):
+        if path in kept:
+            raise PermissionError(1, 'Operation not permitted', path)
+        return real(path, *args, **options)
+    monkeypatch.setattr(host.os, 'open', keeping)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+    assert told()[0] == (OK, 'NVIDIA: /dev/nvidia0, /dev/nvidia1, /dev/nvidiactl  no driver told  not for this job: '
+                         '/dev/nvidia0  CUDA_VISIBLE_DEVICES=0')
+    assert host.can_use('nvidia-gpu')
+    kept.append(str(tmp_path / 'nvidia1'))
+    assert not host.can_use('nvidia-gpu') and not host.can_use('amd-gpu')
+
+
 def test_looking_inside_writes_through_no_link_of_somebody_else(tmp_path):
     """/dev/shm is that of the host, and everybody may put links there."""
     (tmp_path / 'mine').write_text('dear to me')

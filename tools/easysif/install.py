@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One installation, from recipe to files. The easyblock calls these methods in the order of EasyBuild's steps."""
 
-import glob
 import hashlib
 import os
 import shlex
@@ -22,7 +21,7 @@ from easysif.images.sources import check_allowed
 from easysif.images.workspace import clear
 from easysif.module import module_plan
 from easysif.needs import check_recipe
-from easysif.node import fitting
+from easysif.node import fitting, host
 from easysif.obtain import obtain
 from easysif.preconditions import check_place, check_prefix, check_squashfs_tools
 from easysif.run import failure, run
@@ -31,9 +30,6 @@ START_LIMIT = 60  # seconds in which a command has ended or counts as started
 
 #: not found, not executable, illegal instruction, bus error, segmentation fault: as a shell tells them and as they are
 NO_START = (126, 127, 128 + 4, 128 + 7, 128 + 11, -4, -7, -11)
-
-#: devices without which a need cannot be tested on this machine
-DEVICES = {'nvidia-gpu': '/dev/nvidia[0-9]*', 'amd-gpu': '/dev/kfd'}
 
 
 class Install:
@@ -258,8 +254,8 @@ class Install:
                     [self.runtime.name, 'exec', image, *self.recipe.commands[name], '--version']))
 
     def missing_devices(self):
-        """Return those needs of the recipe whose devices this machine has not (list of str)."""
-        return [need for need in self.recipe.needs if need in DEVICES and not glob.glob(DEVICES[need])]
+        """Return those needs of the recipe whose devices are not there for us (list of str)."""
+        return [need for need in self.recipe.needs if need in host.GPUS and not host.can_use(need)]
 
     def _failure(self, result, what, hint=None):
         told = failure(result)

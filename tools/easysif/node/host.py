@@ -15,9 +15,13 @@ from easysif.text import human
 
 LEAST_SHM = 1 << 30  #: bytes of /dev/shm below which data loaders and NCCL are known to fail
 
-#: what tells a GPU on the host: need -> its kind, devices, the file of its driver
-GPUS = {'nvidia-gpu': ('NVIDIA', ('/dev/nvidiactl', '/dev/nvidia[0-9]*'), '/proc/driver/nvidia/version'),
+#: what tells a GPU on the host: need -> its kind, devices, the file of its driver. Without the first of the devices
+#: there is none: GPUs of others have the second, too, or it is there for the driver alone
+GPUS = {'nvidia-gpu': ('NVIDIA', ('/dev/nvidia[0-9]*', '/dev/nvidiactl'), '/proc/driver/nvidia/version'),
         'amd-gpu': ('AMD', ('/dev/kfd', '/dev/dri/renderD*'), '/sys/module/amdgpu/version')}
+
+#: by which schedulers tell a job its GPUs
+VISIBLE = ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES', 'GPU_DEVICE_ORDINAL')
 
 #: schedulers by a command of theirs, and how they tell their version
 SCHEDULERS = (('Slurm', 'srun', ['--version']), ('PBS', 'qstat', ['--version']), ('LSF', 'bsub', ['-V']))
@@ -121,7 +125,16 @@ def devices(need):
 
     :param need: one of GPUS (str)
     """
-    return [path for pattern in GPUS[need][1] for path in sorted(glob.glob(pattern))]
+    first, *others = [sorted(glob.glob(pattern)) for pattern in GPUS[need][1]]
+    return first + sum(others, []) if first else []
+
+
+def can_use(need):
+    """Tell whether there is a GPU of a kind that this process may use (bool): a scheduler may hide those of the node.
+
+    :param need: one of GPUS (str)
+    """
+    return not all(map(_is_hidden, glob.glob(GPUS[need][1][0])))
 
 
 def gpus():
@@ -135,8 +148,20 @@ def gpus():
             continue
         closed = [path for path in found if not os.access(path, os.R_OK | os.W_OK)]
         told = '%s: %s  %s' % (kind, ', '.join(found), version or 'no driver told')
+        hidden = [path for path in found if path not in closed and _is_hidden(path)]
+        told += '  not for this job: %s' % ', '.join(hidden) if hidden else ''
+        told += ''.join('  %s=%s' % (name, os.environ[name]) for name in VISIBLE if name in os.environ)
         yield Finding(PROBLEM if closed else OK, 'gpu', told,
                       'ask for access to %s' % ', '.join(closed) if closed else None)
+
+
+def _is_hidden(path):
+    """Tell whether a device cannot be opened (bool); where a scheduler keeps it from a job, only trying tells."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    except OSError:
+        return True
+    return False
 
 
 def _starters(path):
