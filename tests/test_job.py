@@ -199,6 +199,17 @@ def test_a_job_that_cannot_be_submitted_says_why(easysif, gpu, site_of, monkeypa
         '  last line  no such partition\nhint: the same without --submit shows the script\n')
 
 
+def test_as_json_it_is_told_what_is_asked_for(easysif, gpu, site_of):
+    site_of('lumi')
+    code, out, err = easysif('job', 'torch', '--gpus-per-node', '8', '--ntasks', '8', '--json', '--', 'python', 'x')
+    told = json.loads(out)
+    masks = told.pop('cpu_bind')
+    assert (code, err, masks.count('0xfe')) == (0, '', 8) and told.pop('script').startswith('#!/bin/bash\n')
+    assert told == {'module': 'torch/2', 'site': 'lumi', 'command': ['python', 'x'], 'nodes': 1, 'ntasks_per_node': 8,
+                    'gpus_per_node': 8, 'partition': 'standard-g', 'account': 'project_<number>', 'time': '1:00:00',
+                    'job': None}
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize('way', ['modules', 'wrappers'])
 def test_a_job_of_a_user_runs_in_its_module_on_real_nodes(standin, slurm, tmp_path, way):
