@@ -4,11 +4,13 @@
 import dataclasses
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import harness
 import recipe_standins
 from easysif import check, recipe, rules, site
 from harness import CLONE
@@ -137,3 +139,15 @@ def test_a_stand_in_has_the_python_of_its_recipe_where_it_can_be_had(tmp_path, s
     assert 'Its Python, if it has one, %s' % says in (tree / 'README').read_text()
     assert os.readlink(tree / 'envs' / 'pytorch') == '/opt/miniconda3/pythons/%s' % python
     assert os.readlink(tree / 'bin' / 'pip3.12') == '/opt/miniconda3/pythons/%s/bin/pip3' % python
+
+
+def test_a_python_that_does_not_run_is_no_python_for_stand_ins(tmp_path):
+    broken = tmp_path / 'pyenv' / 'versions' / '3.12.9' / 'bin' / 'python3.12'
+    broken.parent.mkdir(parents=True)
+    broken.write_text('#!/bin/sh\necho "$0" 3.12.9\nexit 1\n')
+    broken.chmod(0o755)
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin' / 'python3.10').symlink_to(sys.executable)  # which is no 3.10 at all
+    told = harness.run([harness.IMAGES / 'pythons', tmp_path / 'cache'], env={
+        'PATH': '%s:/usr/bin:/bin' % (tmp_path / 'bin'), 'HOME': str(tmp_path), 'PYENV_ROOT': str(tmp_path / 'pyenv')})
+    assert (told.stdout, os.listdir(tmp_path / 'cache' / 'pythons')) == ('', [])
