@@ -106,6 +106,16 @@ def test_a_command_that_the_module_has_not_is_an_error_with_near_names(easysif, 
     assert toys.files(home) == set()
 
 
+def test_a_command_may_have_another_name_and_hides_none_of_the_host(easysif, home, bin, tool):
+    assert error(easysif, 'add', 'tool', 'sh') == (
+        "error: easysif command: 'sh' would hide that of the host\n"
+        'hint: give it a name of its own: easysif command add IMAGE my-sh=sh\n')
+    assert error(easysif, 'add', 'tool', 'ls=fine').endswith('my-ls=fine\n') and toys.files(home) == set()
+    assert easysif('command', 'add', 'tool', 'mine=fine')[0] == 0
+    assert os.readlink(bin / 'mine') == str(tool.root / 'bin' / 'fine')
+    assert easysif('command', 'remove', 'mine')[0] == 0 and toys.files(home) == set()
+
+
 def test_several_directories_and_names(easysif, home, bin, tool, tmp_path):
     easysif('command', 'add', 'tool', 'fine')
     code, out, err = easysif('command', 'add', 'tool', 'fine', '--to', 'my commands')
@@ -202,13 +212,13 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
         'hint: list what the image has: apptainer exec %s ls /bin\n' % (toy, toy))
     assert toys.snapshot(home, '.apptainer') == before
     assert easysif('command', 'add', str(toy), 'fine')[0] == 0
-    assert easysif('command', 'add', str(toy), 'fails', '--to', str(home / 'other'))[0] == 0
+    assert easysif('command', 'add', str(toy), 'broken=fails', '--to', str(home / 'other'))[0] == 0
     env = harness.user_environment(home)
 
     def run(path, *args):
         return subprocess.run([path, *args], env=env, capture_output=True, encoding='utf-8', errors='replace')
     assert run(bin / 'fine', 'a  b', '$c').stdout == 'a  b $c\n'
-    assert run(home / 'other' / 'fails').returncode == 3 and len(
+    assert run(home / 'other' / 'broken').returncode == 3 and len(
         list((home / '.local/share/easysif/commands/software/toy').glob('[!.]*'))) == 1
 
     upstream, fetched = images.upstream('samtools'), home / '.local/share/easysif/commands/fetched'
@@ -238,7 +248,7 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    code, out, err = easysif('command', 'remove', 'fine', 'fails', 'samtools')
+    code, out, err = easysif('command', 'remove', 'fine', 'broken', 'samtools')
     assert code == 0 and out.splitlines()[-2:] == [
         'removed the image, as no command of it is left: %s' % one for one in sorted([upstream, str(toy)], key=len)]
     assert toys.snapshot(home, '.apptainer') == before

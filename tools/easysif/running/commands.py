@@ -17,6 +17,7 @@ from easysif import files, installed, manifest
 from easysif.errors import EasySIFError
 from easysif.formats import FORMATS
 from easysif.lock import Lock
+from easysif.rules import NOT_TO_SHADOW
 from easysif.running.own_images import OwnImages, full_name, is_image
 
 SCHEMA = 1
@@ -63,17 +64,16 @@ class Commands:
         """Make commands of an image, or of an installed module, in a directory.
 
         :param image: a SIF file, a reference or a module (str)
-        :param names: the commands, as they are called in the image (list of str)
+        :param names: the commands, as they are called in the image, or NEW=NAME (list of str)
         :param directory: where to put them (str), which is made
         :param needs: words for what the site must provide (list of str)
         :returns: the commands (list of Command), and what the user has to know (list of str)
         :raises EasySIFError: something else has the name there, the image has no such command or cannot be had
         """
-        for name in names:
-            _check_name(name)
-        paths = {name: os.path.join(os.path.abspath(directory), name) for name in names}
+        inside = {os.path.join(os.path.abspath(directory), new): name for new, name in map(_parts, names)}
+        names = list(dict.fromkeys(inside.values()))
         with self._alone(image) as known:
-            for path in paths.values():
+            for path in inside:
                 self._check_free(path, known)
             notes = []
             if is_image(image):
@@ -82,19 +82,19 @@ class Commands:
             else:
                 image, root = self._module(image, names)
             made = _missing(os.path.abspath(directory))
-            for name, path in paths.items():
+            for path, name in inside.items():
                 known['commands'][path] = {'target': os.path.join(root, 'bin', name), 'root': root, 'image': image}
             known['made'] = sorted({*known['made'], *made})
             self._write(known)
             try:
                 os.makedirs(directory, exist_ok=True)
-                for path in paths.values():
+                for path in inside:
                     files.link(known['commands'][path]['target'], path)
                 files.sync_directory(directory)
             except OSError as err:
                 raise EasySIFError(directory, 'no command can be put here (%s)' % err.strerror,
                                    hint='ls -ld -- %s; or another place: --to DIR' % shlex.quote(directory)) from err
-            return [_command(path, known['commands'][path]) for path in paths.values()], notes
+            return [_command(path, known['commands'][path]) for path in inside], notes
 
     def all(self):
         """Return all commands of the user (list of Command)."""
@@ -212,12 +212,20 @@ class Commands:
                            hint='easysif command remove %s' % shlex.quote(near[0]) if near else 'easysif command list')
 
 
-def _check_name(name):
-    try:
-        FORMATS['command-name'](name)
-    except ValueError as err:
-        raise EasySIFError('easysif command', 'the name of a command %s' % err, facts=[('name', name)],
-                           hint='easysif command add IMAGE samtools') from err
+def _parts(text):
+    """Return what a command is to be called, and what it is called inside (str, str)."""
+    new, _, name = text.rpartition('=')
+    for word in filter(None, (new, name)):
+        try:
+            FORMATS['command-name'](word)
+        except ValueError as err:
+            raise EasySIFError('easysif command', 'the name of a command %s' % err, facts=[('name', word)],
+                               hint='easysif command add IMAGE samtools') from err
+    new = new or name
+    if new in NOT_TO_SHADOW:
+        raise EasySIFError('easysif command', "'%s' would hide that of the host" % new,
+                           hint='give it a name of its own: easysif command add IMAGE my-%s=%s' % (new, name))
+    return new, name
 
 
 def _command(path, one):
