@@ -33,7 +33,7 @@ def test_a_shell_completes_what_is_typed(shell, env, tmp_path):
     argv, switch = SHELLS[shell]
     status, shown = on_terminal(argv, env, [
         ('$ ', switch + '; echo re""ady\n'), ('ready\r', 'easysif over\t'), ('overlay ', 'sta\t'), ('status ', 'to\t'),
-        ('toy/1.7', ' --js\t'), ('--json ', '; exit 7\n')], cwd=tmp_path)
+        ('toy/1.7', ' --js\t'), ('--json ', '; exit 7\n')], cwd=tmp_path, timeout=120)
     assert status == 7 and '"module": "toy/1.7"' in shown, shown
 
 

@@ -26,7 +26,7 @@ def register(subparsers):
         'Make commands of an image: a SIF file or a reference, which is fetched, verified and kept in '
         '~/.local/share/easysif/commands; or of an installed module, whose wrappers they are.'))
     add.add_argument('image', metavar='IMAGE|MODULE', help='FILE.sif, docker://HOST/NAME:TAG, … or an installed module')
-    add.add_argument('names', metavar='NAME', nargs='+', help='a command, as it is called inside; NEW=NAME calls it NEW')
+    add.add_argument('names', metavar='NAME', nargs='+', help='a command inside; NEW=NAME calls it NEW')
     add.add_argument('--to', metavar='DIR', help='where to put them (~/.local/bin)')
     add.add_argument('--needs', metavar='WORD,WORD', default='', help='what the site must provide, such as nvidia-gpu')
     add_prefix(add)
