@@ -222,8 +222,10 @@ def test_a_tag_may_have_others_of_some_values(imported, easysif, tmp_path):
     command = ['import', 'shpc', 'container.yaml', '--tag', '2.0', '--dry-run']
     for text, message in [
             ('', 'two.yaml: must be a mapping, not nothing\nhint: write KEY: VALUE, with keys out of aliases, env'),
-            ('[a]', "two.yaml: must be a mapping, not the list ['a']"),
-            ('aliases: [{name: a}]', 'two.yaml: aliases[0].command is missing'),
+            ('[a]\n', "two.yaml: must be a mapping, not the list ['a']"),
+            ('aliases: [{name: a}]\n', 'two.yaml: aliases[0].command is missing'),
+            ('aliases: {toy: /opt/to', 'two.yaml:1: not valid YAML'),
+            ('aliases:\n  toy: /opt/to', 'two.yaml: ends within a line'),
             ('a: [', 'two.yaml:1: not valid YAML')]:
         (tmp_path / 'two.yaml').write_text(text)
         code, out, err = easysif(*command)
@@ -289,6 +291,17 @@ def test_killed_at_any_moment_it_leaves_whole_recipes(easysif, tmp_path):
     assert easysif(*words, '--force')[0] == 0
     assert sorted(toys.files(tmp_path / 'easyconfigs')) == sorted(
         't/toytools/toytools-%s-singularity.eb' % version for version in ('1.9', '1.10', '2.0'))
+
+
+def test_of_a_file_that_is_cut_off_within_a_line_nothing_is_made(easysif, tmp_path):
+    cuts = [at for at in range(1, len(BIO)) if BIO[at - 1] != '\n']
+    for at in cuts[::29] + cuts[-3:]:
+        (tmp_path / 'container.yaml').write_text(BIO[:at])
+        code, out, err = easysif('import', 'shpc', 'container.yaml', '--output', 'out')
+        assert (code, out) == (1, '') and err.startswith('error: container.yaml:'), (at, err)
+        assert not (tmp_path / 'out').exists()
+    assert err == ('error: container.yaml: ends within a line, as a file of which only a part was fetched\n'
+                   'hint: fetch it again; if this is all of it: echo >> container.yaml\n')
 
 
 @pytest.mark.parametrize('suffix', ['/../../evil', 'a/b', '-x y', '$(id)', 'x' * 65])

@@ -161,6 +161,10 @@ class _Container:
 def _read(path):
     """Return what a file of SHPC holds, every scalar a text, and the lines of its keys."""
     values, lines = yaml_file.read(path, yaml.BaseLoader)
+    with open(path, 'rb') as handle:
+        if values is not None and handle.read()[-1:] != b'\n':  # what was cut off is mostly valid YAML all the same
+            raise EasySIFError(path, 'ends within a line, as a file of which only a part was fetched',
+                               hint='fetch it again; if this is all of it: echo >> %s' % shlex.quote(path))
     if isinstance(values, dict):  # a key without a value is one that is not there
         values = {key: item for key, item in values.items() if item not in ('', '~', 'null')}
     return values, lines
