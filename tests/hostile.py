@@ -170,7 +170,8 @@ def _good_binds():
 def commands():
     """Commands that a recipe can give to any name that a file can have (strategy of dict of list of str)."""
     names = file_names().map(lambda name: re.sub(r'\]==|\[==\[|%\(|^-+', 'x', name))
-    words = st.lists(lines(), min_size=1, max_size=3).filter(lambda words: words[0])
+    first = lines().map(lambda word: re.sub('^-|/', 'x', word)).filter(len)  # an option or a path is refused
+    words = st.tuples(first, st.lists(lines(), max_size=2)).map(lambda pair: [pair[0], *pair[1]])
     return st.dictionaries(names.filter(lambda name: name not in ('.', '..')), words, min_size=1, max_size=3)
 
 
