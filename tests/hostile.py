@@ -137,6 +137,7 @@ SITE = {
     'image_mode': texts(), 'verify': texts(), 'keyring': texts().map('/{}'.format),
     'cache_dir': texts().map('/{}'.format), 'tmp_dir': texts().map('/{}'.format),
     'ca_certificates': texts().map('/{}'.format), 'overlays': texts().map('/{}'.format), 'module_dependency': texts(),
+    'login_host': texts(),
     'job': st.dictionaries(st.one_of(texts(1), st.sampled_from(['account', 'cpu', 'gpu'])), st.one_of(
         texts(2), st.dictionaries(st.sampled_from(['partition', 'options', 'gpus', 'whole']), literals(), max_size=2)),
         max_size=2),
@@ -218,7 +219,7 @@ GOOD_SITE = {
         'ca_certificates': _GOOD_PATH, 'verify': st.just('all'), 'keyring': _GOOD_PATH}),
     'base_images': st.dictionaries(lines().filter(len), _GOOD_PATH, max_size=2), 'cache_dir': _GOOD_PATH,
     'tmp_dir': _GOOD_PATH, 'ca_certificates': _GOOD_PATH, 'keyring': _GOOD_PATH, 'verify': st.just('sif'),
-    'module_dependency': NAME,
+    'module_dependency': NAME, 'login_host': st.just('login.example.org'),
     'overlays': _GOOD_PATH.map(lambda path: path.replace('$', '') + '/$USER/${HOME}'),
     'job': st.fixed_dictionaries({}, optional={
         'account': NAME, 'gpu': st.fixed_dictionaries({'gpus': st.integers(1, 8), 'partition': NAME})}),

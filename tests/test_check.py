@@ -39,7 +39,7 @@ PROVIDED = ', '.join(sorted({need for path in site.shipped().values() for need i
 
 ORDER = ('hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, '
          'digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, '
-         'container_env, binds, provides, sanity_check_commands, moduleclass')
+         'container_env, binds, provides, runscripts, sanity_check_commands, moduleclass')
 
 
 @pytest.fixture

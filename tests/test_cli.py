@@ -137,13 +137,13 @@ def test_check_prints_all_problems_of_all_recipes(easysif, tmp_path):
     assert err == """\
 error: jax-24.10.eb:16: unknown key 'x'
   ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, \
-container_env, binds, provides
+container_env, binds, provides, runscripts
 error: jax-24.9.eb:16: needs must be a list of words, not the text 'nvidia-gpu'
 hint: write needs = ['nvidia-gpu']
 error: jax-24.9.eb:16: needs stands after moduleclass, but belongs before it
 hint: the order is: easyblock, name, version, versionsuffix, homepage, description, toolchain, image, digest, \
 image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, container_env, binds, \
-provides, sanity_check_commands, moduleclass
+provides, runscripts, sanity_check_commands, moduleclass
 error: jax-24.9.eb: file name does not match its content (jax-24.10)
 hint: git mv ./jax-24.9.eb ./jax-24.10.eb
 """
@@ -156,7 +156,7 @@ def test_check_prints_problems_as_json(easysif, tmp_path):
     assert json.loads(out) == {'recipes': 1, 'unpinned': {'jax-24.10.eb': ''}, 'problems': [{
         'recipe': 'jax-24.10.eb', 'rule': 'valid', 'where': 'jax-24.10.eb:16', 'what': "unknown key 'x'", 'hint': None,
         'facts': {'ours': 'image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, '
-                  'python_packages, container_env, binds, provides'}}]}
+                  'python_packages, container_env, binds, provides, runscripts'}}]}
 
 
 def test_check_of_what_is_not_there(easysif):

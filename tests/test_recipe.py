@@ -224,7 +224,7 @@ WHERE = 'jax-24.10-singularity.eb'
     ({"needs =": "xyzzy ="},
      ":13: unknown key 'xyzzy'\n"
      "  ours  image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, python_packages, "
-     "container_env, binds, provides"),
+     "container_env, binds, provides, runscripts"),
     ({"needs = ['nvidia-gpu']": "python_packages = ['--index-url=http://x', 'flax 0.8']"},
      ":13: python_packages[0] must be a requirement of pip, name==version, not the text '--index-url=http://x'\n"
      "error: jax-24.10-singularity.eb:13: python_packages[1] must be a requirement of pip, name==version, not the text "

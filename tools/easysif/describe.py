@@ -20,7 +20,7 @@ def parameters(recipe, inside):
                           'python_script': found['path'] if found.get('is_python_script') else None}
     return {'variable': recipe.env_suffix, 'environment': recipe.is_environment, 'python_env': recipe.python_env,
             'needs': list(recipe.needs), 'binds': list(recipe.binds), 'container_env': dict(recipe.container_env),
-            'commands': commands, 'eb_python': sys.executable}
+            'commands': commands, 'runscripts': list(recipe.runscripts), 'eb_python': sys.executable}
 
 
 def describe(record, prefix, root):

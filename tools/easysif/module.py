@@ -47,6 +47,7 @@ class Installation:
     :param python: path of the image's Python (str), empty where it has none
     :param python_version: of the image's Python, as ``3.12`` (str), empty where it is not known
     :param image: ``sha256:…`` of the image (str), empty where it is not known
+    :param runscripts: commands of ours that the recipe wants beside those of every module (sequence of str)
     :param sif_link: the file of the image store that is run (str), None where the module has an image of its own
     """
 
@@ -72,6 +73,7 @@ class Installation:
     container_env: dict = field(default_factory=dict)
     commands: dict = field(default_factory=dict)
     provides: dict = field(default_factory=dict)
+    runscripts: tuple = ()
 
     @property
     def venv(self):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from easysif import schema
 from easysif.errors import EasySIFError, SeveralErrors
+from easysif.literals import NotData, name_of, value_of
 from easysif.templates import Unknown, resolved, templates
 
 #: EasyBuild's names for values that recipes use; any other name is an error
@@ -33,6 +34,7 @@ OURS = {
     'container_env': "Environment variables inside the image",
     'binds': "Binds that belong to this software, source[:destination[:options]]",
     'provides': "Python packages of the image worth finding with module spider, name or name/version",
+    'runscripts': "Commands of EasySIF beside those that every module has: start-vnc, stop-vnc, vnc-info",
 }
 EMPTY = {name: schema.unset('recipe', name) for name in OURS}  #: what EasyBuild has for those that are not set
 
@@ -40,7 +42,6 @@ EMPTY = {name: schema.unset('recipe', name) for name in OURS}  #: what EasyBuild
 _THEIRS = ('homepage', 'description', 'sanity_check_commands')
 
 LARGEST = 4 << 20  #: bytes that a recipe may have
-_MOST_BITS = 256   #: of a number: one of thousands of digits cannot even be printed
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Recipe:
     homepage: str
     sanity_check_commands: tuple
     optional_needs: tuple = ()
+    runscripts: tuple = ()
 
     @property
     def full_version(self):
@@ -82,7 +84,7 @@ class Recipe:
     @property
     def is_environment(self):
         """Whether one works *in* the module: a Python environment, or an image that is no tool's (bool)."""
-        return bool(self.python_env or self.image and not self.commands)
+        return bool(self.python_env or self.image and not self.commands and not self.runscripts)
 
     @property
     def venv(self):
@@ -129,7 +131,7 @@ def parse(path):
         starts.add(node.lineno)
         place = '%s:%d' % (where, node.lineno)
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
-            errors.append(EasySIFError(place, 'a recipe is data: %s does not belong into it' % _name_of(node),
+            errors.append(EasySIFError(place, 'a recipe is data: %s does not belong into it' % name_of(node),
                                        hint='write only lines of the form key = value'))
             continue
         key = node.targets[0].id
@@ -141,8 +143,8 @@ def parse(path):
             errors.append(EasySIFError(place, '%s is set twice, first in line %d' % (key, lines[key])))
         lines[key] = node.lineno
         try:
-            values[key] = _value(node.value)
-        except _NotData as err:
+            values[key] = value_of(node.value, CONSTANTS)
+        except NotData as err:
             errors.append(EasySIFError('%s:%d' % (where, err.node.lineno), '%s %s' % (key, err), hint=err.hint))
     errors += [EasySIFError('%s:%d' % (where, number), 'EasyBuild takes this line of a text or a list for %s' % what,
                             hint='begin the line with something else') for number, what in _misread(text, starts)]
@@ -186,6 +188,9 @@ def validate(values, where, lines=None, path=None):
               hint='remove digest; the sha256 of %s belongs into checksums' % image)
     if given.get('build_args') and not is_definition:
         wrong('build_args', 'build_args go with a definition file only', hint="write image = 'NAME.def'")
+    both = [name for name in given.get('runscripts', ()) if name in given.get('commands', ())]
+    if both:
+        wrong('commands', "commands and runscripts have both '%s'" % both[0], hint='name it in one of them')
     if errors:
         raise SeveralErrors([err for _, err in sorted(errors, key=lambda pair: pair[0])])
     commands, needs = given.get('commands', ()), given.get('needs', ())
@@ -197,7 +202,7 @@ def validate(values, where, lines=None, path=None):
         optional_needs=tuple(need[:-1] for need in needs if need.endswith('?')), conda_env=given.get('conda_env'),
         commands={name: tuple(shlex.split(commands[name])) if isinstance(commands, dict) else (name,)
                   for name in commands},
-        python_packages=tuple(given.get('python_packages', ())),
+        runscripts=tuple(given.get('runscripts', ())), python_packages=tuple(given.get('python_packages', ())),
         container_env=dict(given.get('container_env', {})), binds=tuple(given.get('binds', ())),
         provides=_provides(given.get('provides', ())), description=given['description'], homepage=given['homepage'],
         sanity_check_commands=tuple(given.get('sanity_check_commands', ())))
@@ -207,12 +212,6 @@ def _provides(given):
     """Return what a recipe provides: name -> version, None where it leaves that open (dict)."""
     pairs = given.items() if isinstance(given, dict) else (item.partition('/')[::2] for item in given)
     return {name: version or None for name, version in pairs}
-
-
-class _NotData(Exception):
-    def __init__(self, node, what, hint):
-        super().__init__(what)
-        self.node, self.hint = node, hint
 
 
 def _is_unset(value, rules):
@@ -260,41 +259,3 @@ def _statements(text, where):
         raise EasySIFError('%s:%d' % (where, err.lineno or 1), 'not a valid recipe: %s' % err.msg) from err
     except (ValueError, RecursionError, MemoryError) as err:
         raise EasySIFError(where, 'not a valid recipe: %s' % (str(err) or 'nested too deeply')) from err
-
-
-def _value(node):
-    """Return the value that an expression writes down, with EasyBuild's constants in it."""
-    if isinstance(node, ast.Name):
-        if node.id not in CONSTANTS:
-            near = schema.closest(node.id, CONSTANTS)
-            raise _NotData(node, "uses the name '%s', which is no constant" % node.id,
-                           "did you mean %s?" % near if near else "write '%s' in quotes if it is a text" % node.id)
-        return CONSTANTS[node.id]
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_key(key): _value(item) for key, item in zip(node.keys, node.values)}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        items = [_value(item) for item in node.elts]
-        return items if isinstance(node, ast.List) else tuple(items)
-    for number in ast.walk(node):
-        if isinstance(getattr(number, 'value', None), int) and number.value.bit_length() > _MOST_BITS:
-            raise _NotData(number, 'has a number of more than %d bits' % _MOST_BITS, 'put it in quotes if it is a text')
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError) as err:
-        raise _NotData(node, 'must be written out, not computed by %s' % _name_of(node),
-                       "templates such as '%(version)s' are allowed in texts") from err
-
-
-def _key(node):
-    key = _value(node)
-    if isinstance(key, (list, dict, tuple)):
-        raise _NotData(node, 'has a key that is %s' % schema.describe(key), 'use a text as key')
-    return key
-
-
-def _name_of(node):
-    names = {ast.JoinedStr: 'an f-string', ast.Call: 'a call', ast.BinOp: 'an operator', ast.Import: 'an import',
-             ast.ImportFrom: 'an import', ast.FunctionDef: 'a function', ast.If: 'an if', ast.For: 'a loop',
-             ast.Expr: 'a value without a name', ast.AugAssign: 'an assignment with an operator',
-             ast.Assign: 'an assignment to several names'}
-    return names.get(type(node), 'Python code (%s)' % type(node).__name__)

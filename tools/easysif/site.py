@@ -82,6 +82,7 @@ class Site:
     keyring: str
     overlays: str
     module_dependency: str
+    login_host: str
     job: dict
     force: dict
 

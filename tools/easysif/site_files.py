@@ -20,7 +20,7 @@ NOTICE = 'What this site provides to modules and wrappers. Written by: easysif s
 NAMES = ('site.lua', 'site.sh', 'site.tcl')
 
 #: settings of one text that modules and wrappers read
-SETTINGS = ('image_store', 'overlays', 'ca_certificates', 'module_dependency')
+SETTINGS = ('image_store', 'overlays', 'ca_certificates', 'module_dependency', 'login_host')
 
 
 def apply(prefix, site, refused=()):

@@ -9,6 +9,7 @@ from easysif.data import DIRECTORY, HELPERS, helper
 from easysif.images.inspect import Conda
 from easysif.module import wrapper_plan
 from easysif.packages import protected
+from easysif.running import desktop
 
 #: what stands in bin/ of every module, and of those with an overlay
 COMMANDS = ('start-shell', 'list-packages')
@@ -33,15 +34,15 @@ def write(inst, inside, site, directory=None):
     protected.write(os.path.join(directory, 'runscripts'), inst.provides)
     own = os.path.join(directory, 'easysif')
     library = os.path.join(own, 'lib', 'easysif')
-    os.makedirs(os.path.join(library, 'overlay'), exist_ok=True)
-    for name in overlay.MODULES:
+    for name in (*overlay.MODULES, *(desktop.MODULES if inst.runscripts else ())):
+        os.makedirs(os.path.dirname(os.path.join(library, name)), exist_ok=True)
         shutil.copyfile(os.path.join(DIRECTORY, name + '.py'), os.path.join(library, name + '.py'))
     shutil.copyfile(helper('overlay_main.py'), os.path.join(own, 'lib', '__main__.py'))
     shutil.copyfile(helper('wrapper'), os.path.join(own, 'wrapper'))
     os.chmod(os.path.join(own, 'wrapper'), 0o755)
     files.write(os.path.join(own, 'module.sh'), module_shell(inst, inside))
     os.makedirs(os.path.join(directory, 'bin'), exist_ok=True)
-    for name in [*inst.commands, *COMMANDS, *(OVERLAY_COMMANDS if inst.python_env else ())]:
+    for name in [*inst.commands, *inst.runscripts, *COMMANDS, *(OVERLAY_COMMANDS if inst.python_env else ())]:
         link = os.path.join(directory, 'bin', name)
         if not os.path.islink(link):
             os.symlink('../easysif/wrapper', link)
@@ -68,6 +69,7 @@ def module_shell(inst, inside):
             words[:1] = ['/runscripts/lib/run-python-script', os.path.basename(python), command.python_script]
         lines.append('        %s) es_run %s "$@" ;;' % (render.shell_quote(name),
                                                         ' '.join(render.shell_quote(word) for word in words)))
+    lines += ['        %s) es_desktop_tool %s "$@" ;;' % (name, name) for name in inst.runscripts]
     return '\n'.join(lines + ['    esac', '}', ''])
 
 

@@ -110,7 +110,7 @@ def _build(pages, made):
     from easysif.catalogue.pages import TEMPLATES  # needs what check_tool looks for
     with TemporaryDirectory(prefix='easysif-catalogue-') as work:
         docs = os.path.join(work, 'docs')
-        shutil.copytree(manual(), os.path.join(docs, 'manual'), ignore=_other_than_markdown)
+        shutil.copytree(manual(), os.path.join(docs, 'manual'), ignore=_other_than_manual)
         for path, text in pages.items():
             os.makedirs(os.path.dirname(os.path.join(docs, path)), exist_ok=True)
             with open(os.path.join(docs, path), 'w', encoding='utf-8') as handle:
@@ -121,7 +121,7 @@ def _build(pages, made):
         with open(os.path.join(TEMPLATES, 'mkdocs.yml'), encoding='utf-8') as handle:
             settings = handle.read()
         with open(os.path.join(work, 'mkdocs.yml'), 'w', encoding='utf-8') as handle:
-            handle.write('%snav: %s\n' % (settings, json.dumps(_menu(os.listdir(os.path.join(docs, 'manual'))))))
+            handle.write('%snav: %s\n' % (settings, json.dumps(_menu(_markdown(os.path.join(docs, 'manual'))))))
         # no dates in what is made, and in messages no advertisement
         result = run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', made], cwd=work, check=False,
                      env=dict(os.environ, SOURCE_DATE_EPOCH='0', PYTHONHASHSEED='0', NO_MKDOCS_2_WARNING='true'))
@@ -154,8 +154,12 @@ def _put(made, output):
     files.sync_directory(os.path.dirname(output))
 
 
-def _other_than_markdown(_, names):
-    return [name for name in names if not re.search(r'\.md\Z', name)]
+def _markdown(directory):
+    return [name for name in os.listdir(directory) if name.endswith('.md')]
+
+
+def _other_than_manual(_, names):
+    return [name for name in names if not re.search(r'\.(md|png)\Z', name)]
 
 
 def _contents(directory):

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where desktops are on this node: a directory each in /tmp, which is its owner's alone, and what is known of them.
+
+/tmp, because the sockets of X are there, and their paths may not be long. The directory has, each readable by its owner
+alone: ``holder``, the process of the desktop (holder.py); ``desktop.json``, once it is there; ``password``;
+``Xauthority``; the sockets ``vnc``, ``web`` and ``control``; ``log``.
+"""
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+
+from easysif import files, holder
+from easysif.errors import TOOL, EasySIFError
+
+TOP = '/tmp'
+PREFIX = 'easysif-vnc-'
+RECORD = 'desktop.json'
+LOCK, SOCKET = '.X%d-lock', '.X11-unix/X%d'  #: of an X server, below /tmp
+
+
+def make(where):
+    """Make the directory of a new desktop, held by this process, and return its path (str).
+
+    :param where: the command, for messages (str)
+    :raises EasySIFError: it cannot be made
+    """
+    try:
+        path = tempfile.mkdtemp(prefix=PREFIX, dir=TOP)
+        hold(path, where)
+    except OSError as err:
+        raise EasySIFError(where, 'no directory can be made in %s (%s)' % (TOP, err.strerror), exit_code=TOOL,
+                           hint='df -h %s; ls -ld %s' % (TOP, TOP)) from err
+    return path
+
+
+def hold(path, where):
+    """Have a desktop be this process's."""
+    files.write(os.path.join(path, holder.NAME), holder.write(where, os.path.basename(path)), 0o600)
+
+
+def write_private(path, text):
+    """Write a new file that nobody else may read, whatever the umask."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'w', encoding='utf-8') as handle:
+        handle.write(text)
+
+
+def found():
+    """Yield the directories of this user on this node, with what holds each: path (str), record (dict or None)."""
+    with suppress(OSError):
+        for name in sorted(os.listdir(TOP)):
+            path = os.path.join(TOP, name)
+            if name.startswith(PREFIX) and _is_ours(path):
+                yield path, _holder(path)
+
+
+def desktops():
+    """Return the desktops of this user that run on this node, by their displays (list of dict)."""
+    running = []
+    for path, held in found():
+        if held and not holder.is_dead(held):
+            with suppress(OSError, ValueError), open(os.path.join(path, RECORD), encoding='utf-8') as handle:
+                running.append(dict(json.load(handle), pid=held['pid'], started=held['started']))
+    return sorted(running, key=lambda one: one['display'])
+
+
+def sweep():
+    """Remove what desktops have left whose process was killed."""
+    for path, held in found():
+        if held and holder.is_dead(held):
+            remove(path)
+
+
+def remove(path):
+    """Remove all of a desktop that is no more: its directory, and what its X server left in /tmp."""
+    with suppress(OSError, ValueError), open(os.path.join(path, RECORD), encoding='utf-8') as handle:
+        _remove_display(json.load(handle)['display'])
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_display(number):
+    """Remove lock and socket of a display whose server was killed, unless somebody has it again."""
+    lock = os.path.join(TOP, LOCK % number)
+    with suppress(OSError, ValueError):
+        with open(lock, encoding='ascii') as handle:
+            server = int(handle.read())
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:
+            os.unlink(os.path.join(TOP, SOCKET % number))
+            os.unlink(lock)
+
+
+def _is_ours(path):
+    """Return whether a directory is this user's alone (bool), and no link."""
+    with suppress(OSError):
+        found = os.lstat(path)
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return False
+
+
+def _holder(path):
+    with suppress(OSError):
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            return holder.parse(holder.read(directory))
+        finally:
+            os.close(directory)
+    return None
