@@ -104,6 +104,7 @@ class Kernel(object):
 
     def __init__(self, argv, env):
         self.runtime = os.getppid()
+        self.is_seen = status_of(self.runtime)[0] != 0  # not from a PID namespace, or where others are hidden
         # when the runtime is killed, nobody ends these
         self.servers = dict((pid, status) for pid, status in processes().items()
                             if status[0] == self.runtime and status[1] in SERVERS)
@@ -150,9 +151,13 @@ class Kernel(object):
         except (ImportError, EnvironmentError, AttributeError):
             pass  # it is looked at every second
 
+    def is_runtime_gone(self):
+        """Return whether the runtime is gone (bool): its threads die one by one, and it is our parent to the last."""
+        return os.getppid() != self.runtime or self.is_seen and not status_of(self.runtime)[0]
+
     def is_left(self):
         """Return whether the runtime or Jupyter is gone (bool)."""
-        return os.getppid() != self.runtime or bool(self.jupyter) and status_of(self.runtime)[0] != self.jupyter
+        return self.is_runtime_gone() or bool(self.jupyter) and status_of(self.runtime)[0] != self.jupyter
 
     def forward(self, number):
         """Hand on a signal to the kernel and what it runs."""
@@ -176,15 +181,14 @@ class Kernel(object):
 
     def end(self, status):
         """End all that is left, and this process."""
-        began, is_killed = time.time(), os.getppid() != self.runtime
-        left = descendants()
+        began, left = time.time(), descendants()
         while left and time.time() < began + PATIENCE:
-            is_late = is_killed or time.time() > began + GRACE
+            is_late = self.is_runtime_gone() or time.time() > began + GRACE
             signal_all(left, signal.SIGKILL if is_late else signal.SIGTERM)
             time.sleep(0.05)
             self.reap()
             left = descendants()
-        if is_killed:
+        if self.is_runtime_gone():
             servers = [pid for pid, status in self.servers.items() if status_of(pid)[1:] == status[1:]]
             signal_all(servers, signal.SIGKILL)
         os._exit(status)  # not by way of what Python does at its end: there may be no image any more
