@@ -134,7 +134,7 @@ SITE = {
     'registry_mirrors': st.dictionaries(st.one_of(texts(2), st.just('nvcr.io')), _lists(st.one_of(
         texts(), texts().map('http://{}'.format), st.just('https://localhost:5000/x'))), max_size=2),
     'base_images': st.dictionaries(texts(), texts().map('/{}'.format), max_size=2),
-    'image_mode': texts(), 'verify': texts(), 'keyring': texts().map('/{}'.format),
+    'image_mode': texts(), 'share': texts(), 'verify': texts(), 'keyring': texts().map('/{}'.format),
     'cache_dir': texts().map('/{}'.format), 'tmp_dir': texts().map('/{}'.format),
     'ca_certificates': texts().map('/{}'.format), 'overlays': texts().map('/{}'.format), 'module_dependency': texts(),
     'login_host': texts(),
@@ -208,7 +208,7 @@ _GOOD_REGISTRIES = st.lists(st.sampled_from(REGISTRIES), max_size=3, unique=True
 #: likewise
 GOOD_SITE = {
     'match': lines().filter(len).map(lambda text: {'hostname': text}), 'runtime': _GOOD_PATH,
-    'image_store': _GOOD_PATH, 'image_mode': st.just('link'),
+    'image_store': _GOOD_PATH, 'image_mode': st.just('link'), 'share': st.just('node'),
     'squashfs': st.fixed_dictionaries({'compressor': st.sampled_from(['gzip', 'zstd']), 'level': st.integers(1, 9)}),
     'binds': _good_binds(), 'container_env': variables(lines()),
     'provides': st.dictionaries(NEED, st.one_of(st.none(), _NEEDED), max_size=3),

@@ -53,6 +53,7 @@ REFUSED = {
              'holds more than 10000 values, aliases counted as what they stand for'),
     'isolation': ('isolation: ["cleanenv; touch evil"]', 'isolation[0] must be one of cleanenv, contain, no-home, '
                   "ipc, pid, not the text 'cleanenv; touch evil'"),
+    'share': ('share: "node; touch evil"', "share must be one of none, node, not the text 'node; touch evil'"),
     'registries': ('registries: ["x/$(touch evil)"]', "registries[0] must be a registry, host[:port], not the text "
                    "'x/$(touch evil)'"),
     'forced': ('force: {container_env: {A: "x\\ntouch evil"}}',

@@ -15,7 +15,8 @@ import pytest
 import harness
 from easysif import run as module
 from easysif.errors import TOOL, EasySIFError
-from easysif.run import describe, run
+from easysif.run import run
+from easysif.text import exit_code
 
 #: prints its id and that of a child in a group of its own, as the runtimes have them for their mounts
 FAMILY = 'set -m; sleep 300 & echo $$ $! >ids; fg'
@@ -157,11 +158,11 @@ def test_both_outputs_go_to_the_log_in_their_order(tmp_path):
                                                    ('kill -40 $$', -40, None), ('exit 255', 255, '255')])
 def test_how_it_ended_is_told(script, status, words):
     result = run(['sh', '-c', script], check=False)
-    assert result.status == status and describe(status) == (words or describe(-40))
+    assert result.status == status and exit_code(status) == (words or exit_code(-40))
     with pytest.raises(EasySIFError) as err:
         run(['sh', '-c', script])
     assert str(err.value).startswith("sh: command failed\n  command    sh -c '%s'\n  exit code  %s" % (
-        script, describe(status)))
+        script, exit_code(status)))
 
 
 @pytest.mark.parametrize('reason, change', [

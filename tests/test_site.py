@@ -74,7 +74,7 @@ def test_the_default_works_anywhere(resolve, monkeypatch):
         squashfs={'compressor': 'zstd', 'level': 5, 'block': '128K', 'keep': 1}, binds=(), container_env={},
         isolation=(), registries=None, registry_mirrors={}, base_images={}, cache_dir=None, tmp_dir=None,
         ca_certificates=None, verify='none', keyring=None, overlays=None, module_dependency=None,
-        login_host=None,
+        login_host=None, share='none',
         job={}, force={})
 
 
@@ -126,7 +126,7 @@ image_store:
         registry_mirrors={'nvcr.io': ('http://localhost:5000/nvidia', 'https://[::1]:5000', 'http://other')},
         base_images={'docker://debian:12': '/opt/debian 12.sif'}, cache_dir=None, tmp_dir=None, ca_certificates='',
         verify='none', keyring=None, overlays='/project/$USER/${PROJECT}/overlays', module_dependency=None,
-        login_host=None,
+        login_host=None, share='none',
         job={}, force={})
     user = '~/.config/easysif/site.yaml'
     nothing, lumi = dict.fromkeys(site.Need.__dataclass_fields__, 'default'), 'site lumi'

@@ -78,6 +78,41 @@ def test_jax_trains_over_four_nodes(job, tmp_path):
     assert sorted(re.findall('rank .*', out)) == ['rank %d of 4 on n%d: 3.000' % (rank, rank + 1) for rank in range(4)]
 
 
+#: two steps at once, of which the second ends while the first is at work
+STEPS = '''#!/bin/bash
+#SBATCH --nodes=2 --ntasks=4 --output=out
+export EASYSIF_SHARE=node
+srun%s --overlap --nodes=2 --ntasks=4 python %s long & long=$!
+srun --overlap --nodes=2 --ntasks=2 python program.py short
+touch end
+wait $long
+'''
+
+SHARING = '''
+import os, sys, time
+def wait(condition):
+    while not condition():
+        time.sleep(0.1)
+name, rank = sys.argv[1], os.environ['SLURM_PROCID']
+print(name, os.environ['SLURMD_NODENAME'], os.readlink('/proc/self/ns/mnt'), flush=True)
+open('up-%s-%s' % (name, rank), 'w').close()
+wait(lambda: len([one for one in os.listdir() if one.startswith('up-long-')]) == 4)
+if name == 'long':
+    wait(lambda: os.path.exists('end'))
+    import xmlrpc.server
+    print('still there', flush=True)
+'''
+
+
+def test_ranks_share_their_image_on_each_node_in_each_step(job, tmp_path):
+    result = job(SHARING, text=STEPS)
+    out = (tmp_path / 'out').read_text()
+    assert result.status == 0 and out.count('still there') == 4, out
+    long, short = (set(re.findall('%s (n[0-9]) (mnt:.*)' % name, out)) for name in ('long', 'short'))
+    assert out.count('long n') == 4 and len(long) == len({space for _, space in long}) == 2
+    assert len(short) == 2 and not {space for _, space in long} & {space for _, space in short}
+
+
 def test_masks_and_signals_of_the_scheduler_reach_the_program(job, tmp_path):
     result = job('import os; print(os.environ["RANK"], sorted(os.sched_getaffinity(0)), flush=True)',
                  '--cpu-bind=mask_cpu:0x2,0x1 ', text=JOB.replace('--nodes=4 --ntasks=4', '--nodes=1 --ntasks=2'))

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from easysif import supervisor
 from easysif.errors import TOOL, EasySIFError
+from easysif.text import exit_code
 
 PATIENCE = 5  #: seconds that a command gets to end by itself when it is stopped
 
@@ -70,8 +71,7 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
     try:
         command = _Command(argv, os.environ if env is None else env, cwd, sink, stdin is not None)
     except OSError as err:
-        raise EasySIFError(argv[0], 'could not be started (%s)' % err.strerror,
-                           hint='command -v %s' % shlex.quote(argv[0]), exit_code=TOOL) from err
+        raise _not_started(argv[0], err) from err
     finally:
         if sink:
             sink.close()
@@ -85,6 +85,23 @@ def run(argv, env=None, cwd=None, log=None, timeout=None, check=True, stdin=None
     return result
 
 
+def become(argv):
+    """Become another program, in this process and with its standard streams.
+
+    :param argv: the file and its arguments (list of str)
+    :raises EasySIFError: it cannot be executed
+    """
+    try:
+        os.execv(argv[0], argv)
+    except OSError as err:
+        raise _not_started(argv[0], err) from err
+
+
+def _not_started(command, err):
+    return EasySIFError(command, 'could not be started (%s)' % err.strerror,
+                        hint='command -v %s' % shlex.quote(command), exit_code=TOOL)
+
+
 def failure(result, log=None, what=None, hint=None):
     """Return the error that tells of a failed command.
 
@@ -94,23 +111,13 @@ def failure(result, log=None, what=None, hint=None):
     :param hint: what to type (str)
     """
     last = tail(log) if log else result.last_line()
-    facts = [('command', shlex.join(result.argv)), ('exit code', describe(result.status))]
+    facts = [('command', shlex.join(result.argv)), ('exit code', exit_code(result.status))]
     if last:
         facts.append(('last line', last))
     if log:
         facts.append(('log', log))
     return EasySIFError(os.path.basename(result.argv[0]), what or 'command failed', facts=facts, hint=hint,
                         exit_code=TOOL)
-
-
-def describe(status):
-    """Return an exit status in words: ``3``, or ``killed by SIGTERM`` (str)."""
-    if status >= 0:
-        return str(status)
-    try:
-        return 'killed by %s' % signal.Signals(-status).name
-    except ValueError:
-        return 'killed by signal %d' % -status
 
 
 def tail(path):
@@ -140,7 +147,7 @@ class _Command:
         self._status, self._input, self._outputs = None, None, {}
         umask = os.umask(0o077)
         os.umask(umask)
-        request = marshal.dumps((_candidates(argv[0], env), [os.fsencode(arg) for arg in argv],
+        request = marshal.dumps(([os.fsencode(arg) for arg in argv],
                                  {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
                                  None if cwd is None else os.fsencode(cwd), umask, PATIENCE))
         with ExitStack() as ours, ExitStack() as theirs:
@@ -283,13 +290,6 @@ class _Starter:
 _starter = _Starter()
 atexit.register(_starter.end)
 os.register_at_fork(after_in_child=_starter.forget)
-
-
-def _candidates(name, env):
-    """Return where a command may be, as for execvp with the PATH of that environment (list of bytes)."""
-    if os.path.dirname(name):
-        return [os.fsencode(name)]
-    return [os.path.join(os.fsencode(directory), os.fsencode(name)) for directory in os.get_exec_path(env)]
 
 
 def _pipe(reader, writer):

@@ -81,6 +81,7 @@ class Site:
     verify: str
     keyring: str
     overlays: str
+    share: str
     module_dependency: str
     login_host: str
     job: dict

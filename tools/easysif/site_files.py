@@ -125,7 +125,7 @@ def shell_text(site, refused=()):
         path = runtime.find(site).path
     except EasySIFError:  # wrappers look for it again, on the node where they run
         path = ''
-    values = [('runtime', site.runtime), ('runtime_path', path)]
+    values = [('runtime', site.runtime), ('runtime_path', path), ('share', site.share)]
     values += [(name, getattr(site, name) or '') for name in SETTINGS]
     values += [('refused_compressors', ' '.join(refused)), ('isolation', _switches(site))]
     squashfs = mountable(site.squashfs, refused)

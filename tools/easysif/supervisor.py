@@ -168,11 +168,11 @@ class _Supervisor:
             time.sleep(0.01)
 
 
-def _start(descriptors, files, argv, env, directory, umask):
+def _start(descriptors, argv, env, directory, umask):
     """Start a command in a session of its own and return its process (int).
 
     :param descriptors: its standard streams, and the directory in which the caller is (list of int)
-    :param files: where it may be, the first that can be executed is taken (list of bytes)
+    :param argv: it may be in all directories of the environment's PATH, where it can be executed (list of bytes)
     :param directory: its working directory (bytes), the caller's where None
     :raises OSError: it cannot be executed
     """
@@ -193,7 +193,7 @@ def _start(descriptors, files, argv, env, directory, umask):
                 os.dup2(descriptors[number], number)
             for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # the last two Python ignores
                 signal.signal(number, signal.SIG_DFL)
-            for path in files:
+            for path in _candidates(argv[0], env):
                 try:
                     os.execve(path, argv, env)
                 except (FileNotFoundError, NotADirectoryError):
@@ -214,6 +214,12 @@ def _start(descriptors, files, argv, env, directory, umask):
         os.waitpid(process, 0)
         raise OSError(*struct.unpack('i', code), '')
     return process
+
+
+def _candidates(name, env):
+    """Return where a command may be, as for execvp with the PATH of that environment (list of bytes)."""
+    directories = [b''] if os.path.dirname(name) else map(os.fsencode, os.get_exec_path(env))
+    return [os.path.join(directory, name) for directory in directories]
 
 
 def _descendants(top, session):

@@ -2,6 +2,7 @@
 """Texts for a terminal: sizes, tables that fit, and names of others that cannot play tricks."""
 
 import re
+import signal
 import unicodedata
 
 from easysif.errors import escaped, shortened
@@ -24,6 +25,16 @@ def human(size):
 def counted(number, what):
     """Return a number of things as people read it: ``1 file``, ``2 files`` (str)."""
     return '%d %s%s' % (number, what, '' if number == 1 else 's')
+
+
+def exit_code(status):
+    """Return an exit status in words, that of a signal is negative: ``3``, or ``killed by SIGTERM`` (str)."""
+    if status >= 0:
+        return str(status)
+    try:
+        return 'killed by %s' % signal.Signals(-status).name
+    except ValueError:
+        return 'killed by signal %d' % -status
 
 
 def sentence(text):

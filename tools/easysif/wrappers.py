@@ -40,6 +40,8 @@ def write(inst, inside, site, directory=None):
     shutil.copyfile(helper('overlay_main.py'), os.path.join(own, 'lib', '__main__.py'))
     shutil.copyfile(helper('wrapper'), os.path.join(own, 'wrapper'))
     os.chmod(os.path.join(own, 'wrapper'), 0o755)
+    shutil.copytree(helper('node'), os.path.join(own, 'node'), dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns('__pycache__'))
     files.write(os.path.join(own, 'module.sh'), module_shell(inst, inside))
     os.makedirs(os.path.join(directory, 'bin'), exist_ok=True)
     for name in [*inst.commands, *inst.runscripts, *COMMANDS, *(OVERLAY_COMMANDS if inst.python_env else ())]:

@@ -11,11 +11,11 @@ import sys
 import traceback
 
 from easysif import __version__
-from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, examples, image, job,
-                         kernel, list, overlay, pin, refresh, remove, show, site, store, test, upgrade, verify)
+from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, examples, image, job, kernel,
+                         list, node, overlay, pin, refresh, remove, show, site, store, test, upgrade, verify)
 from easysif.errors import TOOL, USAGE, EasySIFError
 
-GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, kernel, remove, authoring, check,
+GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, node, kernel, remove, authoring, check,
           catalogue, pin, store, config, site, doctor, test, completion)
 
 

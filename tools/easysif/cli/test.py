@@ -6,7 +6,8 @@ import os
 
 from easysif import installed, manifest
 from easysif.data import helper
-from easysif.run import describe, run
+from easysif.run import run
+from easysif.text import exit_code
 
 
 def register(subparsers):
@@ -34,7 +35,7 @@ def _run(args):
         if not args.json:
             print('%s  %s' % ('passed' if passed else 'FAILED', test['command']))
             if not passed:
-                print('        exit code %s: %s' % (describe(outcome.status), outcome.last_line()))
+                print('        exit code %s: %s' % (exit_code(outcome.status), outcome.last_line()))
     if args.json:
         print(json.dumps({'module': module, 'tests': results}, indent=2))
     elif not results:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from easysif.errors import TOOL, EasySIFError
 from easysif.images import archive, packing, pull, space
 from easysif.images.workspace import remove, workspace
-from easysif.run import describe, run
+from easysif.run import run
+from easysif.text import exit_code
 
 COLOURS = re.compile(r'\x1b\[[0-9;]*m')  # of SingularityCE, also in a file
 NOISE = re.compile(r'(FATAL|ERROR):   |WARNING: |INFO:    |\[notice\]')  # not what went wrong in %post
@@ -169,7 +170,7 @@ class Failure:
         what, hint = missing or ('', hint or 'less %s' % shlex.quote(self.log))
         if any(FULL.search(line) for line in lines[-10:]):
             hint = pull.MORE_ROOM
-        facts = [('command', shlex.join(self.result.argv)), ('exit code', describe(self.result.status)),
+        facts = [('command', shlex.join(self.result.argv)), ('exit code', exit_code(self.result.status)),
                  ('reason', reason), ('missing', what), ('last lines' if len(last) > 1 else 'last line',
                                                          '\n'.join(last)), ('log', self.log)]
         return EasySIFError(where, '%s %s' % (subject, failed), exit_code=TOOL, hint=hint,

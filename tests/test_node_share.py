@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""When wrappers share an image on a node, and what is told where that cannot be, without containers."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+import harness
+from easysif.data import helper
+from easysif.errors import EasySIFError
+from easysif.run import become
+from easysif.running import node
+from easysif.site import resolve
+from fakes import Fake
+from made_up import MadeUp
+
+sys.path.append(helper('node'))
+import environment  # noqa: E402 (they are shipped as files, not as modules)
+import join  # noqa: E402
+
+#: a runtime that cannot make containers in user namespaces; the others wait for a file `go`
+RUNTIME = '''#!/bin/sh
+case "$*" in
+    *--userns*) echo 'FATAL: unknown flag: --userns' >&2; exit 255 ;;
+    *) while [ ! -e go ]; do sleep 0.05; done; shift 3; echo "own: $*" ;;
+esac
+'''
+
+WARNING = '''\
+warning: jax/24.10: the image cannot be shared on this node, each process mounts it for itself
+  reason  %s
+hint: export EASYSIF_SHARE=none
+'''
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A function that makes a module whose runtime cannot share: ``fake(share='node')`` (Fake)."""
+    runtime = tmp_path / 'apptainer'
+    runtime.write_text(RUNTIME)
+    runtime.chmod(0o755)
+
+    def make(share='none', **values):
+        fake = Fake(tmp_path / 'p', python_env=None, eb_python=sys.executable, **values)
+        fake.site(runtime=str(runtime), share=share)
+        (fake.root / 'easysif' / 'node').symlink_to(helper('node'))
+        (fake.root / 'bin').mkdir()
+        (fake.root / 'bin' / 'python').symlink_to('../easysif/wrapper')
+        return fake
+    return make
+
+
+def start(fake, *argv, **env):
+    """Start a command of a module, as one of its wrappers unless told otherwise, and return its process (Popen)."""
+    values = {'PATH': harness.SYSTEM_PATH, 'HOME': str(fake.prefix), 'PBS_JOBID': str(fake.prefix), **env}
+    return subprocess.Popen([str(arg) for arg in argv or (fake.root / 'bin' / 'python', 'x')], env=values,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_what_cannot_be_shared_runs_on_its_own_which_one_process_tells(fake, tmp_path):
+    fake = fake()
+    processes = [start(fake, EASYSIF_SHARE='node') for _ in range(3)]
+    deadline = time.monotonic() + 300
+    while not all('apptainer' in harness.Path('/proc/%d/cmdline' % one.pid).read_text().split('\0')[1]
+                  for one in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    (tmp_path / 'go').touch()
+    ends = [process.communicate(timeout=300) for process in processes]
+    assert [out for out, _ in ends] == ['own: python x\n'] * 3
+    assert sorted(error for _, error in ends) == ['', '', WARNING % 'FATAL: unknown flag: --userns']
+
+
+@pytest.mark.parametrize('share, env, is_tried', [
+    ('none', {'SLURM_JOB_ID': '1'}, False),
+    ('node', {}, False),
+    ('node', {'SLURM_JOB_ID': '1'}, True),
+    ('node', {'SLURM_JOB_ID': '1', 'SLURM_LOCALID': '0'}, True),
+    ('node', {'SLURM_JOB_ID': '1', 'SLURM_LOCALID': '3'}, False),  # rank 0 of the node tells it
+    ('node', {'SLURM_JOB_ID': '1', 'EASYSIF_SHARE': 'none'}, False),
+    ('none', {'EASYSIF_SHARE': 'node'}, True),
+])
+def test_the_user_decides_else_the_site_for_its_jobs(share, env, is_tried, fake, tmp_path):
+    (tmp_path / 'go').touch()
+    out, error = start(fake(share), **env).communicate(timeout=300)
+    assert (out, error) == ('own: python x\n', WARNING % 'FATAL: unknown flag: --userns' if is_tried else '')
+
+
+def test_an_image_without_a_shell_is_not_shared(fake, tmp_path):
+    (tmp_path / 'go').touch()
+    fake = fake(shell='')
+    assert start(fake, EASYSIF_SHARE='node').communicate(timeout=300)[1] == WARNING % 'it has no shell'
+
+
+def test_a_word_that_is_none_is_an_error(fake):
+    process = start(fake(), EASYSIF_SHARE='yes')
+    assert process.communicate(timeout=300)[1] == (
+        "error: EASYSIF_SHARE must be node or none, not 'yes'\nhint: export EASYSIF_SHARE=node\n")
+    assert process.returncode == 1
+
+
+def test_node_exec_shares_or_fails(fake):
+    fake = fake()
+    for command in ('python', 'another'):
+        process = start(fake, fake.root / 'easysif' / 'wrapper', 'node-exec', command)
+        assert process.communicate(timeout=300) == ('', (
+            'error: jax/24.10: the image cannot be shared on this node\n  reason  FATAL: unknown flag: --userns\n'
+            'hint: leave out node-exec; each process then mounts the image for itself\n'))
+        assert process.returncode == 3
+
+
+def test_modules_and_images_that_node_exec_does_not_take(tmp_path):
+    MadeUp(tmp_path / 'p', 'toy/1')
+    shutil.rmtree(tmp_path / 'p' / 'software' / 'toy' / '1' / 'easysif' / 'node')
+    site = resolve({}).site
+
+    def told(word):
+        with pytest.raises(EasySIFError) as raised:
+            node.argv(word, ['true'], site, lambda: str(tmp_path / 'p'))
+        return str(raised.value)
+    assert told('./no.sif') == './no.sif: there is no such image\nhint: ls -l -- ./no.sif'
+    assert told('toy') == ('toy/1: its wrappers cannot share the image yet, they were made by an older EasySIF\n'
+                           'hint: easysif refresh toy/1')
+    assert told('toi').startswith('toi: is not installed here\n')
+
+
+def test_a_program_that_cannot_be_started_is_told(tmp_path):
+    with pytest.raises(EasySIFError) as raised:
+        become([str(tmp_path / 'nothing')])
+    assert str(raised.value).startswith('%s/nothing: could not be started (No such file or directory)\n' % tmp_path)
+
+
+def reason(function, *args):
+    """Return why something cannot be shared (str)."""
+    with pytest.raises(join.CannotShare) as raised:
+        function(*args)
+    return str(raised.value)
+
+
+def test_why_an_image_cannot_be_shared(tmp_path, monkeypatch, capsys):
+    image = tmp_path / 'x.sif'
+    image.touch()
+    meet = ({'shell': '/bin/sh'}, '/bin/false', str(image), dict(os.environ), {})
+    assert reason(join.open_namespaces, 2 ** 22 + 1) == 'its namespaces cannot be opened (No such file or directory)'
+    assert reason(join.open_namespaces, os.getpid()) == 'it has no namespaces of its own'
+    monkeypatch.setattr(join.os, 'readlink', lambda path: path)
+    assert reason(join.open_namespaces, os.getpid()) == 'its processes have numbers of their own (isolation: pid)'
+    monkeypatch.setattr(join, 'PATIENCE', 0)
+    assert reason(join.meet, *meet) == 'the process that mounts it does not start, or is ended'
+    monkeypatch.undo()
+    with join.socket.socket(join.socket.AF_UNIX) as server:
+        server.bind(join.address(*meet[1:]))
+        server.listen()
+        monkeypatch.setattr(join.struct, 'unpack', lambda *_: (1, -1, 1))
+        assert reason(join.meet, *meet) == 'another user holds its address'
+
+
+def test_a_namespace_that_cannot_be_entered(monkeypatch, capsys):
+    found = {'holder': os.getpid(), 'outside': dict(os.environ), 'inside': {}, 'mentioned': [], 'directory': None}
+    answers = []
+    monkeypatch.setattr(join, 'meet', lambda *_: ([], found))
+    monkeypatch.setattr(join, 'open_namespaces', lambda _: [os.open('/', os.O_RDONLY), os.open('/', os.O_RDONLY)])
+    monkeypatch.setattr(join.ctypes, 'CDLL', lambda *_, **__: SimpleNamespace(setns=lambda *_: answers.pop(0)))
+    monkeypatch.setattr(join.ctypes, 'get_errno', lambda: 1)
+    answers[:] = [-1]
+    assert reason(join.join, {}, 'r', 'i.sif', ['true']) == (
+        'its namespaces cannot be entered (Operation not permitted)')
+    answers[:] = [0, -1]
+    with pytest.raises(SystemExit) as raised:
+        join.join({}, 'r', 'i.sif', ['true'])
+    assert raised.value.code == 3 and capsys.readouterr().err == (
+        'error: i.sif: its namespaces cannot be entered (Operation not permitted)\nhint: export EASYSIF_SHARE=none\n')
+
+
+OUTSIDE = {'PLAIN': '1', 'GONE': 'x', 'IMAGES': 'host', 'APPTAINERENV_A': '1', 'PATH': '/host', environment.PROBE: '1'}
+INSIDE = {'PLAIN': '1', 'GONE': 'x', 'IMAGES': 'of the image', 'A': '1', 'PATH': '/bin', environment.PROBE: '1'}
+
+
+@pytest.mark.parametrize('own, changed', [
+    ({}, {}),
+    ({'PLAIN': '2', 'NEW': 'ü\n"'}, {'PLAIN': '2', 'NEW': 'ü\n"'}),
+    ({'GONE': None}, {'GONE': None}),
+    ({'IMAGES': 'other'}, {}),
+    ({'APPTAINERENV_A': '2', 'SINGULARITYENV_A': '3', 'SINGULARITYENV_B': '4'}, {'A': '2', 'B': '4'}),
+    ({'APPTAINERENV_A': None, 'A': '5'}, {'A': '5'}),
+    ({'APPTAINERENV_A': None}, {'A': None}),
+    ({'PATH': '/other', 'BASH_FUNC_f%%': '() { :; }', 'APPTAINER_X': '1'}, {}),
+])
+def test_the_environment_inside_has_what_differs(own, changed):
+    def updated(base, changes):
+        return {name: value for name, value in dict(base, **changes).items() if value is not None}
+    found = {'outside': OUTSIDE, 'inside': INSIDE, 'mentioned': []}
+    expected = updated(INSIDE, changed)
+    del expected[environment.PROBE]
+    assert environment.inside(found, updated(OUTSIDE, own)) == expected
+
+
+def test_an_environment_that_is_clean_stays_so():
+    found = {'outside': OUTSIDE, 'inside': {'PATH': '/bin'}, 'mentioned': []}
+    assert environment.inside(found, dict(OUTSIDE, NEW='1', APPTAINERENV_C='2')) == {'PATH': '/bin', 'C': '2'}
+
+
+@pytest.mark.parametrize('own, names', [
+    ({'PLAIN': '2', 'APPTAINERENV_A': '2'}, []),
+    ({'SEEN': '2'}, ['SEEN']),
+    ({'APPTAINERENV_A': '$HOME'}, ['APPTAINERENV_A']),
+    ({'APPTAINERENV_PREPEND_PATH': '/x'}, ['APPTAINERENV_PREPEND_PATH']),
+])
+def test_what_the_runtime_would_compute_with_is_not_guessed(own, names):
+    found = {'outside': OUTSIDE, 'inside': INSIDE, 'mentioned': ['SEEN', 'export']}
+    assert environment.needs_own_container(found, dict(OUTSIDE, **own)) == names
+
+
+def test_processes_share_what_they_may_and_nothing_else(tmp_path, monkeypatch):
+    image = tmp_path / 'x.sif'
+    image.touch()
+    base = {'HOME': '/h', 'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'APPTAINER_BIND': '/x'}
+
+    def address(also=(), **changes):
+        return join.address('/usr/bin/apptainer', str(image), dict(base, **changes), dict(also))
+    same = address()
+    assert len(same.encode()) < 108 and same[0] == '\0'
+    assert address(SLURM_PROCID='1', CUDA_VISIBLE_DEVICES='1', APPTAINERENV_A='1', APPTAINER_NAME='x') == same
+    others = [address(**changes) for changes in (
+        {'SLURM_JOB_ID': '2'}, {'SLURM_STEP_ID': '1'}, {'SLURMD_NODENAME': 'n2'}, {'APPTAINER_BIND': '/y'},
+        {'SINGULARITY_NV': '1'}, {'HOME': '/i'}, {'also': {'cwd': '/'}})]
+    image.write_text('another')
+    others.append(address())
+    assert len({same, *others}) == 1 + len(others)

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Usage: python -I -S -B DIRECTORY join [--module NAME] [--only] [--json] --shell SHELL RUNTIME IMAGE COMMAND [ARG...]
+
+Becomes a command inside an image that all processes of this job step on this node share: it is mounted once. The first
+one starts keeper.py, which mounts it and lets the others in; each enters the namespaces in which it is mounted and
+becomes the command, so what the scheduler gave it (processors, GPUs, limits, the process itself) stays its own.
+
+They meet at a socket without a file, whose name follows from all on which the mounts depend. Where the image cannot be
+shared the command runs in a container of its own, or not at all with --only. Imports little: it is on every rank's way.
+"""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import time
+
+from environment import inside, needs_own_container
+
+PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
+NAMESPACES = ('user', 'ipc', 'net', 'uts', 'cgroup', 'mnt')  #: all that can be entered without a new process
+TRIES = 6  #: keepers that end before they say anything, one after the other
+PATIENCE = 60  #: seconds in which a process that has taken the address of a keeper starts it
+HIGH = 100  #: descriptors from here on are in nobody's way
+TOOL, MISSING, REFUSED = 3, 127, 126  #: exit codes: no shared image, no such command in it, one that cannot run
+
+#: what tells one job, or one login, from another; the first that is set
+STEPS = (('SLURM_JOB_ID', 'SLURM_STEP_ID', 'SLURMD_NODENAME'), ('PBS_JOBID',), ('LSB_JOBID',))
+
+#: what counts for the mounts besides the settings of the runtime
+COUNTING = ('HOME', 'PATH', 'LD_LIBRARY_PATH')
+SETTINGS = re.compile('(APPTAINER|SINGULARITY)_')
+OF_THE_INSIDE = {'CONTAINER', 'NAME', 'ENVIRONMENT', 'COMMAND', 'APPNAME'}  # which a container itself sets
+
+
+class CannotShare(Exception):
+    """Why the image cannot be shared, in words; of all processes of a node one tells it.
+
+    :param number: which one of them this is (int)
+    """
+
+    def __init__(self, what, number=1):
+        super().__init__(what)
+        self.is_told = os.environ.get('SLURM_LOCALID') == '0' if 'SLURM_LOCALID' in os.environ else number == 1
+
+
+def main(*argv):
+    """Become the command.
+
+    :param argv: as in the usage (str)
+    """
+    argv, options = list(argv), {}
+    for number, ours in ((signal.SIGINT, signal.default_int_handler), (signal.SIGPIPE, signal.SIG_IGN),
+                         (signal.SIGXFSZ, signal.SIG_IGN)):  # what Python has made of them the command would keep
+        if signal.getsignal(number) == ours:
+            signal.signal(number, signal.SIG_DFL)
+    while argv and argv[0].startswith('--'):
+        name = argv.pop(0)[2:]
+        options[name] = argv.pop(0) if name in ('module', 'shell') else True
+    runtime, image, *command = argv
+    where = options.get('module') or image
+    try:
+        join(options, runtime, image, command)
+    except (CannotShare, OSError) as err:
+        if isinstance(err, OSError):
+            err = CannotShare(err.strerror or str(err))
+        if options.get('only'):
+            tell('error: %s: the image cannot be shared on this node' % where, '  reason  %s' % err,
+                 'hint: leave out node-exec; each process then mounts the image for itself')
+            sys.exit(TOOL)
+        if err.is_told:
+            tell('warning: %s: the image cannot be shared on this node, each process mounts it for itself' % where,
+                 '  reason  %s' % err, 'hint: export EASYSIF_SHARE=none')
+    if options.get('json'):
+        report(where, image, False)
+    os.execvp(runtime, [runtime, '--silent', 'exec', image, *command])
+
+
+def join(options, runtime, image, command):
+    """Become the command inside the shared image.
+
+    :raises CannotShare: it cannot be shared
+    """
+    own, cwd = dict(os.environ), os.getcwd()
+    also = {}
+    for _ in range(3):
+        link, found = meet(options, runtime, image, own, also)
+        if 'failed' in found:
+            hold(link)
+            raise CannotShare(found['failed'], found['number'])
+        names = needs_own_container(found, own)
+        more = {name: own.get(name) for name in names}
+        if not is_seen(found['holder'], cwd):
+            more['cwd'] = cwd
+        if set(more) <= set(also):
+            break
+        also.update(more)
+        for descriptor in link:
+            os.close(descriptor)
+    hold(link)
+    spaces = open_namespaces(found['holder'])
+    environment = inside(found, own)
+    if options.get('json'):
+        report(options.get('module') or image, image, True, found)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number, space in enumerate(spaces):
+        if libc.setns(space, 0):
+            what = 'its namespaces cannot be entered (%s)' % os.strerror(ctypes.get_errno())
+            if number:  # we are no longer where a container of our own could be started
+                tell('error: %s: %s' % (image, what), 'hint: export EASYSIF_SHARE=none')
+                sys.exit(TOOL)
+            raise CannotShare(what)
+        os.close(space)
+    # what a container of one's own sets as well: no program in it gets more rights than its caller
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    enter(found['directory'], cwd, environment)
+    become(command, environment, image)
+
+
+def become(command, environment, image):
+    """Become a command; with an exit code of a shell where there is none of that name."""
+    os.environ.clear()
+    os.environ.update(environment)
+    code = errno.ENOENT
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as err:
+        code = err.errno
+    tell("error: %s: command '%s' %s" % (image, command[0], 'is not in the image' if code == errno.ENOENT else (
+        'cannot be run (%s)' % os.strerror(code))))
+    sys.exit(MISSING if code == errno.ENOENT else REFUSED)
+
+
+def enter(directory, cwd, environment):
+    """Go to where the command is to start: the caller's directory, unless the runtime was told another one."""
+    for path in (directory or cwd, environment.get('HOME', '/'), '/'):
+        try:
+            return os.chdir(path)
+        except OSError:
+            continue
+
+
+def is_seen(holder, path):
+    """Return whether a directory is the same inside (bool)."""
+    try:
+        ours, theirs = os.stat(path), os.stat('/proc/%d/root%s' % (holder, path))
+    except OSError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
+def open_namespaces(holder):
+    """Return the namespaces of a process that are not our own, in the order in which they are entered (list of int).
+
+    :raises CannotShare: one of them cannot be entered
+    """
+    found = []
+    try:
+        if os.readlink('/proc/self/ns/pid') != os.readlink('/proc/%d/ns/pid' % holder):
+            raise CannotShare('its processes have numbers of their own (isolation: pid)')
+        for name in NAMESPACES:
+            path = '/proc/%d/ns/%s' % (holder, name)
+            if os.path.exists(path) and os.readlink(path) != os.readlink('/proc/self/ns/' + name):
+                found.append(os.open(path, os.O_RDONLY))
+    except OSError as err:
+        raise CannotShare('its namespaces cannot be opened (%s)' % err.strerror)
+    if not found:
+        raise CannotShare('it has no namespaces of its own')
+    return found
+
+
+def meet(options, runtime, image, own, also):
+    """Return what connects us with the keeper of the image (list of int), and what it says (dict).
+
+    The keeper is started where there is none.
+
+    :raises CannotShare: there is no keeper to be had
+    """
+    name, ended, deadline = address(runtime, image, own, also), 0, time.monotonic() + PATIENCE
+    while ended < TRIES and time.monotonic() < deadline:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(name)
+            _, user, _ = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if user != os.geteuid():
+                raise CannotShare('another user holds its address')
+            found, descriptors = receive(connection)
+            if found:
+                return [connection.detach(), *descriptors], found
+            ended += 1
+        except ConnectionRefusedError:
+            if not start(name, options, runtime, image):
+                time.sleep(0.01)  # another one does so at this moment
+        except ConnectionError:  # it has just ended
+            ended += 1
+        connection.close()
+    raise CannotShare('the process that mounts it does not start, or is ended')
+
+
+def receive(connection):
+    """Return what the keeper says (dict), None where it ended before, and the descriptors that come with it (list)."""
+    text, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+    while text and not text.endswith(b'\n'):
+        piece = connection.recv(1 << 16)
+        if not piece:
+            text = b''
+        text += piece
+    return json.loads(text) if text else None, descriptors
+
+
+def hold(link):
+    """Have our command keep what connects us with the keeper: the mounts stay as long as it is open."""
+    for descriptor in link:
+        fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH)
+        os.close(descriptor)
+
+
+def start(name, options, runtime, image):
+    """Start the keeper, and return whether no other process does so at this moment (bool). It is nobody's child.
+
+    :raises CannotShare: the image has nothing to hold it with
+    """
+    if not options.get('shell'):
+        raise CannotShare('it has no shell')
+    with socket.socket(socket.AF_UNIX) as server:
+        try:
+            server.bind(name)
+            server.listen(4096)
+        except OSError as err:
+            if err.errno == errno.EADDRINUSE:
+                return False
+            raise
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            return True
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                os.set_inheritable(server.fileno(), True)
+                os.execv(sys.executable, [sys.executable, '-I', '-S', '-B', os.path.dirname(os.path.abspath(__file__)),
+                                          'keep', str(server.fileno()), runtime, image, options['shell']])
+        finally:
+            os._exit(0)
+
+
+def address(runtime, image, own, also):
+    """Return the address of the keeper of an image: the same for all processes that may share it (str)."""
+    info = os.stat(image)
+    facts = [os.geteuid(), os.path.realpath(runtime), os.path.realpath(image), info.st_dev, info.st_ino, info.st_size,
+             info.st_mtime_ns, sorted(also.items()),
+             sorted((key, value) for key, value in own.items() if key in COUNTING or is_setting(key))]
+    words = next(([own.get(key) for key in step] for step in STEPS if own.get(step[0])), ['session', os.getsid(0)])
+    text = json.dumps([words, facts])
+    return '\0easysif-%d-%s' % (os.geteuid(), hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32])
+
+
+def is_setting(name):
+    """Return whether a variable is a setting of the runtime (bool)."""
+    return bool(SETTINGS.match(name)) and name.split('_', 1)[1] not in OF_THE_INSIDE
+
+
+def report(where, image, shared, found=None):
+    """Print what is done, as one line of JSON."""
+    tell(json.dumps({'module': where if where != image else None, 'image': image, 'shared': shared,
+                     'holder': found['holder'] if found else None, 'keeper': found['keeper'] if found else None,
+                     'number': found['number'] if found else None}))
+
+
+def tell(*lines):
+    """Print lines as errors, all at once: those of several processes do not mix."""
+    sys.stderr.write(''.join('%s\n' % line for line in lines))
+    sys.stderr.flush()
