@@ -245,10 +245,10 @@ def test_a_test_does_the_softwares_work(tree, command, short):
 def test_a_recipe_has_one_test_at_least_that_does_work_or_says_why_not(tree):
     weak = repr(['jax --version', 'which jax', 'x' * 300 + ' -h'])
     lines = told(tree({TEST: weak})).splitlines()
-    assert lines[:3] == [
-        'tested: jax-24.10-singularity.eb:17: sanity_check_commands does no work of the software',
-        "  only asks for version or help   'jax --version'", "  only looks whether it is there  'which jax'"]
-    assert lines[4] == WRITE_PYTHON and max(map(len, lines)) < 280
+    assert lines[0] == 'tested: jax-24.10-singularity.eb:17: sanity_check_commands does no work of the software'
+    assert lines[1].startswith("  only asks for version or help   'jax --version', 'xxxxx")
+    assert lines[2:] == ["  only looks whether it is there  'which jax'", WRITE_PYTHON]
+    assert max(map(len, lines)) < 280
     assert told(tree({TEST: weak.replace(']', ", 'python a.py']")})) == ''
     assert told(tree({TEST: weak + '  # not tested: it needs a licence server'})) == ''
     assert told(tree({TEST: weak + '  # not tested:'})) != ''

@@ -121,7 +121,8 @@ def test_check_of_good_recipes(easysif, tmp_path):
         0, 'note: jax-24.10.eb names no digest, so its image may change: easysif pin jax-24.10.eb\n'
            '1 recipe checked, all well\n', '')
     code, out, _ = easysif('check', '--json', 'jax-24.10.eb')
-    assert (code, json.loads(out)) == (0, {'recipes': 1, 'problems': [], 'unpinned': {'jax-24.10.eb': ''}})
+    assert (code, json.loads(out)) == (0, {
+        'recipes': 1, 'problems': [], 'unpinned': {'jax-24.10.eb': ''}, 'untested': {}})
     (tmp_path / 'jax-24.10.eb').write_text(RECIPE + '# not pinned: no account\n')
     assert easysif('check', 'jax-24.10.eb') == (
         0, 'note: jax-24.10.eb is not pinned: no account\n1 recipe checked, all well\n', '')
@@ -153,7 +154,7 @@ def test_check_prints_problems_as_json(easysif, tmp_path):
     (tmp_path / 'jax-24.10.eb').write_text(RECIPE + 'x = 1\n')
     code, out, err = easysif('check', '--json', 'jax-24.10.eb')
     assert (code, err) == (1, '')
-    assert json.loads(out) == {'recipes': 1, 'unpinned': {'jax-24.10.eb': ''}, 'problems': [{
+    assert json.loads(out) == {'recipes': 1, 'unpinned': {'jax-24.10.eb': ''}, 'untested': {}, 'problems': [{
         'recipe': 'jax-24.10.eb', 'rule': 'valid', 'where': 'jax-24.10.eb:16', 'what': "unknown key 'x'", 'hint': None,
         'facts': {'ours': 'image, digest, image_mode, verify, build_args, needs, python_env, conda_env, commands, '
                   'python_packages, container_env, binds, provides, runscripts'}}]}

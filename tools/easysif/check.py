@@ -61,6 +61,20 @@ def unpinned(paths):
     return found
 
 
+def untested(paths):
+    """Return why recipes of ours have no test that does work, as they say themselves (dict: path -> str).
+
+    :param paths: files (list of str)
+    """
+    found = {}
+    for path in paths:
+        with suppress(EasySIFError):
+            draft, _ = _draft(path, ())
+            if draft.ours and draft.not_tested:
+                found[path] = draft.not_tested
+    return found
+
+
 def find(names=()):
     """Return the paths of the recipes meant, without repeats: files, directories, or names of ours (list of str).
 

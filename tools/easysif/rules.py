@@ -170,14 +170,16 @@ def tested(draft):
     if not draft.ours or 'sanity_check_commands' in draft.unreadable:
         return
     commands = list(commands) if isinstance(commands, (list, tuple)) else [commands]
-    found = [(shortcoming(one), schema.quote(str(one))) for one in commands]
+    found = {}
+    for one in commands:
+        found.setdefault(shortcoming(one), []).append(schema.quote(str(one)))
     is_bindings = draft.text('easyblock') == 'ContainerBindings'
-    is_done = not all(short for short, _ in found) or is_bindings and any(
-        re.search(r'\$\{?\w', str(one)) for one in commands)
+    is_done = None in found or is_bindings and any(re.search(r'\$\{?\w', str(one)) for one in commands)
     if not found or not is_done and not draft.not_tested:
         what = 'does no work of the software' if found else 'is missing'
         yield EasySIFError(
-            draft.place('sanity_check_commands'), 'sanity_check_commands %s' % what, facts=found,
+            draft.place('sanity_check_commands'), 'sanity_check_commands %s' % what,
+            facts=[(short, ', '.join(told)) for short, told in found.items()],
             hint="write what it is for, and compare: sanity_check_commands = ['%s']"
             % example(draft.text('name'), is_bindings, bool(draft.values.get('python_env'))))
 
