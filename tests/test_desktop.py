@@ -172,7 +172,8 @@ def test_a_second_desktop_has_to_be_wanted(fake):
 def test_why_a_desktop_does_not_start_is_said_and_nothing_is_left(fake, how, said):
     refused = fake.run('start-vnc', check=False, FAKE_DESKTOP=how)
     assert (refused.status, refused.stdout, refused.stderr) == (3, '', said)
-    wait(lambda: not left(fake.env) and not list(fake.top.iterdir()))
+    assert list(fake.top.iterdir()) == []
+    wait(lambda: not left(fake.env))
 
 
 def test_a_desktop_whose_process_ends_before_it_tells_anything(fake, tmp_path):

@@ -265,4 +265,4 @@ def test_a_killed_desktop_is_cleared_away_and_what_an_image_lacks_is_named(deskt
     assert (refused.status, refused.stderr) == (3, (
         'error: start-vnc: the image lacks Xvnc, vncpasswd, x-window-manager, xterm, the Python package websockify, '
         '/usr/share/novnc/vnc.html\nhint: add it to the definition file of the image, and install the module anew\n'))
-    assert not traces(str(tmp_path)) - before
+    wait(lambda: not traces(str(tmp_path)) - before)

@@ -80,10 +80,13 @@ def _await(listener, directory, where):
         with connection, connection.makefile() as answer:
             connection.settimeout(READY)
             line = answer.readline()
+            if line:
+                what = json.loads(line)
+                if 'failed' in what:
+                    answer.read()  # to the end of its process
+                return what
     except socket.timeout:
-        line = ''
-    if line:
-        return json.loads(line)
+        pass
     with open(os.path.join(directory, 'log'), encoding='utf-8', errors='replace') as handle:
         lines = handle.read().strip().splitlines()[-3:]
     raise EasySIFError(where, 'the desktop did not start', facts=[('last lines', '\n'.join(lines) or 'none')],
