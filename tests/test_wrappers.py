@@ -249,7 +249,10 @@ def test_any_name_may_be_a_command(tmp_path, runtime, name):
 
 
 def test_what_is_called_as_tools_of_the_system_is_not_asked(tmp_path, runtime):
-    fake = make(tmp_path, 'p', sif_link='/store/jax.sif', layer='jax')  # a module that is loaded may have any of these
+    stored = tmp_path / 'store' / 'jax.sif'
+    stored.parent.mkdir()
+    stored.write_text('1234')
+    fake = make(tmp_path, 'p', sif_link=str(stored), layer='jax')  # a module that is loaded may have any of these
     squashfs(fake.root / 'layer.squashfs')
     fake.site(runtime=str(runtime / 'apptainer'))
     (runtime / 'apptainer').write_text(RUNTIME.replace('exec cat', 'exec /bin/cat'))
