@@ -26,6 +26,7 @@ import join  # noqa: E402
 #: a runtime that cannot make containers in user namespaces; the others wait for a file `go`
 RUNTIME = '''#!/bin/sh
 case "$*" in
+    --version) echo 'apptainer version 1.0.0' ;;
     *--userns*) echo 'FATAL: unknown flag: --userns' >&2; exit 255 ;;
     *) while [ ! -e go ]; do sleep 0.05; done; shift 3; echo "own: $*" ;;
 esac
@@ -66,11 +67,13 @@ def test_what_cannot_be_shared_runs_on_its_own_which_one_process_tells(fake, tmp
     fake = fake()
     processes = [start(fake, EASYSIF_SHARE='node') for _ in range(3)]
     deadline = time.monotonic() + 300
-    while not all('apptainer' in harness.Path('/proc/%d/cmdline' % one.pid).read_text().split('\0')[1]
-                  for one in processes):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    (tmp_path / 'go').touch()
+    try:
+        while not all(harness.Path('/proc/%d/cmdline' % one.pid).read_text().split('\0')[1:2] == [
+                str(tmp_path / 'apptainer')] for one in processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        (tmp_path / 'go').touch()
     ends = [process.communicate(timeout=300) for process in processes]
     assert [out for out, _ in ends] == ['own: python x\n'] * 3
     assert sorted(error for _, error in ends) == ['', '', WARNING % 'FATAL: unknown flag: --userns']
