@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """start-vnc, stop-vnc and vnc-info without a container: what stands for the image tells what its programs would."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -251,6 +252,52 @@ def test_a_desktop_ends_with_the_job_step_in_which_it_was_started(fake, tmp_path
     assert server.is_there(told['pid'], told['started'])
     running.communicate(b'\n')
     wait(lambda: not left(fake.env) and not list(fake.top.iterdir()))
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """The file that runs inside the image, whose displays are in a short directory of the test (``top``, Path)."""
+    path = harness.CLONE / 'tools/easysif/helpers/runscripts/lib/desktop/session.py'
+    spec = importlib.util.spec_from_file_location('session', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with tempfile.TemporaryDirectory(prefix='vnc-', dir='/tmp') as top:
+        module.top = Path(top)
+        monkeypatch.setattr(module, 'LOCK', top + '/.X%d-lock')
+        monkeypatch.setattr(module, 'X', top + '/X%d')
+        yield module
+
+
+def test_a_display_is_taken_by_a_lock_of_the_living_or_unknown_and_by_a_socket_that_answers(session):
+    assert not session.is_taken(1)
+    for holder_of_it, taken in ((os.getpid(), True), (1, True), ('nobody', True), (dead_process(), False)):
+        (session.top / '.X1-lock').write_text('%10s\n' % holder_of_it)
+        assert session.is_taken(1) == taken
+    (session.top / '.X1-lock').unlink()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(session.top / 'X1'))
+        server.listen()
+        assert session.is_taken(1)
+    assert not session.is_taken(1)  # a dead server's, and ours
+
+
+def test_where_all_displays_are_taken_that_is_said(session, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, 'LAST', 3)
+    for number in (1, 2, 3):
+        (session.top / ('.X%d-lock' % number)).write_text('%10d\n' % os.getpid())
+    with pytest.raises(session.Failure) as failed:
+        session.Session(str(tmp_path), '640x480').serve()
+    assert str(failed.value) == 'no display is free: :1 to :3 are taken'
+
+
+def test_the_key_to_a_display_is_for_that_display_and_new_each_time(session, tmp_path):
+    keys = set()
+    for _ in range(2):
+        session.write_authority(str(tmp_path / 'key'), 12)
+        data = (tmp_path / 'key').read_bytes()
+        assert data.startswith(b'\xff\xff\0\0\0\x0212\0\x12MIT-MAGIC-COOKIE-1\0\x10') and len(data) == 46
+        keys.add(data[-16:])
+    assert len(keys) == 2 and stat.filemode((tmp_path / 'key').stat().st_mode) == '-rw-------'
 
 
 DESKTOP = {'display': 3, 'host': 'nid001000', 'directory': '/tmp/easysif-vnc-x', 'submit_host': None}

@@ -11,5 +11,5 @@ __all__ = ('COMMANDS', 'MODULES')
 COMMANDS = ('start-vnc', 'stop-vnc', 'vnc-info')
 
 #: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'holder', 'run', 'supervisor', 'running/__init__', *(
+MODULES = ('__init__', 'errors', 'files', 'holder', 'run', 'supervisor', 'text', 'running/__init__', *(
     'running/desktop/' + name for name in ('__init__', 'command', 'place', 'reach', 'server', 'terminals')))
