@@ -117,6 +117,17 @@ class Browser:
         self.call('Input.dispatchKeyEvent', type='keyDown', text=text[-1], key=text[-1])
         self.call('Input.dispatchKeyEvent', type='keyUp', key=text[-1])
 
+    def click(self, selector):
+        """Wait for an element and press the left button of the mouse in the middle of it.
+
+        :param selector: of CSS, for the first such element (str)
+        """
+        middle = '(() => { const box = document.querySelector(%s)?.getBoundingClientRect();' \
+                 ' return box && box.width && [box.x + box.width / 2, box.y + box.height / 2]; })()'
+        x, y = self.wait(middle % json.dumps(selector))
+        for kind in ('mouseMoved', 'mousePressed', 'mouseReleased'):
+            self.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', clickCount=1)
+
     def strange(self):
         """Return the addresses that pages asked for and that are not on this machine (list of str)."""
         return [url for url in self.requests if urlsplit(url).scheme not in ('file', 'data', 'blob', 'about')

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels in real containers: started by jupyter_client, and that nothing of them is left."""
+"""Kernels in real containers: by jupyter_client and in JupyterLab in a browser, and that nothing of them is left."""
 
+import base64
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -14,11 +18,15 @@ from jupyter_client.manager import KernelManager
 from jupyter_core.paths import jupyter_runtime_dir
 
 import standins
+from browser import Browser
 from made_up import run_easysif
 
 pytestmark = pytest.mark.e2e
 
 PATIENCE = 300  #: seconds, where a condition is waited for
+
+#: where tools/run-tests is told to put the picture of the manual
+PICTURES = os.environ.get('EASYSIF_TEST_PICTURES')
 
 
 @pytest.fixture(scope='module')
@@ -219,3 +227,81 @@ def test_a_kernel_is_as_the_overlay_is_when_it_starts(module, tmp_path, monkeypa
             module.overlay.with_name('aside').rename(module.overlay)
     finally:
         shutil.rmtree(short)
+
+
+# --- JupyterLab ---------------------------------------------------------------------------------------------------
+
+CELLS = ['import mypackage, sys\nmypackage.__version__, sys.prefix',
+         'import time\nprint("begun")\nwhile True:\n    time.sleep(0.1)',
+         'sum(range(10))']
+
+
+@contextmanager
+def jupyterlab(directory):
+    """JupyterLab for the block: the address of a notebook in it, with all that lets one in (str)."""
+    cells = [{'cell_type': 'code', 'source': text, 'metadata': {}, 'outputs': [], 'execution_count': None,
+              'id': 'cell%d' % number} for number, text in enumerate(CELLS)]
+    work, config, runtime = (directory / name for name in ('work', 'config', 'run time'))
+    settings = config / 'lab' / 'user-settings' / '@jupyterlab' / 'apputils-extension'
+    for path in (work, settings, runtime):
+        path.mkdir(parents=True)
+    (settings / 'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    (work / 'notebook.ipynb').write_text(json.dumps({'cells': cells, 'nbformat': 4, 'nbformat_minor': 5, 'metadata': {
+        'kernelspec': {'name': 'tools-1', 'display_name': 'My tools', 'language': 'python'}}}))
+    env = dict(os.environ, JUPYTER_CONFIG_DIR=str(config), JUPYTER_RUNTIME_DIR=str(runtime))
+    with open(directory / 'lab.log', 'w') as log:
+        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--ServerApp.port=0',
+                                   '--ServerApp.root_dir=%s' % work], env=env, cwd=work, stdin=subprocess.DEVNULL,
+                                  stdout=log, stderr=log)
+    try:
+        found = wait_until(lambda: list(runtime.glob('jpserver-*.json')), 'JupyterLab has started')[0]
+        told = wait_until(lambda: found.read_text().rstrip().endswith('}') and json.loads(found.read_text()), 'told')
+        yield server, '%slab/tree/notebook.ipynb?token=%s' % (told['url'], told['token'])
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_in_jupyterlab_a_notebook_runs_is_interrupted_and_restarted(module, tmp_path):
+    def wait(script):
+        browser.wait(script, PATIENCE)
+
+    def run(cell):
+        browser.click('.jp-CodeCell:nth-of-type(%d) .jp-InputPrompt' % cell)
+        wait('!!document.querySelector(".jp-CodeCell:nth-of-type(%d).jp-mod-active")' % cell)
+        browser.click('[data-command="notebook:run-cell-and-select-next"]')
+
+    def shows(cell, text):
+        return '[...document.querySelectorAll(".jp-CodeCell:nth-of-type(%d) .jp-OutputArea-output")].some(' \
+            'one => one.innerText.includes(%s))' % (cell, json.dumps(text))
+
+    # of a kernel that is there: before, Lab takes a click and does nothing
+    is_idle = 'document.querySelector("#jp-main-statusbar").innerText.includes("My tools | Idle")'
+    with jupyterlab(tmp_path) as (server, address), Browser(tmp_path / 'profile') as browser:
+        browser.screen(900, 560)
+        browser.open(address)
+        wait('document.querySelectorAll(".jp-CodeCell").length == 3')
+        wait('document.querySelector("#jupyterlab-splash") === null')  # lies over all, and takes all clicks
+        wait(is_idle)
+        run(1)
+        wait(shows(1, "('1.5', '/user-software/venv/tools')"))
+        run(2)
+        wait(shows(2, 'begun'))
+        browser.click('[data-command="notebook:interrupt-kernel"]')
+        wait(shows(2, 'KeyboardInterrupt'))
+        wait(is_idle)
+        browser.call('Input.dispatchMouseEvent', type='mouseMoved', x=450, y=555)  # no tooltip in the picture
+        picture = browser.call('Page.captureScreenshot', format='png')['data']
+        known = tree(server.pid)
+        browser.click('[data-command="notebook:restart-kernel"]')
+        browser.click('.jp-Dialog .jp-mod-accept')
+        wait('document.querySelector(".jp-Dialog") === null')
+        wait(is_idle)
+        run(3)
+        wait(shows(3, '45'))
+        wait('document.querySelector(".jp-CodeCell:nth-of-type(3) .jp-InputPrompt").innerText == "[1]:"')  # is new
+        known.update(tree(server.pid))
+        assert browser.strange() == []
+    wait_for_end(known)
+    if PICTURES:
+        Path(PICTURES, 'jupyterlab.png').write_bytes(base64.b64decode(picture))
