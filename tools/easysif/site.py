@@ -81,9 +81,9 @@ class Site:
     verify: str
     keyring: str
     overlays: str
+    login_host: str
     share: str
     module_dependency: str
-    login_host: str
     job: dict
     force: dict
 
