@@ -120,7 +120,7 @@ def test_what_a_need_requires_comes_with_it(tmp_path):
                 'net': Need(('/opt/net', '/opt/mpi'), {'A': 'net', 'B': 'net'}, requires=('cxi',)),
                 'cxi': Need(('/opt/cxi',), {'B': 'cxi', 'C': 'cxi'})}
     here = types.SimpleNamespace(provides=provides, binds=(), container_env={}, force={}, isolation=(), runtime='no',
-                                 squashfs={'compressor': 'gzip'}, **dict.fromkeys(site_files.SETTINGS))
+                                 share='none', squashfs={'compressor': 'gzip'}, **dict.fromkeys(site_files.SETTINGS))
     site_files.write(str(tmp_path), here)
     found = harness.run(['sh', '-c', '. "$0"; printf "%s;" $es_need_binds_mpi $es_need_env_mpi $es_need_binds_cxi',
                          tmp_path / 'site.sh'], cwd=tmp_path).stdout

@@ -532,7 +532,7 @@ def test_copies_made_by_hand_are_as_good_as_what_was_copied(overlay, tmp_path):
     harness.run(['cp', '-r', tmp_path / 'directory', overlay.directory])
     os.utime(overlay.directory / 'venv' / 'jax' / 'a file', (1, 1))  # all of this may be within one second
     overlay.fails('unmake-squashfs', 1, 'a directory is there that may differ')  # its times are other ones
-    (tmp_path / 'directory' / 'more').write_text('of other length')
+    (tmp_path / 'directory' / 'more').write_bytes(os.urandom(5000))  # for a file of another length
     harness.run(['mksquashfs', tmp_path / 'directory', tmp_path / 'by-hand', '-quiet', '-no-progress'])
     shutil.rmtree(overlay.directory)
     shutil.copy(tmp_path / 'by-hand', overlay.squashfs)
