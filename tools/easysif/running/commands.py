@@ -18,6 +18,7 @@ from easysif.errors import EasySIFError
 from easysif.formats import FORMATS
 from easysif.lock import Lock
 from easysif.rules import NOT_TO_SHADOW
+from easysif.running import directories
 from easysif.running.own_images import OwnImages, full_name, is_image
 
 SCHEMA = 1
@@ -81,7 +82,7 @@ class Commands:
                 root, notes = self.images.install(image, names, needs)
             else:
                 image, root = self._module(image, names)
-            made = _missing(os.path.abspath(directory))
+            made = directories.missing(os.path.abspath(directory))
             for path, name in inside.items():
                 known['commands'][path] = {'target': os.path.join(root, 'bin', name), 'root': root, 'image': image}
             known['made'] = sorted({*known['made'], *made})
@@ -117,7 +118,7 @@ class Commands:
                     raise EasySIFError(path, 'cannot be removed (%s)' % err.strerror,
                                        hint='ls -ld -- %s' % shlex.quote(os.path.dirname(path))) from err
                 del known['commands'][path]
-            _remove_empty(known['made'])
+            directories.remove_empty(known['made'])
             self._write(known)
             return done, self._sweep(known, with_fetched=True)
 
@@ -125,7 +126,7 @@ class Commands:
     def _alone(self, where):
         """Hold the lock for the block, which gets the record; what is not needed any more goes before and after."""
         top = os.path.dirname(self.home)
-        made = _missing(self.home)
+        made = directories.missing(self.home)
         try:
             with files.ended_in_order(), Lock(os.path.join(top, '.commands.lock'), where, wait=None, tell=self.tell):
                 known = self._read()
@@ -140,7 +141,7 @@ class Commands:
                     self._sweep(self._read())
         finally:
             if not os.path.lexists(self.record):
-                _remove_empty([*made, self.home, top])
+                directories.remove_empty([*made, self.home, top])
 
     def _sweep(self, known, with_fetched=False):
         """Remove what no command needs, the record with the last one; return the images that went (list of str).
@@ -239,18 +240,3 @@ def _command(path, one):
 def _is_ours(path, one):
     """Tell whether a link is still the one that was made (bool)."""
     return os.path.islink(path) and os.readlink(path) == one['target']
-
-
-def _remove_empty(paths):
-    for path in sorted(paths, key=len, reverse=True):
-        with suppress(OSError):  # it is not, or is gone
-            os.rmdir(path)
-
-
-def _missing(path):
-    """Return a directory, and those above it, as far as they are not there (list of str)."""
-    found = []
-    while not os.path.isdir(path):
-        found.append(path)
-        path = os.path.dirname(path)
-    return found

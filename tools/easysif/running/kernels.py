@@ -18,7 +18,7 @@ from easysif.data import helper, helper_text
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
 from easysif.run import failure, run
-from easysif.running import jupyter
+from easysif.running import directories, jupyter
 
 SPEC, LAUNCHER = 'kernel.json', 'launch'
 INSIDE = os.path.join('runscripts', 'lib', 'kernel.py')  #: what the launcher runs, in an installation
@@ -170,8 +170,8 @@ class Kernels:
                     raise EasySIFError(kernel.directory, 'cannot be removed (%s)' % err.strerror,
                                        hint='ls -la -- %s' % shlex.quote(kernel.directory)) from err
                 kept += [os.path.join(kernel.directory, name) for name in sorted(os.listdir(kernel.directory))]
-                _remove_empty([kernel.directory])
-        _remove_empty(made)
+                directories.remove_empty([kernel.directory])
+        directories.remove_empty(made)
         return kept
 
     @contextmanager
@@ -180,7 +180,7 @@ class Kernels:
 
         Where the block fails these go again.
         """
-        made = _missing(self.directory)
+        made = directories.missing(self.directory)
         try:
             try:
                 os.makedirs(self.directory, exist_ok=True)
@@ -189,7 +189,7 @@ class Kernels:
             with files.ended_in_order(), Lock(os.path.join(self.directory, '.easysif.lock'), where, wait=None):
                 yield made
         except BaseException:
-            _remove_empty(made)
+            directories.remove_empty(made)
             raise
 
     def _check_free(self, path, before, module, root):
@@ -275,18 +275,3 @@ def _names(path):
         return os.listdir(path)
     except OSError:
         return []
-
-
-def _missing(path):
-    """Return a directory, and those above it, as far as they are not there (list of str)."""
-    found = []
-    while not os.path.isdir(path):
-        found.append(path)
-        path = os.path.dirname(path)
-    return found
-
-
-def _remove_empty(paths):
-    for path in sorted(paths, key=len, reverse=True):
-        with suppress(OSError):  # it is not, or is gone
-            os.rmdir(path)
