@@ -237,9 +237,19 @@ NO_IMPORT, ASKS = 'imports nothing of the software', 'only asks what is there'
     ("start-shell -lc 'cc a.c && ./a.out'", None), ('mpirun -np 2 ring', None),
     ("Rscript -e 'library(DESeq2); stopifnot(sum(1:3) == 6)'", None),
     ("echo 'unbalanced", None), ('python -c "import ("', None),
+    ('env -u DISPLAY samtools view x', None), ('env -i PATH=/bin samtools view x', None), ('env -i', NOTHING),
+    ('conda run -n base samtools view x', None), ('conda list', ASKS), ('bc <(echo 6*7)', None),
+    ('printf x | (samtools)', None), ('printf x |\n samtools', None), ('printf x; (samtools)', STARTS),
+    ("R -q -e 'library(DESeq2)' -e 'stopifnot(sum(1:3) == 6)'", None),
+    ("Rscript -e 'library(DESeq2)' -e 'print(\"ok\")'", IMPORTS),
 ])
 def test_a_test_does_the_softwares_work(tree, command, short):
     assert real_test.shortcoming(command) == short
+
+
+@pytest.mark.parametrize('form, sign', [('%s', '$('), ("python -c '%s1'", '-')])
+def test_a_test_that_is_nested_too_deeply_is_no_surprise(form, sign):
+    assert real_test.shortcoming(form % (sign * 5000)) is None
 
 
 def test_a_recipe_has_one_test_at_least_that_does_work_or_says_why_not(tree):

@@ -15,7 +15,7 @@ _QUESTIONS = {'--version', '-version', '-V', '-v', 'version', '--help', '-help',
 
 #: what commands of every system do, none of which is the work of a software
 _LOOKING = frozenset('[ [[ command file find hash ldd locate ls readlink realpath stat test type whereis which'.split())
-_SAYING = frozenset(': . cd date echo env exit export false for hostname id printf pwd return set sleep source true '
+_SAYING = frozenset(': . cd date echo exit export false for hostname id printf pwd return set sleep source true '
                     'uname unset'.split())
 _HANDLING = frozenset('awk cat chmod cmp cp cut diff egrep fgrep grep head ln md5sum mkdir mktemp mv od rm sed '
                       'sha256sum sort tail tee touch tr uniq wc zcat'.split())
@@ -23,7 +23,7 @@ _ASKING = frozenset('conda list-packages mamba ml module nvidia-smi pip pip3 roc
 
 #: words of a shell before a command, and commands that start another one
 _BEFORE = frozenset('! do done elif else exec fi if nice nohup then time until while { }'.split())
-_LAUNCHING = frozenset('mpiexec mpirun srun timeout xargs'.split())
+_LAUNCHING = frozenset('env mpiexec mpirun srun timeout xargs'.split())
 
 _SHELLS = re.compile(r'(ba|da|a|k|z)?sh|start-shell')
 _PYTHON = re.compile(r'(python|pypy|ipython)[0-9.]*')
@@ -60,10 +60,9 @@ def shortcoming(command):
         return 'is no command'
     command, inner = _apart(command)
     try:
-        steps = _steps(command)
-    except ValueError:
+        found = [_of_step(step) for step in _steps(command) if step.words] + [shortcoming(one) for one in inner]
+    except (ValueError, RecursionError):
         return None  # no business of this rule; the shell will tell
-    found = [_of_step(step) for step in steps if step.words] + [shortcoming(one) for one in inner]
     if None in found:
         return None
     return next((one for one in found if one not in (_SAYS, _HANDLES)), (*found, _SAYS)[0])
@@ -119,7 +118,9 @@ def _steps(command):
             if steps[-1].words[-1:] in (['0'], ['1'], ['2']):  # of 2>&1
                 steps[-1].words.pop()
         else:
-            steps.append(_Step(is_fed=word.strip('&\n') == '|'))
+            before = steps[-1]
+            before.is_fed = before.is_fed or '<(' in word
+            steps.append(_Step(is_fed=word.strip('&\n') == '|' or before.is_fed and not before.words))  # a | (b)
             redirection = ''
     return steps
 
@@ -136,7 +137,7 @@ def _of_step(step):
         return _SAYS
     if name in _HANDLING:
         return _HANDLES
-    if name in _ASKING:
+    if name in _ASKING and rest[:1] != ['run']:  # of conda, which starts a command
         return 'only asks what is there'
     code = _code(name, rest)
     if code is not None:
@@ -155,7 +156,7 @@ def _bare(words):
     words = list(words)
     while words:
         name = posixpath.basename(words[0])
-        if name in _BEFORE or re.match(r'\w+=', words[0]) or name in ('command', 'env') and words[1:] \
+        if name in _BEFORE or re.match(r'\w+=', words[0]) or name == 'command' and words[1:] \
                 and not words[1].startswith('-'):
             words.pop(0)
         elif name in _LAUNCHING:
@@ -171,19 +172,20 @@ def _code(name, rest):
     """Return the program in the arguments of an interpreter (str), None where there is none."""
     option = '-[a-zA-Z]*c' if _SHELLS.fullmatch(name) or _PYTHON.fullmatch(name) else \
         '-e|-E|--eval' if _LANGUAGES.fullmatch(name) else None
-    for word, code in zip(rest, rest[1:]) if option else ():
-        if re.fullmatch(option, word):
-            return code
-        if word == '-m' or not word.startswith('-'):
-            break
-    return None
+    codes, words = [], list(rest) if option else []
+    while words[1:] and words[0] != '-m' and words[0].startswith('-'):
+        if re.fullmatch(option, words.pop(0)):
+            codes.append(words.pop(0))
+            if option.endswith('c'):  # what follows are its arguments; of other languages there may be several programs
+                break
+    return '\n'.join(codes) if codes else None
 
 
 def _of_python(code):
     """Return what keeps a program in Python from doing work (str), None for nothing: it calls what it imports."""
     try:
         nodes = list(ast.walk(ast.parse(code)))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None  # that it cannot be run is told where it is run
     called = {getattr(one.func, 'attr', getattr(one.func, 'id', '')) for one in nodes if isinstance(one, ast.Call)}
     imports = {'__import__', 'import_module'}.intersection(called) or any(
