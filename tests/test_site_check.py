@@ -289,6 +289,10 @@ def test_gpus_of_a_node_that_a_job_may_not_use_are_told(monkeypatch, tmp_path):
     assert host.can_use('nvidia-gpu')
     kept.append(str(tmp_path / 'nvidia1'))
     assert not host.can_use('nvidia-gpu') and not host.can_use('amd-gpu')
+    (tmp_path / 'kfd').touch()  # one file for all GPUs of AMD, and another one for each
+    assert host.can_use('amd-gpu')
+    kept.append(str(tmp_path / 'renderD128'))
+    assert not host.can_use('amd-gpu')
 
 
 def test_looking_inside_writes_through_no_link_of_somebody_else(tmp_path):

@@ -134,7 +134,8 @@ def can_use(need):
 
     :param need: one of GPUS (str)
     """
-    return not all(map(_is_hidden, glob.glob(GPUS[need][1][0])))
+    # of the files of AMD the first is that of all GPUs, which a scheduler leaves open
+    return not any(all(map(_is_hidden, glob.glob(pattern))) for pattern in GPUS[need][1])
 
 
 def gpus():
