@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -56,11 +57,11 @@ def fake(tmp_path):
     return make
 
 
-def start(fake, *argv, **env):
+def start(fake, *argv, preexec=None, **env):
     """Start a command of a module, as one of its wrappers unless told otherwise, and return its process (Popen)."""
     values = {'PATH': harness.SYSTEM_PATH, 'HOME': str(fake.prefix), 'PBS_JOBID': str(fake.prefix), **env}
     return subprocess.Popen([str(arg) for arg in argv or (fake.root / 'bin' / 'python', 'x')], env=values,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=preexec)
 
 
 def test_what_cannot_be_shared_runs_on_its_own_which_one_process_tells(fake, tmp_path):
@@ -92,6 +93,13 @@ def test_the_user_decides_else_the_site_for_its_jobs(share, env, is_tried, fake,
     (tmp_path / 'go').touch()
     out, error = start(fake(share), **env).communicate(timeout=300)
     assert (out, error) == ('own: python x\n', WARNING % 'FATAL: unknown flag: --userns' if is_tried else '')
+
+
+@pytest.mark.parametrize('how', [lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), lambda: os.close(0)])
+def test_who_has_no_standard_input_or_asks_for_no_children_finds_the_keeper(how, fake, tmp_path):
+    (tmp_path / 'go').touch()
+    process = start(fake(), preexec=how, EASYSIF_SHARE='node')
+    assert process.communicate(timeout=300) == ('own: python x\n', WARNING % 'FATAL: unknown flag: --userns')
 
 
 def test_an_image_without_a_shell_is_not_shared(fake, tmp_path):
@@ -161,6 +169,12 @@ def test_why_an_image_cannot_be_shared(tmp_path, monkeypatch, capsys):
         server.listen()
         monkeypatch.setattr(join.struct, 'unpack', lambda *_: (1, -1, 1))
         assert reason(join.meet, *meet) == 'another user holds its address'
+        server.listen(0)
+        monkeypatch.setattr(join, 'PATIENCE', 1)
+        with join.socket.socket(join.socket.AF_UNIX) as other:
+            other.setblocking(False)
+            other.connect_ex(server.getsockname())  # and is let in as little as we are
+            assert reason(join.meet, *meet) == 'who holds its address lets nobody in'
 
 
 def test_a_namespace_that_cannot_be_entered(monkeypatch, capsys):

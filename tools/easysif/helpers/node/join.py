@@ -186,8 +186,9 @@ def meet(options, runtime, image, own, also):
     name, ended, deadline = address(runtime, image, own, also), 0, time.monotonic() + PATIENCE
     while ended < TRIES and time.monotonic() < deadline:
         connection = socket.socket(socket.AF_UNIX)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', PATIENCE, 0))
         try:
-            connection.connect(name)
+            connection.connect(name)  # waits for one who lets nobody in, who may be another user
             _, user, _ = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user != os.geteuid():
                 raise CannotShare('another user holds its address')
@@ -195,6 +196,8 @@ def meet(options, runtime, image, own, also):
             if found:
                 return [connection.detach(), *descriptors], found
             ended += 1
+        except BlockingIOError:
+            raise CannotShare('who holds its address lets nobody in')
         except ConnectionRefusedError:
             if not start(name, options, runtime, image):
                 time.sleep(0.01)  # another one does so at this moment
@@ -239,14 +242,17 @@ def start(name, options, runtime, image):
             raise
         child = os.fork()
         if child:
-            os.waitpid(child, 0)
+            try:
+                os.waitpid(child, 0)
+            except ChildProcessError:  # who started us ignores SIGCHLD
+                pass
             return True
         try:
             os.setsid()
             if os.fork() == 0:
-                os.set_inheritable(server.fileno(), True)
+                inherited = fcntl.fcntl(server, fcntl.F_DUPFD, HIGH)  # not 0 to 2, of which one may have been closed
                 os.execv(sys.executable, [sys.executable, '-I', '-S', '-B', os.path.dirname(os.path.abspath(__file__)),
-                                          'keep', str(server.fileno()), runtime, image, options['shell']])
+                                          'keep', str(inherited), runtime, image, options['shell']])
         finally:
             os._exit(0)
 
