@@ -95,11 +95,18 @@ def test_the_user_decides_else_the_site_for_its_jobs(share, env, is_tried, fake,
     assert (out, error) == ('own: python x\n', WARNING % 'FATAL: unknown flag: --userns' if is_tried else '')
 
 
-@pytest.mark.parametrize('how', [lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), lambda: os.close(0)])
-def test_who_has_no_standard_input_or_asks_for_no_children_finds_the_keeper(how, fake, tmp_path):
+def close_two():
+    """Close standard input and output, whose numbers the next two files get."""
+    os.closerange(0, 2)
+
+
+@pytest.mark.parametrize('how', [lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), close_two])
+def test_who_closed_its_files_or_asks_for_no_children_finds_the_keeper(how, fake, tmp_path):
     (tmp_path / 'go').touch()
-    process = start(fake(), preexec=how, EASYSIF_SHARE='node')
-    assert process.communicate(timeout=300) == ('own: python x\n', WARNING % 'FATAL: unknown flag: --userns')
+    (tmp_path / 'x.sif').touch()
+    process = start(fake(), sys.executable, '-I', '-S', '-B', helper('node'), 'join', '--module', 'jax/24.10', '--shell',
+                    '/bin/sh', tmp_path / 'apptainer', tmp_path / 'x.sif', 'x', preexec=how)
+    assert process.communicate(timeout=300)[1].startswith(WARNING % 'FATAL: unknown flag: --userns')
 
 
 def test_an_image_without_a_shell_is_not_shared(fake, tmp_path):
