@@ -281,6 +281,29 @@ def test_a_display_is_taken_by_a_lock_of_the_living_or_unknown_and_by_a_socket_t
     assert not session.is_taken(1)  # a dead server's, and ours
 
 
+def test_nobody_is_waited_for_who_puts_something_else_where_a_display_has_its_files(session, monkeypatch):
+    monkeypatch.setattr(place, 'TOP', str(session.top))
+    lock = session.top / '.X1-lock'
+    os.mkfifo(lock)
+    assert session.is_taken(1)
+    place._remove_display(1)
+    writer = os.open(lock, os.O_RDWR)  # of somebody who says nothing
+    assert session.is_taken(1)
+    place._remove_display(1)
+    os.close(writer)
+    lock.unlink()
+    lock.symlink_to('/dev/zero')
+    assert session.is_taken(1)
+    place._remove_display(1)
+    assert lock.is_symlink()
+    lock.unlink()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as other:
+        server.bind(str(session.top / 'X1'))
+        server.listen(0)
+        other.connect(server.getsockname())
+        assert session.is_taken(1)
+
+
 def test_where_all_displays_are_taken_that_is_said(session, monkeypatch, tmp_path):
     monkeypatch.setattr(session, 'LAST', 3)
     for number in (1, 2, 3):

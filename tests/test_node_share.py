@@ -104,8 +104,8 @@ def close_two():
 def test_who_closed_its_files_or_asks_for_no_children_finds_the_keeper(how, fake, tmp_path):
     (tmp_path / 'go').touch()
     (tmp_path / 'x.sif').touch()
-    process = start(fake(), sys.executable, '-I', '-S', '-B', helper('node'), 'join', '--module', 'jax/24.10', '--shell',
-                    '/bin/sh', tmp_path / 'apptainer', tmp_path / 'x.sif', 'x', preexec=how)
+    process = start(fake(), sys.executable, '-I', '-S', '-B', helper('node'), 'join', '--module', 'jax/24.10',
+                    '--shell', '/bin/sh', tmp_path / 'apptainer', tmp_path / 'x.sif', 'x', preexec=how)
     assert process.communicate(timeout=300)[1].startswith(WARNING % 'FATAL: unknown flag: --userns')
 
 

@@ -20,6 +20,7 @@ TOP = '/tmp'
 PREFIX = 'easysif-vnc-'
 RECORD = 'desktop.json'
 LOCK, SOCKET = '.X%d-lock', '.X11-unix/X%d'  #: of an X server, below /tmp
+LONGEST = 64  #: characters of a lock that are read: it has 11
 
 
 def make(where):
@@ -85,13 +86,18 @@ def _remove_display(number):
     """Remove lock and socket of a display whose server was killed, unless somebody has it again."""
     lock = os.path.join(TOP, LOCK % number)
     with suppress(OSError, ValueError):
-        with open(lock, encoding='ascii') as handle:
-            server = int(handle.read())
+        with open(lock, encoding='ascii', opener=_open_lock) as handle:
+            server = int(handle.read(LONGEST))
         try:
             os.kill(server, 0)
         except ProcessLookupError:
             os.unlink(os.path.join(TOP, SOCKET % number))
             os.unlink(lock)
+
+
+def _open_lock(path, flags):
+    """Open a file in /tmp, where other users may have put a pipe or a link of that name (int)."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _is_ours(path):

@@ -30,6 +30,7 @@ READY = 60            #: seconds in which a server has to serve
 PAGES = '/usr/share/novnc'
 X = '/tmp/.X11-unix/X%d'
 LOCK = '/tmp/.X%d-lock'
+LONGEST = 64  #: characters of a lock that are read: it has 11
 NEEDED = ('Xvnc', 'vncpasswd', 'x-window-manager', 'xterm')
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -168,8 +169,8 @@ class Handler(ProxyRequestHandler or object):
 def is_taken(number):
     """Return whether a display is somebody's (bool): its lock names a living process, or its socket answers."""
     try:
-        with open(LOCK % number) as handle:
-            os.kill(int(handle.read()), 0)
+        with open(LOCK % number, opener=open_lock) as handle:
+            os.kill(int(handle.read(LONGEST)), 0)
         return True
     except (FileNotFoundError, ProcessLookupError):
         pass
@@ -178,6 +179,7 @@ def is_taken(number):
     if not os.path.exists(X % number):
         return False
     with socket.socket(socket.AF_UNIX) as trial:
+        trial.setblocking(False)  # not to wait for one who lets nobody in
         try:
             trial.connect(X % number)
             return True
@@ -185,6 +187,11 @@ def is_taken(number):
             return os.stat(X % number).st_uid != os.getuid()
         except OSError:
             return True
+
+
+def open_lock(path, flags):
+    """Open a file in /tmp, where other users may have put a pipe or a link of that name (int)."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def write_authority(path, number):
