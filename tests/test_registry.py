@@ -619,6 +619,16 @@ def test_an_https_registry_may_not_ask_for_a_login_in_the_open(tmp_path):
                                'hint: apptainer registry login --username NAME docker://{0}'.format(running.host))
 
 
+@pytest.mark.parametrize('answer, reason', [
+    ((401, {'WWW-Authenticate': 'Bearer realm="https://["'}, b''), 'its login server has no https address'),
+    ((401, {'WWW-Authenticate': 'Bearer realm="https://%s.x/"' % ('a' * 70)}, b''), 'an address that is none'),
+    ((302, {'Location': 'https://['}, b''), 'sends us on to an address that is none')])
+def test_an_address_that_is_none_is_no_surprise(answer, reason):
+    with stub({'/v2/x/y/manifests/1': answer}) as running:
+        error = refusal('docker://up.invalid/x/y:1', {'up.invalid': ['http://' + running.host]})
+    assert reason in str(error)
+
+
 def test_a_name_that_needs_no_login_may_not_exist():
     # so does Docker Hub: a token for anything, and then 401 for what is not there
     with token_registry() as running:

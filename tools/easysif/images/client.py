@@ -102,7 +102,11 @@ class Client:
     def _token(self, offer, login, path):
         """Return the token that a registry's login server gives for reading one repository (str)."""
         realm = offer.get('realm', '')
-        if urlsplit(realm).scheme not in (('http', 'https') if self.plain_http else ('https',)):
+        try:
+            is_fit = urlsplit(realm).scheme in (('http', 'https') if self.plain_http else ('https',))
+        except ValueError:
+            is_fit = False
+        if not is_fit:
             raise NoAnswer('its login server has no https address', 401)
         params = {'service': offer.get('service'),
                   'scope': offer.get('scope') or 'repository:%s:pull' % _repository(path)}

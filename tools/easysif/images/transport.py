@@ -111,6 +111,8 @@ class Transport:
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
         except (self.errors.RequestException, OSError) as err:
             raise self.no_answer(err) from err
+        except ValueError as err:
+            raise NoAnswer('sends us on to an address that is none') from err
         with response:
             yield Answer(response, self)
 
