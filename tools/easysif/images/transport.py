@@ -112,7 +112,7 @@ class Transport:
         except (self.errors.RequestException, OSError) as err:
             raise self.no_answer(err) from err
         except ValueError as err:
-            raise NoAnswer('sends us on to an address that is none') from err
+            raise NoAnswer('its address is none, or one to which it sends us on') from err
         with response:
             yield Answer(response, self)
 
