@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def tell(**what):
     with socket.socket(socket.AF_UNIX) as control:
         control.connect(directory + '/control')
         control.sendall(json.dumps(what).encode() + b'\\n')
+        control.recv(1)
 how = os.environ.get('FAKE_DESKTOP', 'good')
 if how == 'good':
     tell(ready=int(os.environ.get('FAKE_DISPLAY', 1)))
@@ -311,6 +313,21 @@ def test_where_all_displays_are_taken_that_is_said(session, monkeypatch, tmp_pat
     with pytest.raises(session.Failure) as failed:
         session.Session(str(tmp_path), '640x480').serve()
     assert str(failed.value) == 'no display is free: :1 to :3 are taken'
+
+
+def test_what_the_programs_tell_is_heard_before_they_end(session):
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(session.top / 'control'))
+        control.listen()
+        teller = threading.Thread(target=session.tell, args=(str(session.top),), kwargs={'failed': 'x'})
+        teller.start()
+        connection, _ = control.accept()
+        with connection:
+            assert json.loads(connection.recv(64)) == {'failed': 'x'}
+            teller.join(0.3)
+            assert teller.is_alive()
+        teller.join(60)
+        assert not teller.is_alive()
 
 
 def test_the_key_to_a_display_is_for_that_display_and_new_each_time(session, tmp_path):

@@ -206,10 +206,11 @@ def write_authority(path, number):
 
 
 def tell(directory, **what):
-    """Tell the host something."""
+    """Tell the host something, and return when it has heard it: before it sees us end."""
     with socket.socket(socket.AF_UNIX) as control:
         control.connect(os.path.join(directory, 'control'))
         control.sendall(json.dumps(what).encode() + b'\n')
+        control.recv(1)  # it closes
 
 
 def main():
