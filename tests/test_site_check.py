@@ -315,7 +315,8 @@ def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeyp
     assert easysif('site', 'new', str(path))[2].endswith(': is there already\nhint: give another name, or edit it\n')
     assert 'cannot be written (No such file or directory)' in easysif('site', 'new', 'no/such.yaml')[2]
     monkeypatch.setattr(draft, '_mounts', lambda: {'/scratch', '/a b"'})
-    monkeypatch.setattr(draft, 'GPUS', {'amd-gpu': ('AMD', ('/dev/null',), '/nosuch')})
+    monkeypatch.setattr(draft, 'GPUS', {'amd-gpu': ('AMD', ('/dev/null',), '/nosuch'),
+                                        'nvidia-gpu': ('NVIDIA', ('/nosuch', '/dev/null'), '/nosuch')})
     monkeypatch.setattr(draft, 'NEEDS', {'slurm': ['/usr/bin/env', '/usr/bin/no*such', '/usr/b*']})
     monkeypatch.setattr(draft, 'MPI', ('/nosuch/libmpi.so.12', str(tmp_path / 'libmpi.so.?'), '/usr/bin/env'))
     (tmp_path / 'libmpi.so.40').touch()
@@ -323,7 +324,7 @@ def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeyp
     (tmp_path / 'x.yaml').write_text(draft.profile('x'))
     found = site.profile(str(tmp_path / 'x.yaml')).site
     assert found.binds == ('/a b"', '/scratch') and found.provides['slurm'].binds == ('/usr/bin/env', '/usr/b*')
-    assert 'amd-gpu' in site.read(str(tmp_path / 'x.yaml'))['provides']
+    assert {'amd-gpu', 'nvidia-gpu'} & set(site.read(str(tmp_path / 'x.yaml'))['provides']) == {'amd-gpu'}
     assert found.provides['mpi'].libraries == (str(tmp_path / 'libmpi.so.?'),)
     monkeypatch.setattr(draft, 'MPI', ())
     assert 'mpi' not in draft.profile('x')

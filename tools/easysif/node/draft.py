@@ -66,7 +66,7 @@ def profile(name):
                  '# file systems that the nodes share: none was found, so name them\n# binds: [/scratch, /project]\n')
     lines.append('provides:\n')
     for need, (kind, devices, driver) in GPUS.items():
-        if os.path.exists(driver) or any(glob.glob(pattern) for pattern in devices):
+        if os.path.exists(driver) or glob.glob(devices[0]):
             lines.append('  %s: {}\n' % need)
     lines.append('  scratch: {}  # is bound in every container\n')
     for need, patterns in NEEDS.items():
