@@ -111,9 +111,9 @@ def test_a_command_may_have_another_name_and_hides_none_of_the_host(easysif, hom
         "error: easysif command: 'sh' would hide that of the host\n"
         'hint: give it a name of its own: easysif command add IMAGE my-sh=sh\n')
     assert error(easysif, 'add', 'tool', 'ls=fine').endswith('my-ls=fine\n') and toys.files(home) == set()
-    assert easysif('command', 'add', 'tool', 'mine=fine')[0] == 0
+    assert easysif('command', 'add', 'tool', 'mine=fine')[1] == '%s/mine: runs fine in %s\n' % (bin, tool.sif)
     assert os.readlink(bin / 'mine') == str(tool.root / 'bin' / 'fine')
-    assert easysif('command', 'remove', 'mine')[0] == 0 and toys.files(home) == set()
+    assert easysif('command', 'remove', 'mine', 'mine')[1] == 'removed %s/mine\n' % bin and toys.files(home) == set()
 
 
 def test_several_directories_and_names(easysif, home, bin, tool, tmp_path):
@@ -152,7 +152,14 @@ def test_a_place_or_a_record_that_cannot_be_used_is_an_error(easysif, home, bin,
     assert error(easysif, 'add', 'tool', 'fine', '--to', str(place)) == (
         'error: {0}: no command can be put here (Not a directory)\n'
         'hint: ls -ld -- {0}; or another place: --to DIR\n'.format(place))
+    assert toys.files(home) == set()
     easysif('command', 'add', 'tool', 'fine')
+    before = toys.snapshot(home)
+    assert error(easysif, 'add', 'tool', 'fine', '--to', str(place))
+    bin.chmod(0o555)
+    assert 'no command can be put here (Permission denied)\n' in error(easysif, 'add', 'tool', 'fine', 'mine=fine')
+    bin.chmod(0o755)
+    assert toys.snapshot(home) == before
     record = home / '.local' / 'share' / 'easysif' / 'commands' / 'commands.json'
     record.write_text(record.read_text().replace('"schema": 1', '"schema": 9'))
     assert error(easysif, 'list') == ('error: %s: was written by another version of EasySIF\n  schema  9\n'

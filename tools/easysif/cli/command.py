@@ -61,7 +61,7 @@ def _add(args):
         print(json.dumps({'commands': list(map(dataclasses.asdict, done)), 'notes': notes}, indent=2))
         return
     for one in done:
-        print(escaped('%s: runs %s in %s' % (one.path, one.name, one.file)))
+        print(escaped('%s: runs %s in %s' % (one.path, os.path.basename(os.readlink(one.path)), one.file)))
     for note in notes:
         print(note, file=sys.stderr)
 

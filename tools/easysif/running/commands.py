@@ -82,7 +82,7 @@ class Commands:
                 root, notes = self.images.install(image, names, needs)
             else:
                 image, root = self._module(image, names)
-            made = directories.missing(os.path.abspath(directory))
+            made, before = directories.missing(os.path.abspath(directory)), dict(known['commands'])
             for path, name in inside.items():
                 known['commands'][path] = {'target': os.path.join(root, 'bin', name), 'root': root, 'image': image}
             known['made'] = sorted({*known['made'], *made})
@@ -93,6 +93,10 @@ class Commands:
                     files.link(known['commands'][path]['target'], path)
                 files.sync_directory(directory)
             except OSError as err:
+                links = {path: known['commands'][path] for path in inside if _is_ours(path, known['commands'][path])}
+                known['commands'] = {**before, **links}
+                self._write(known)
+                directories.remove_empty(made)
                 raise EasySIFError(directory, 'no command can be put here (%s)' % err.strerror,
                                    hint='ls -ld -- %s; or another place: --to DIR' % shlex.quote(directory)) from err
             return [_command(path, known['commands'][path]) for path in inside], notes
@@ -109,7 +113,7 @@ class Commands:
         :raises EasySIFError: one is not there or not ours; it cannot be removed
         """
         with self._alone(names[0]) as known:
-            paths = [self._path(name, known) for name in names]
+            paths = list(dict.fromkeys(self._path(name, known) for name in names))
             done = [_command(path, known['commands'][path]) for path in paths]
             for path in paths:
                 try:
