@@ -94,9 +94,10 @@ class Commands:
                 files.sync_directory(directory)
             except OSError as err:
                 links = {path: known['commands'][path] for path in inside if _is_ours(path, known['commands'][path])}
-                known['commands'] = {**before, **links}
-                self._write(known)
                 directories.remove_empty(made)
+                known['commands'] = {**before, **links}
+                known['made'] = [one for one in known['made'] if one not in made or os.path.isdir(one)]
+                self._write(known)
                 raise EasySIFError(directory, 'no command can be put here (%s)' % err.strerror,
                                    hint='ls -ld -- %s; or another place: --to DIR' % shlex.quote(directory)) from err
             return [_command(path, known['commands'][path]) for path in inside], notes
