@@ -109,6 +109,11 @@ def test_without_gpus_it_is_a_partition_without(easysif, prefix, site_of):
     text = script(easysif, 'tool', '--nodes', '2', '--ntasks', '8', '--cpus-per-task', '3', '--', 'other', 'x')
     assert '--partition=standard\n' in text and '--ntasks-per-node=4\n' in text and '--cpus-per-task=3\n' in text
     assert text.endswith('\nsrun --cpus-per-task=3 singularity exec "$SIFTOOL" other x\n')
+    for before in (('tool',), ('tool', '--nodes', '1'), ('--nodes', '1', 'tool', '--time', '5')):
+        assert script(easysif, *before, '--', 'other', '--', '--nodes', '--').endswith(
+            ' singularity exec "$SIFTOOL" other -- --nodes --\n')
+    assert script(easysif, 'tool', 'other', 'x').endswith(' singularity exec "$SIFTOOL" other x\n')
+    assert 'arguments are required: COMMAND\n' in refusal(easysif, 'tool', '--')
 
 
 def test_what_the_user_says_stands_in_the_place_of_what_the_site_says(easysif, gpu, site_of):

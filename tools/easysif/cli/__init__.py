@@ -22,10 +22,11 @@ GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, no
 class Parser(argparse.ArgumentParser):
     """A parser that tells of wrong usage in our form, and knows --debug at every level.
 
-    Where it ``is_mixed``, options may stand between the words of a list.
+    Where it ``is_mixed``, options may stand between the words of a list. Where it ``has_command``, its list ``command``
+    ends with what follows the first ``--``, as that is: argparse would take another ``--`` out of it.
     """
 
-    is_mixed = False
+    is_mixed = has_command = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -34,6 +35,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """Return the namespace and what is left, as argparse does."""
+        if self.has_command and '--' in args[:-1]:
+            end = args.index('--') + 1
+            found, left = super().parse_known_args([*args[:end], 'COMMAND'], namespace)
+            found.command[-1:] = args[end:]
+            return found, left
         if not self.is_mixed:
             return super().parse_known_args(args, namespace)
         self.is_mixed = False  # what comes next calls this again

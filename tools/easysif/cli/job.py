@@ -33,6 +33,7 @@ def register(subparsers):
     parser.add_argument('--json', action='store_true', help='print what is asked for, and the script, as JSON')
     add_prefix(parser)
     parser.set_defaults(run=_run)
+    parser.has_command = True
 
 
 def _run(args):

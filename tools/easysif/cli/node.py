@@ -19,6 +19,7 @@ def register(subparsers):
         'before it runs, say in one line of JSON on standard error what is shared'))
     add_prefix(parser)
     parser.set_defaults(run=_run)
+    parser.has_command = True
 
 
 def _run(args):
