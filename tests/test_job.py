@@ -150,7 +150,10 @@ def test_where_there_are_no_modules_the_wrappers_are_used(easysif, gpu, site_of,
     (['--time', 'soon'], "--time must be a time: minutes, hours:minutes:seconds or days-hours\n  given  'soon'\n"
                          'hint: --time 1:00:00\n'),
     (['--account', 'a\nb'], "--account must be an account of Slurm\n  given  'a\\nb'\nhint: --account project_1\n"),
-    (['--output', 'a b'], "--output must be a file name without blanks\n  given  'a b'\nhint: --output %x-%j.out\n"),
+    (['--output', 'a b'], "--output must be a file name without blanks, quotes, # and \\\n  given  'a b'\n"
+                          'hint: --output %x-%j.out\n'),
+    (['--output', 'a#b'], "--output must be a file name without blanks, quotes, # and \\\n  given  'a#b'\n"
+                          'hint: --output %x-%j.out\n'),
     (['--option=-x y'], "--option must be a long option of sbatch\n  given  '-x y'\nhint: --option=--exclusive\n"),
     (['--nodes', '0'], '--nodes must be a number from 1\n  given  0\n'),
     (['--gpus-per-node', '-1'], '--gpus-per-node must be a number from 0\n  given  -1\n'),

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 
@@ -131,7 +132,7 @@ def _option(directory):
     if place == jupyter.user_directory():
         return ''
     prefix = os.path.dirname(os.path.dirname(place))
-    return ' --jupyter-prefix %s' % prefix if jupyter.below(prefix) == place else ''
+    return ' --jupyter-prefix %s' % shlex.quote(prefix) if jupyter.below(prefix) == place else ''
 
 
 def _remove(args):

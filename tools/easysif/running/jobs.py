@@ -29,7 +29,7 @@ FORMS = {
     'account': (WORD, 'an account of Slurm', 'project_1'),
     'partition': (WORD, 'the name of a partition', 'standard'),
     'job-name': (WORD, 'a name without blanks', 'train'),
-    'output': (re.compile(r'[^\x00-\x20\x7f"\\]+'), 'a file name without blanks', '%x-%j.out'),
+    'output': (re.compile(r'[^\x00-\x20\x7f"\'#\\]+'), 'a file name without blanks, quotes, # and \\', '%x-%j.out'),
     'option': (re.compile(r'--[a-z][a-z-]*(=[!-~]+)?'), 'a long option of sbatch', '--exclusive'),
 }
 
