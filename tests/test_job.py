@@ -112,6 +112,8 @@ def test_without_gpus_it_is_a_partition_without(easysif, prefix, site_of):
     for before in (('tool',), ('tool', '--nodes', '1'), ('--nodes', '1', 'tool', '--time', '5')):
         assert script(easysif, *before, '--', 'other', '--', '--nodes', '--').endswith(
             ' singularity exec "$SIFTOOL" other -- --nodes --\n')
+    assert script(easysif, 'tool', '--', 'start-shell', '-c', 'true').endswith('\nsrun start-shell -c true\n')
+    assert script(easysif, 'tool', '--', '/bin/other').endswith(' singularity exec "$SIFTOOL" /bin/other\n')
     assert script(easysif, 'tool', 'other', 'x').endswith(' singularity exec "$SIFTOOL" other x\n')
     assert 'arguments are required: COMMAND\n' in refusal(easysif, 'tool', '--')
 

@@ -210,7 +210,7 @@ class _Module:
     def call(self, command):
         """Return the words by which a command runs inside the image, as the script has them (str)."""
         text = shlex.join(command)
-        if command[0] in (self.record.get('parameters') or {}).get('commands', ()):
+        if '/' not in command[0] and os.path.lexists(os.path.join(self.root, 'bin', command[0])):
             return text  # its wrapper
         if not self.has_modules():
             # shell that is to run inside: it becomes its arguments
