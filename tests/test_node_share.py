@@ -122,6 +122,25 @@ def test_a_word_that_is_none_is_an_error(fake):
     assert process.returncode == 1
 
 
+def test_where_there_is_no_python_that_is_told(fake, tmp_path):
+    (tmp_path / 'go').touch()
+    fake = fake()
+    wrapper = fake.root / 'easysif' / 'wrapper'
+    wrapper.write_text(wrapper.read_text().replace('/usr/bin/python3', '/nowhere').replace(
+        '"${EB_PYTHON-}" "$es_eb_python"', '/nowhere'))
+    what = ('jax/24.10: no Python 3.9 or newer on this node, by which processes share the image\n'
+            'hint: export EB_PYTHON=<python3>\n')
+    assert start(fake, EASYSIF_SHARE='node').communicate(timeout=300) == ('own: python x\n', 'warning: ' + what)
+    assert start(fake, EASYSIF_SHARE='node', SLURM_LOCALID='1').communicate(timeout=300) == ('own: python x\n', '')
+    assert start(fake, wrapper, 'node-exec', 'python').communicate(timeout=300) == ('', 'error: ' + what)
+    module = fake.root / 'easysif' / 'module.sh'
+    module.write_text(module.read_text().replace("es_python_env=''", "es_python_env='jax'"))
+    (fake.root / 'bin' / 'make-squashfs').symlink_to('../easysif/wrapper')
+    assert start(fake, fake.root / 'bin' / 'make-squashfs').communicate(timeout=300) == ('', (
+        'error: jax/24.10: no Python 3.9 or newer on this node to run make-squashfs with\n'
+        'hint: export EB_PYTHON=<python3>\n'))
+
+
 def test_node_exec_shares_or_fails(fake):
     fake = fake()
     for command in ('python', 'another'):
