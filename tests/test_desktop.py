@@ -179,6 +179,14 @@ def test_why_a_desktop_does_not_start_is_said_and_nothing_is_left(fake, how, sai
     wait(lambda: not left(fake.env))
 
 
+def test_a_desktop_that_ends_at_once_is_told(fake, monkeypatch, capsys):
+    monkeypatch.setattr(command, 'run', lambda *_, **__: None)
+    monkeypatch.setattr(command, '_await', lambda *_: {'ready': 1})
+    assert command.main(['start-vnc']) == 3
+    assert capsys.readouterr().err == ('error: start-vnc: the desktop has ended at once\n'
+                                       'hint: try it: start-shell -c "Xvnc -version"\n')
+
+
 def test_a_desktop_whose_process_ends_before_it_tells_anything(fake, tmp_path):
     path = tmp_path / 'root/easysif/lib/easysif/running/desktop/server.py'
     path.write_text(path.read_text().replace(

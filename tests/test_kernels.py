@@ -222,7 +222,7 @@ def test_kernels_for_all_users_of_a_jupyter_can_be_read_by_them(easysif, home, t
     assert toys.files(place) == {'share/jupyter/kernels/toy-1-x/' + one for one in ('launch', 'kernel.json')}
     assert toys.files(home) == set()
     assert 'toy-1-x' in easysif('kernel', 'list', *argv)[1] and 'toy-1-x' in easysif('kernel', 'list')[1]
-    shutil.rmtree(toy.root)
+    assert easysif('remove', 'Toy')[1].endswith(": easysif kernel remove Toy/1+x --jupyter-prefix '%s'\n" % place)
     assert easysif('kernel', 'list')[1].endswith(" --name toy-1-x --jupyter-prefix '%s'\n" % place)
     assert error(easysif, 'remove', 'Toy').startswith('error: Toy: has no kernel here\n')
     assert easysif('kernel', 'remove', 'Toy', *argv)[0] == 0

@@ -2,9 +2,7 @@
 """``easysif kernel``: kernels of Jupyter that run in modules."""
 
 import json
-import os
 import re
-import shlex
 import shutil
 import sys
 
@@ -123,16 +121,7 @@ def _list(args):
     for one in found:
         if one.problem:
             print(escaped('%s: %s; to remove it: easysif kernel remove %s --name %s%s' % (
-                one.name, one.problem, one.module, one.name, _option(one.directory))))
-
-
-def _option(directory):
-    """Return what has to be typed for a kernel that is not in the user's own place (str)."""
-    place = os.path.dirname(os.path.dirname(directory))
-    if place == jupyter.user_directory():
-        return ''
-    prefix = os.path.dirname(os.path.dirname(place))
-    return ' --jupyter-prefix %s' % shlex.quote(prefix) if jupyter.below(prefix) == place else ''
+                one.name, one.problem, one.module, one.name, jupyter.option(one.directory))))
 
 
 def _remove(args):

@@ -11,7 +11,7 @@ from easysif import installed
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import EasySIFError, escaped
 from easysif.remove import Removal
-from easysif.running import kernels
+from easysif.running import jupyter, kernels
 from easysif.text import human
 
 
@@ -35,8 +35,8 @@ def _run(args):
         print('nothing was removed')
         return 1
     done = removal.run()
-    done.notes += ['the kernel %s of Jupyter no longer starts; to remove it: easysif kernel remove %s' % (
-        kernel.name, done.module) for kernel in kernels.of_installation(done.root)]
+    done.notes += ['the kernel %s of Jupyter no longer starts; to remove it: easysif kernel remove %s%s' % (
+        kernel.name, done.module, jupyter.option(kernel.directory)) for kernel in kernels.of_installation(done.root)]
     if args.json:
         print(json.dumps(dataclasses.asdict(done), indent=2))
     else:

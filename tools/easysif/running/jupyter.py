@@ -3,6 +3,7 @@
 
 import os
 import re
+import shlex
 
 from easysif.errors import EasySIFError
 
@@ -38,6 +39,18 @@ def environment_directory(environ=None):
 def below(prefix):
     """Return where a Jupyter that is installed in a prefix has what is for all its users (str)."""
     return os.path.join(os.path.abspath(prefix), 'share', 'jupyter')
+
+
+def option(directory):
+    """Return what ``easysif kernel`` has to be given for a kernel that is not in the user's own place (str).
+
+    :param directory: that of the kernel (str)
+    """
+    place = os.path.dirname(os.path.dirname(directory))
+    if place == user_directory():
+        return ''
+    prefix = os.path.dirname(os.path.dirname(place))
+    return ' --jupyter-prefix %s' % shlex.quote(prefix) if below(prefix) == place else ''
 
 
 def directories(environ=None):

@@ -58,7 +58,11 @@ def start(args):
         raise EasySIFError(args.prog, what['failed'], exit_code=TOOL, hint=next(
             (hint for words, hint in HINTS.items() if what['failed'].startswith(words)),
             'try it: start-shell -c "Xvnc -version"'))
-    return next(one for one in place.desktops() if one['directory'] == directory)
+    for one in place.desktops():
+        if one['directory'] == directory:
+            return one
+    raise EasySIFError(args.prog, 'the desktop has ended at once', exit_code=TOOL,
+                       hint='try it: start-shell -c "Xvnc -version"')
 
 
 def _step():
