@@ -348,6 +348,13 @@ def test_the_key_to_a_display_is_for_that_display_and_new_each_time(session, tmp
     assert len(keys) == 2 and stat.filemode((tmp_path / 'key').stat().st_mode) == '-rw-------'
 
 
+def test_its_image_is_not_shared_whatever_the_user_says(monkeypatch):
+    monkeypatch.setenv('EASYSIF_SHARE', 'node')
+    one = server.Server('/tmp/x', '/nowhere', {}, None)
+    with one.starter:
+        assert one._environment()['EASYSIF_SHARE'] == 'none'
+
+
 DESKTOP = {'display': 3, 'host': 'nid001000', 'directory': '/tmp/easysif-vnc-x', 'submit_host': None}
 
 

@@ -59,7 +59,7 @@ class Server:
 
     def _environment(self):
         """Return the environment of the programs: what they need of /tmp is there also in images that see no /tmp."""
-        env = dict(os.environ)
+        env = dict(os.environ, EASYSIF_SHARE='none')  # no other process has its binds; what would keep it ends later
         for name in ('SINGULARITY_BINDPATH', 'APPTAINER_BINDPATH'):
             binds = [env.get(name, ''), self.directory, '/tmp/.X11-unix']
             env[name] = ','.join(bind for bind in binds if bind and (bind != '/tmp/.X11-unix' or os.path.isdir(bind)))
