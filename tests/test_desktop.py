@@ -338,6 +338,14 @@ def test_what_the_programs_tell_is_heard_before_they_end(session):
         assert not teller.is_alive()
 
 
+def test_programs_run_in_the_home_or_where_there_is_none(session, monkeypatch, tmp_path):
+    one = session.Session(str(tmp_path), '640x480')
+    for home, found in ((tmp_path, tmp_path), (tmp_path / 'none', '/')):
+        monkeypatch.setenv('HOME', str(home))
+        one.start('sh', '-c', 'pwd > "$0"', str(tmp_path / 'where'))
+        assert one.programs[-1].wait() == 0 and (tmp_path / 'where').read_text() == '%s\n' % found
+
+
 def test_the_key_to_a_display_is_for_that_display_and_new_each_time(session, tmp_path):
     keys = set()
     for _ in range(2):

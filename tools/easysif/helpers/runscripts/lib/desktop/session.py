@@ -121,8 +121,9 @@ class Session:
         raise Failure('the VNC server has ended with exit code %d' % server.returncode)
 
     def start(self, *argv):
-        """Start a program of the desktop."""
-        self.programs.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd=os.path.expanduser('~')))
+        """Start a program of the desktop, in the home where that is to be seen inside."""
+        home = os.path.expanduser('~')
+        self.programs.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd=home if os.path.isdir(home) else '/'))
 
     def end(self):
         """End all programs, the server last, and wait for them."""
