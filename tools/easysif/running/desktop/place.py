@@ -91,8 +91,9 @@ def _remove_display(number):
         try:
             os.kill(server, 0)
         except ProcessLookupError:
-            os.unlink(os.path.join(TOP, SOCKET % number))
-            os.unlink(lock)
+            for path in (os.path.join(TOP, SOCKET % number), lock):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
 
 
 def _open_lock(path, flags):
