@@ -257,6 +257,18 @@ def test_directories_of_others_and_links_are_left_alone(fake, tmp_path):
     assert len(list(fake.top.iterdir())) == 2 and (tmp_path / 'mine' / holder.NAME).exists()
 
 
+def test_a_desktop_of_another_host_or_container_that_has_the_same_tmp_is_none_of_this_node(fake):
+    directory = Path(tempfile.mkdtemp(prefix=place.PREFIX, dir=fake.top))
+    record = json.loads(holder.write('start-vnc', 'x'))  # has the number of this process
+    (directory / place.RECORD).write_text('{"display": 1, "job": null, "module": "vnc/1"}')
+    for change in ({'host': 'other'}, {'namespaces': 'pid:[1] time:[1]'}):
+        (directory / holder.NAME).write_text(json.dumps(dict(record, **change)))
+        assert place.desktops() == [] and fake.run('stop-vnc', check=False).status == 1
+    (directory / holder.NAME).write_text(json.dumps(record))
+    assert [one['display'] for one in place.desktops()] == [1]
+    shutil.rmtree(directory)
+
+
 def test_a_desktop_ends_with_the_job_step_in_which_it_was_started(fake, tmp_path):
     """Also where Slurm does not find its processes: they watch the process by which it runs the step."""
     step = tmp_path / 'slurmstepd'

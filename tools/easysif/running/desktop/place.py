@@ -62,7 +62,7 @@ def desktops():
     """Return the desktops of this user that run on this node, by their displays (list of dict)."""
     running = []
     for path, held in found():
-        if held and not holder.is_dead(held):
+        if holder.is_dead(held) is False:  # where that is not known, its number may be that of another process here
             with suppress(OSError, ValueError), open(os.path.join(path, RECORD), encoding='utf-8') as handle:
                 running.append(dict(json.load(handle), pid=held['pid'], started=held['started']))
     return sorted(running, key=lambda one: one['display'])
