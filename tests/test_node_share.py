@@ -274,4 +274,7 @@ def test_processes_share_what_they_may_and_nothing_else(tmp_path, monkeypatch):
         {'SINGULARITY_NV': '1'}, {'HOME': '/i'}, {'also': {'cwd': '/'}})]
     image.write_text('another')
     others.append(address())
+    for kind in ('mnt', 'pid'):  # a private /tmp; numbers of processes that mean others
+        monkeypatch.setattr(join.os, 'readlink', lambda path, kind=kind: 'other' if path.endswith(kind) else 'same')
+        others.append(address())
     assert len({same, *others}) == 1 + len(others)

@@ -261,7 +261,7 @@ def address(runtime, image, own, also):
     """Return the address of the keeper of an image: the same for all processes that may share it (str)."""
     info = os.stat(image)
     facts = [os.geteuid(), os.path.realpath(runtime), os.path.realpath(image), info.st_dev, info.st_ino, info.st_size,
-             info.st_mtime_ns, sorted(also.items()),
+             info.st_mtime_ns, sorted(also.items()), [os.readlink('/proc/self/ns/' + name) for name in ('mnt', 'pid')],
              sorted((key, value) for key, value in own.items() if key in COUNTING or is_setting(key))]
     words = next(([own.get(key) for key in step] for step in STEPS if own.get(step[0])), ['session', os.getsid(0)])
     text = json.dumps([words, facts])
