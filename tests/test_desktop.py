@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """start-vnc, stop-vnc and vnc-info without a container: what stands for the image tells what its programs would."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -415,3 +416,14 @@ def test_where_no_directory_can_be_made_that_is_said(monkeypatch, tmp_path, caps
     assert capsys.readouterr().err == (
         'error: start-vnc: no directory can be made in %s (No such file or directory)\n'
         'hint: df -h %s; ls -ld %s\n' % ((tmp_path / 'gone',) * 3))
+
+
+def test_where_the_directory_cannot_be_held_it_goes_again(monkeypatch, tmp_path, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    (tmp_path / 'top').mkdir()
+    monkeypatch.setattr(place, 'TOP', str(tmp_path / 'top'))
+    monkeypatch.setattr(os, 'fsync', full)
+    assert command.main(['start-vnc']) == 1
+    assert '/holder: cannot be written (No space left on device)\nhint: ' in capsys.readouterr().err
+    assert list((tmp_path / 'top').iterdir()) == []

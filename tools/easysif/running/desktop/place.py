@@ -31,10 +31,14 @@ def make(where):
     """
     try:
         path = tempfile.mkdtemp(prefix=PREFIX, dir=TOP)
-        hold(path, where)
     except OSError as err:
         raise EasySIFError(where, 'no directory can be made in %s (%s)' % (TOP, err.strerror), exit_code=TOOL,
                            hint='df -h %s; ls -ld %s' % (TOP, TOP)) from err
+    try:
+        hold(path, where)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return path
 
 
