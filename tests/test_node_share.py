@@ -274,6 +274,11 @@ def test_processes_share_what_they_may_and_nothing_else(tmp_path, monkeypatch):
         {'SINGULARITY_NV': '1'}, {'HOME': '/i'}, {'also': {'cwd': '/'}})]
     image.write_text('another')
     others.append(address())
+    overlay = tmp_path / 'o'
+    for name in ('first', 'second'):  # is packed anew, say
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).rename(overlay)
+        others.append(address(SINGULARITY_BINDPATH='/nowhere,%s:/user-software:image-src=/' % overlay))
     for kind in ('mnt', 'pid'):  # a private /tmp; numbers of processes that mean others
         monkeypatch.setattr(join.os, 'readlink', lambda path, kind=kind: 'other' if path.endswith(kind) else 'same')
         others.append(address())

@@ -36,6 +36,7 @@ STEPS = (('SLURM_JOB_ID', 'SLURM_STEP_ID', 'SLURMD_NODENAME'), ('PBS_JOBID',), (
 
 #: what counts for the mounts besides the settings of the runtime
 COUNTING = ('HOME', 'PATH', 'LD_LIBRARY_PATH')
+BINDS = ('APPTAINER_BIND', 'APPTAINER_BINDPATH', 'SINGULARITY_BIND', 'SINGULARITY_BINDPATH')
 SETTINGS = re.compile('(APPTAINER|SINGULARITY)_')
 OF_THE_INSIDE = {'CONTAINER', 'NAME', 'ENVIRONMENT', 'COMMAND', 'APPNAME'}  # which a container itself sets
 
@@ -262,10 +263,22 @@ def address(runtime, image, own, also):
     info = os.stat(image)
     facts = [os.geteuid(), os.path.realpath(runtime), os.path.realpath(image), info.st_dev, info.st_ino, info.st_size,
              info.st_mtime_ns, sorted(also.items()), [os.readlink('/proc/self/ns/' + name) for name in ('mnt', 'pid')],
-             sorted((key, value) for key, value in own.items() if key in COUNTING or is_setting(key))]
+             sorted((key, value) for key, value in own.items() if key in COUNTING or is_setting(key)), bound(own)]
     words = next(([own.get(key) for key in step] for step in STEPS if own.get(step[0])), ['session', os.getsid(0)])
     text = json.dumps([words, facts])
     return '\0easysif-%d-%s' % (os.geteuid(), hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32])
+
+
+def bound(own):
+    """Return what tells the files and directories that are bound from others that came into their place (list)."""
+    found = []
+    for entry in ','.join(own.get(name, '') for name in BINDS).split(','):
+        try:
+            info = os.stat(entry.partition(':')[0])
+        except (OSError, ValueError):
+            continue
+        found.append((info.st_dev, info.st_ino))
+    return found
 
 
 def is_setting(name):
