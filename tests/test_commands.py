@@ -231,7 +231,8 @@ def test_commands_of_images_run_and_go_without_a_trace(easysif, home, bin, toy, 
     upstream, fetched = images.upstream('samtools'), home / '.local/share/easysif/commands/fetched'
     assert "command 'samtool' is not in the image" in easysif('command', 'add', upstream, 'samtool')[2]
     waiting, = fetched.glob('image-*.sif')
-    number = waiting.stat().st_ino
+    number, links = waiting.stat().st_ino, waiting.stat().st_nlink
+    assert links == 1  # nobody is about to install it
     code, out, err = easysif('command', 'add', upstream, 'samtools', '--json')
     told = json.loads(out)
     assert (code, told['commands'][0]['image']) == (0, upstream), err

@@ -62,6 +62,11 @@ class Obtained:
             _unlink(self.kept)
             _unlink(self.path)
 
+    def release(self):
+        """It is not going to be installed by this process: what is kept waits for another one."""
+        if self.kept and self.path != self.kept:
+            _unlink(self.path)
+
 
 def directories(site, sources, build):
     """Return where images are kept until they are installed, and where temporary files go (tuple of str), both made.

@@ -103,6 +103,8 @@ class OwnImages:
                 standing.publish(work.complete(standing, text, None))
                 return [*notes, work.finish(standing.root)]
         finally:
+            if work.obtained:
+                work.obtained.release()
             standing.clear()
 
     def _places(self, standing):
