@@ -180,7 +180,8 @@ def test_why_a_desktop_does_not_start_is_said_and_nothing_is_left(fake, how, sai
     wait(lambda: not left(fake.env))
 
 
-def test_a_desktop_that_ends_at_once_is_told(fake, monkeypatch, capsys):
+def test_a_desktop_that_ends_at_once_is_told(fake, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys.modules['__main__'], '__file__', str(tmp_path / '__main__.py'), raising=False)
     monkeypatch.setattr(command, 'run', lambda *_, **__: None)
     monkeypatch.setattr(command, '_await', lambda *_: {'ready': 1})
     assert command.main(['start-vnc']) == 3
