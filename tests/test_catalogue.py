@@ -19,6 +19,8 @@ from easysif import check, files, recipe, site
 from easysif.catalogue import entries, pages, website
 from harness import CLONE
 
+pytestmark = pytest.mark.long
+
 
 class Article(HTMLParser):
     """What stands on a page: ``text``, ``terms`` (term -> its definitions), ``rows`` of tables, ``blocks`` of code."""

@@ -23,6 +23,8 @@ import standins
 from easysif import holder
 from easysif.running.desktop import MODULES, command, place, reach, server
 
+pytestmark = pytest.mark.long
+
 #: stands for start-shell: does what FAKE_DESKTOP says, instead of starting an image
 START_SHELL = '''#!%s
 import json, os, signal, socket, sys, time

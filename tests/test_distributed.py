@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 
 from harness import CLONE
 
+pytestmark = pytest.mark.long
+
 RUNSCRIPTS = CLONE / 'tools' / 'easysif' / 'helpers' / 'runscripts'
 DISTRIBUTED = RUNSCRIPTS / 'lib' / 'distributed.py'
 HINT = 'hint: get-master "$SLURM_JOB_NODELIST", in a job of Slurm\n'
@@ -257,7 +259,6 @@ def test_a_rank_that_fails_ends_all_others_and_is_named(step, program, status, h
                       % (rank, how))
 
 
-@pytest.mark.long
 def test_a_program_that_does_not_want_to_end_is_killed(step):
     program = ('import os, signal, sys, time\nif os.environ["RANK"] == "1":\n    time.sleep(1); sys.exit(3)\n'
                'signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)')

@@ -18,6 +18,8 @@ from easysif.packages.target import Target
 from packing import Commands, killed_before
 from test_packages import message
 
+pytestmark = pytest.mark.long
+
 
 def publish(root, number, can_exchange, is_kept):
     """Publish in a process that kills itself before one of its calls that change files; return its exit status (int).

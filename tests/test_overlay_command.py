@@ -18,7 +18,7 @@ from made_up import MadeUp, run_easysif
 from packing import Sleeper
 from standins import on_terminal
 
-pytestmark = pytest.mark.usefixtures('its_prefix')
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures('its_prefix')]
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from easysif.overlay.state import status
 from packing import Commands, Sleeper, killed_before, tree
 from standins import on_terminal
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def overlay(tmp_path):

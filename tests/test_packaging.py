@@ -13,6 +13,8 @@ import pytest
 import easysif
 from harness import CLONE, run, user_environment
 
+pytestmark = pytest.mark.long
+
 
 def python_environment(home):
     """Return an environment in which pip reaches the package index of this machine (dict)."""

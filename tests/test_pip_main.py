@@ -17,6 +17,8 @@ from easysif.data import helper
 from easysif.packages import protected
 from test_venv import load
 
+pytestmark = pytest.mark.long
+
 PIP_MAIN = helper('runscripts/lib/pip_main.py')
 
 #: runs it with other places than those inside of an image
