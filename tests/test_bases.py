@@ -151,6 +151,7 @@ def refuse(found, where):
     raise EasySIFError(where, 'is for another machine')
 
 
+@pytest.mark.long
 def test_definitions_that_are_built_at_once_fetch_their_base_once(world):
     context = multiprocessing.get_context('fork')
     processes = [context.Process(target=world.make, args=('number%d' % number,)) for number in range(3)]
@@ -162,6 +163,7 @@ def test_definitions_that_are_built_at_once_fetch_their_base_once(world):
     assert world.asked(digest_of(LAYER)) == 1
 
 
+@pytest.mark.long
 def test_a_base_serves_only_while_it_is_whole_and_goes_also_where_no_image_was_made_with_it(world, monkeypatch):
     with pytest.raises(EasySIFError, match='could not be made into a SIF file'):
         world.make('bad', says='fails')

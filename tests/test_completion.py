@@ -28,6 +28,7 @@ def env(tmp_path):
                 PATH='%s:%s' % (CLONE / 'tools' / 'bin', os.environ['PATH']), PYTHONPATH=os.pathsep.join(sys.path))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('shell', [name for name in SHELLS if shutil.which(name)])
 def test_a_shell_completes_what_is_typed(shell, env, tmp_path):
     argv, switch = SHELLS[shell]

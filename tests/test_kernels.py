@@ -508,6 +508,7 @@ def test_nothing_is_left_where_the_runtime_is_killed(tmp_path, to_group):
         assert 'got' not in kernel.told.read_text()
 
 
+@pytest.mark.long
 def test_nothing_is_left_where_jupyter_is_killed(tmp_path):
     script = 'import os, sys, time; sys.path[:0] = %r; from test_kernels import Running; from pathlib import Path\n' \
              'Running(Path(%r), JPY_PARENT_PID=str(os.getpid())); time.sleep(1000)' % (sys.path, str(tmp_path))

@@ -173,6 +173,7 @@ for _ in range(8):
     assert count.read_text() == '64' and os.listdir(path.parent) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('many, elsewhere', [(8, False), (4, True)])
 def test_many_at_once_take_over_from_those_who_die_one_by_one(path, tmp_path, start, held, many, elsewhere):
     """Each tells the number of its turn and dies with the lock in its hands; where all are hosts of their own, too."""

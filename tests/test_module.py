@@ -376,6 +376,7 @@ def modes(directory):
     return [oct(path.stat().st_mode & 0o7777) for path in (directory, directory / 'user-software')]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('mask', [0o000, 0o022, 0o077])
 def test_a_new_directory_is_as_open_as_that_in_which_it_is_made_whatever_the_umask(by, fake, tmp_path, umask, mask):
     """In the prefix as that, in CONTAINERROOT as that, in a directory of a group for that, else for its user alone."""

@@ -204,6 +204,7 @@ def test_directories_of_needs_are_searched_before_those_of_the_image(by, tmp_pat
     assert both(env, 'ENV_APPEND_PATH') == '/my/bin:/net/bin:/slurm/bin'
 
 
+@pytest.mark.long
 def test_after_a_system_update_one_apply_mends_every_module(by, libraries, tmp_path, easysif, monkeypatch):
     """None is made anew: the module file and the wrapper stay as they are."""
     fakes = [Fake(tmp_path / 'p', module=name, needs=('net',)) for name in ('jax/1', 'torch/2')]

@@ -434,6 +434,7 @@ def test_a_file_that_is_gone_upstream_is_taken_from_here_and_that_is_said(web, m
                                'the image that is here already is taken: %s' % web.digest)
 
 
+@pytest.mark.long
 def test_many_at_once_fetch_an_image_once_and_each_has_it_until_it_is_done(web, tmp_path):
     def install(number, queue):
         found = web.obtain('toy%d' % number)

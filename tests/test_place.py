@@ -344,6 +344,7 @@ def test_no_thread_stays_behind_whatever_happens(source, target, monkeypatch):
     assert set(threading.enumerate()) == before
 
 
+@pytest.mark.long
 def test_memory_stays_small_whatever_the_size(tmp_path, target):
     source = tmp_path / 'x.sif'
     with open(source, 'wb') as handle:

@@ -41,6 +41,7 @@ def problems(toy):
     return [str(err) for err in verify.verify(toy.name, str(toy.root), str(toy.prefix)).problems]
 
 
+@pytest.mark.long
 def test_what_is_well_is_left_alone(easysif, toy, prefix):
     MadeUp(prefix, 'tool/2', python_env=None)
     assert easysif('refresh', 'toy', 'tool/2')[0] == 0  # the links of the user's directory
@@ -345,6 +346,7 @@ def test_what_a_killed_one_has_put_there_is_taken_by_removing_it(easysif, toy, p
     assert easysif('remove', 'toy')[0] == 0 and not toy.root.parent.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('fault', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
 @pytest.mark.parametrize('moment', range(3))
 def test_a_new_block_that_was_not_written_everywhere_is_by_the_next_one(easysif, toy, monkeypatch, moment, fault):
@@ -365,6 +367,7 @@ def test_a_new_block_that_was_not_written_everywhere_is_by_the_next_one(easysif,
     assert (toy.root / 'easysif' / 'modulefile').read_text() == toy.modulefile.read_text() and problems(toy) == []
 
 
+@pytest.mark.long
 def test_wrappers_that_run_meanwhile_never_see_a_half(toy, prefix):
     site = cli.refresh.resolve().site
     stop, failed, count = threading.Event(), [], 0

@@ -95,6 +95,7 @@ def test_a_recipe_is_refused_with_its_field_or_read_as_easybuild_reads_it(work, 
     assert theirs['modextravars'] != ['EasyBuildError'] and theirs['usage'] != ['EasyBuildError']
 
 
+@pytest.mark.long
 @given(values=hostile.some(hostile.SITE, hostile.GOOD_SITE), flow=st.sampled_from([None, True, False]))
 def test_a_site_file_is_refused_with_its_setting_or_read_as_it_was_written(work, values, flow):
     path = hostile.write_site(work / 'site.yaml', values, flow)
@@ -335,6 +336,7 @@ def huge(fields):
             yield field, text
 
 
+@pytest.mark.long
 def test_a_megabyte_in_any_field_of_a_recipe_is_refused_at_once(work):
     for key, text in huge(set(hostile.RECIPE) - {'dependencies'}):
         for value in shapes(text):

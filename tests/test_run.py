@@ -269,6 +269,7 @@ SLEEPERS = {'children': ('sleep 1000 & sleep 1000', 2),
             'one that closed its outputs': ('exec >&- 2>&-; sleep 1000', 2)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kind', SLEEPERS)
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_when_we_are_killed_nothing_remains(tmp_path, caller, kind, number):
