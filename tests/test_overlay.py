@@ -24,6 +24,7 @@ from packing import Commands, everything, tree
 from test_run import assert_gone, descendants
 
 pytest_plugins = ['standin_fixtures']
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
@@ -99,7 +100,6 @@ def test_it_is_packed_with_all_processors_and_as_the_site_says(overlay):
     assert os.listdir(overlay.env['HOME']) == ['args']
 
 
-@pytest.mark.long
 def test_the_cache_of_uv_is_not_packed_and_other_hidden_files_are(overlay):
     cache = overlay.directory / '.cache' / 'uv'
     (cache / 'archive').mkdir(parents=True)
@@ -391,7 +391,6 @@ def test_after_one_that_was_killed_the_next_goes_on(overlay):
 
 # --- cost -------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.long
 def test_packing_needs_little_memory(overlay):
     for number in range(40):
         (overlay.directory / str(number)).write_bytes(os.urandom(1 << 20) * 4)
