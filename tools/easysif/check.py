@@ -47,32 +47,22 @@ def check(paths):
     return found + list(_clashes(drafts))
 
 
-def unpinned(paths):
-    """Return why recipes of ours have no digest, so that their image could be another one tomorrow (dict: path -> str).
+def notes(paths):
+    """Return what recipes of ours say of themselves that is no problem.
 
     :param paths: files (list of str)
+    :returns: of those without a digest, whose image could be another one tomorrow, why; of those without a test that
+        does work, why (tuple of dict: path -> str)
     """
-    found = {}
+    unpinned, untested = {}, {}
     for path in paths:
         with suppress(EasySIFError):
             draft, _ = _draft(path, ())
             if draft.ours and is_unpinned(draft.values):
-                found[path] = draft.not_pinned
-    return found
-
-
-def untested(paths):
-    """Return why recipes of ours have no test that does work, as they say themselves (dict: path -> str).
-
-    :param paths: files (list of str)
-    """
-    found = {}
-    for path in paths:
-        with suppress(EasySIFError):
-            draft, _ = _draft(path, ())
+                unpinned[path] = draft.not_pinned
             if draft.ours and draft.not_tested:
-                found[path] = draft.not_tested
-    return found
+                untested[path] = draft.not_tested
+    return unpinned, untested
 
 
 def find(names=()):

@@ -72,7 +72,7 @@ def gather(paths, sites, prefix):
     :param prefix: EasyBuild's install path, where sizes come from (str); it need not be there
     :raises EasySIFError: recipes cannot be read, or two are of the same module; all problems at once
     """
-    records, reasons = _records(prefix), check.unpinned(paths)
+    records, reasons = _records(prefix), check.notes(paths)[0]
     found, errors = {}, []
     for path in paths:
         try:

@@ -4,7 +4,7 @@
 import json
 from shlex import quote
 
-from easysif.check import check, find, unpinned, untested
+from easysif.check import check, find, notes
 from easysif.errors import INPUT, SeveralErrors, escaped
 
 
@@ -19,17 +19,17 @@ def register(subparsers):
 
 def _run(args):
     paths = find(args.recipes)
-    findings = check(paths)
+    findings, (unpinned, untested) = check(paths), notes(paths)
     if args.json:
         print(json.dumps({'recipes': len(paths), 'problems': [
             {'recipe': finding.path, 'rule': finding.rule, 'where': finding.error.where, 'what': finding.error.what,
              'facts': dict(finding.error.facts), 'hint': finding.error.hint} for finding in findings],
-            'unpinned': unpinned(paths), 'untested': untested(paths)}, indent=2))
+            'unpinned': unpinned, 'untested': untested}, indent=2))
         return INPUT if findings else 0
-    for path, why in unpinned(paths).items():
+    for path, why in unpinned.items():
         print(escaped('note: %s %s' % (path, 'is not pinned: %s' % why if why else
                                        'names no digest, so its image may change: easysif pin %s' % quote(path))))
-    for path, why in untested(paths).items():
+    for path, why in untested.items():
         print(escaped('note: %s is not tested: %s' % (path, why)))
     if findings:
         raise SeveralErrors([finding.error for finding in findings])
