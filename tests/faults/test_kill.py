@@ -77,10 +77,8 @@ def test_a_rebuild_is_killed_at_a_call(scenes, each, calls, moment):
 
 
 @pytest.mark.fault('`kill -9` of an install at a system call that puts it in its place')
-@pytest.mark.parametrize('part', [0, pytest.param(1, marks=pytest.mark.nightly)])
-def test_an_install_is_killed_at_a_call(each, calls, moment, part):
-    """By day every second one: what follows the first ones is what a rebuild does, which is killed at all of them."""
-    each(kill_install(moment), [{'call': number} for number in critical(calls['install'])[part::2]])
+def test_an_install_is_killed_at_a_call(each, calls, moment):
+    each(kill_install(moment), [{'call': number} for number in critical(calls['install'])])
 
 
 @pytest.mark.nightly

@@ -80,7 +80,6 @@ def test_one_of_many_installs_and_the_others_wait(scene, moment, rebuild):
     check(scene, [1])
 
 
-@pytest.mark.nightly  # by day they have the same image, which is fetched: test_image_meeting.py
 @pytest.mark.fault('8 installs of 8 recipes at once')
 def test_many_install_many(scene, moment):
     versions = ['2.%d' % number for number in range(MANY)]

@@ -24,7 +24,7 @@ def faults(moments, turn):
 
 
 #: by day and by night
-USUAL, OTHER = faults(EACH, 0), [faults(EACH, 1), faults(AGAIN, 0), faults(AGAIN, 1)]
+USUAL, OTHER = [faults(EACH, 0), faults(AGAIN, 0)], [faults(EACH, 1), faults(AGAIN, 1)]
 
 #: moments at which a module with a virtual environment fails, too
 PYTHON = ('post_install', 'post_module')
@@ -107,8 +107,8 @@ def fail(tmp_path, toy, images, registry):
 
 
 @pytest.mark.fault('a failure, by EasyBuild or by a defect, before and after each step of an install and of a rebuild')
-@pytest.mark.parametrize('chosen', [USUAL, *(pytest.param(one, marks=pytest.mark.nightly) for one in OTHER)],
-                         ids=['usual', 'other kind', 'before', 'before, other kind'])
+@pytest.mark.parametrize('chosen', [*USUAL, *(pytest.param(one, marks=pytest.mark.nightly) for one in OTHER)],
+                         ids=['after', 'before', 'after, other kind', 'before, other kind'])
 def test_a_step_fails(fail, moment, chosen):
     for module, (fresh, nothing, again, before, after) in fail(chosen).items():
         # of what is no error of its own EasyBuild tells at the end only
