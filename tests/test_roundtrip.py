@@ -197,8 +197,9 @@ ALL = {'P%d' % number: text for number, text in enumerate(LINES)}
          users_texts=['a;b%3B', '[exec touch evil]', '\ntouch<evil'])
 @example(tool='Environment Modules', container_env={'A': 'recipe'}, site_env=ALL, need_env={'A': 'need', 'B': '"'},
          names=['*', '"'], targets=[], with_conda='a\ntouch<evil', conda='{', users_texts=['\ntouch<evil', '{', '}'])
-@example(tool='Lmod with Tcl', container_env={'A': 'recipe'}, site_env={'B': ']===]'}, need_env=ALL, names=['a b', '{'],
-         targets=['$a', '}'], with_conda='a\rtouch<evil', conda='}', users_texts=['\ttouch<evil', '{', '"'])
+@example(tool='Lmod with Tcl', container_env={'A': 'recipe\U0001f600'}, site_env={'A': 'site', 'B': ']===]'},
+         need_env=ALL, names=['a b', '{'], targets=['$a', '}'],
+         with_conda='a\rtouch<evil', conda='}', users_texts=['\ttouch<evil', '{', '"'])
 @given(tool=st.sampled_from(list(TOOLS)), container_env=hostile.variables(hostile.lines()),
        site_env=hostile.variables(hostile.lines()), need_env=hostile.variables(hostile.lines()),
        names=st.lists(hostile.file_names(), max_size=4, unique=True),

@@ -204,9 +204,15 @@ proc es_is_carried {value} {
     return [expr {![regexp {\n|(^|:)~} $value]}]
 }
 
-# No such value is set, and a variable in which the user has one is left alone, as it could not be given back.
+# No such value is set, nor one that it replaces, and a variable in which the user has one is left alone, as it could
+# not be given back.
 proc es_push {name value} {
-    if {![es_is_carried $value] || ![es_is_carried [es_env $name]]} { return }
+    if {![es_is_carried [es_env $name]]} { return }
+    if {![es_is_carried $value]} {
+        set ::es_state(order) [lsearch -all -inline -exact -not $::es_state(order) $name]
+        dict unset ::es_state(pushed) $name
+        return
+    }
     if {$name ni $::es_state(order)} { lappend ::es_state(order) $name }
     dict set ::es_state(pushed) $name $value
 }
