@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Fixtures of all tests. Every test runs in a directory of its own, with a home of its own and a clean environment."""
 
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 from types import SimpleNamespace
@@ -16,6 +18,11 @@ from slurm import Slurm
 
 # The framework's `eb` runs from the clone by PYTHONPATH; tests that call the library do likewise.
 sys.path[:0] = [str(harness.CLONE), str(harness.CLONE / 'tools')]
+
+# Hypothesis takes words from the project's modules that are loaded: all are, so that it tries the same texts whichever
+# tests run before, in whichever process.
+for found in pkgutil.walk_packages(importlib.import_module('easysif').__path__, 'easysif.'):
+    importlib.import_module(found.name)
 
 # How often properties are tried: the same texts in every run, or others each time with tools/run-tests --nightly, which
 # looks for the shortest text that fails, for minutes.
