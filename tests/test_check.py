@@ -262,6 +262,10 @@ def test_a_recipe_has_one_test_at_least_that_does_work_or_says_why_not(tree):
     assert told(tree({TEST: weak.replace(']', ", 'python a.py']")})) == ''
     assert told(tree({TEST: weak + '  # not tested: it needs a licence server'})) == ''
     assert told(tree({TEST: weak + '  # not tested:'})) != ''
+    # what only looks like a comment, in a text of the recipe
+    text = {'"Composable': '"""# not tested: x\n# not pinned: x\nComposable', 'programs"': 'programs"""'}
+    assert 'sanity_check_commands does no work of the software' in told(tree({**text, TEST: weak}))
+    assert 'names no digest' in told(tree({**text, '  # not pinned: an example': ''}))
     assert 'is missing' in told(tree({"sanity_check_commands = %s" % TEST: '# not tested: it needs a licence server'}))
     tool = {"python_env = 'jax'\n": '', TEST: "['jax']"}
     assert told(tree(tool)).endswith(WRITE % 'printf "…" | jax … | grep -x "…"')

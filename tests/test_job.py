@@ -130,6 +130,17 @@ def test_what_the_user_says_stands_in_the_place_of_what_the_site_says(easysif, g
     assert '# for PyTorch DDP or jax.distributed: conda-python-distributed in the place of python\n' in text
 
 
+def test_what_is_given_as_an_option_of_sbatch_counts_as_what_it_is(easysif, gpu, site_of):
+    site_of('lumi')
+    text = script(easysif, 'torch', '--partition', 'a,b', '--ntasks-per-node', '2', '--option=--account=other',
+                  '--option=--account=mine', '--option=--partition=c', '--option=--nodes=2',
+                  '--option=--gpus-per-node=8', '--option=--ntasks-per-node=8', '--', 'python', 'x')
+    found = re.findall('^#SBATCH (.*)', text, re.M)
+    assert found == ['--job-name=torch', '--account=mine', '--partition=a,b', '--nodes=2', '--ntasks-per-node=2',
+                     '--gpus-per-node=8', '--time=1:00:00', '--output=%x-%j.out', '--mem=480G']
+    assert 'fill in' not in text and '# 2 nodes, 2 ranks and 8 GPUs on each\n' in text
+
+
 def test_the_account_of_the_environment_or_of_ones_own_settings_is_enough(easysif, gpu, site_of, monkeypatch):
     site_of('lumi')
     monkeypatch.setenv('EASYSIF_JOB', '{account: mine}')
@@ -156,9 +167,13 @@ def test_where_there_are_no_modules_the_wrappers_are_used(easysif, gpu, site_of,
                           'hint: --output %x-%j.out\n'),
     (['--output', 'a#b'], "--output must be a file name without blanks, quotes, # and \\\n  given  'a#b'\n"
                           'hint: --output %x-%j.out\n'),
+    (['--partition', 'a,'], "--partition must be a partition, or several as a,b\n  given  'a,'\n"
+                            'hint: --partition standard\n'),
+    (['--option=--nodes=2-4'], "--nodes must be a number\n  given  '2-4'\nhint: --nodes 1\n"),
+    (['--option=--account'], "--account must be an account of Slurm\n  given  ''\nhint: --account project_1\n"),
     (['--option=-x y'], "--option must be a long option of sbatch\n  given  '-x y'\nhint: --option=--exclusive\n"),
-    (['--nodes', '0'], '--nodes must be a number from 1\n  given  0\n'),
-    (['--gpus-per-node', '-1'], '--gpus-per-node must be a number from 0\n  given  -1\n'),
+    (['--nodes', '0'], '--nodes must be a number from 1\n  given  0\nhint: --nodes 1\n'),
+    (['--gpus-per-node', '-1'], '--gpus-per-node must be a number from 0\n  given  -1\nhint: --gpus-per-node 1\n'),
     (['--nodes', '2', '--gpus', '3'], '--gpus cannot be shared evenly among the nodes\n  --gpus   3\n  --nodes  2\n'
                                       'hint: --gpus-per-node 2\n'),
     (['--nodes', '2', '--ntasks', '3', '--ntasks-per-node', '2'],
@@ -227,10 +242,11 @@ def test_a_job_of_a_user_runs_in_its_module_on_real_nodes(standin, slurm, tmp_pa
     module = standin('jax')
     say = ('import os, sys; print(os.environ["SLURM_PROCID"], os.environ["SLURMD_NODENAME"], sys.argv[1:], '
            'sys.prefix, flush=True)')
-    words = ['a  b', "it's", '$HOME', '*', '\\n"é\n']
-    command = 'export PYTHONPATH=%s; %s job jax --prefix %s --nodes 2 --output out --time 5 --json --submit -- %s' % (
+    words, comment = ['a  b', "it's", '$HOME', '*', '\\n"é\n'], 'a  b#c\'d"e\\f'
+    command = ('export PYTHONPATH=%s; %s job jax --prefix %s --nodes 2 --output out --time 5 --option=--comment=%s --json '
+               '--submit -- %s') % (
         harness.CLONE / 'tools', '%s -B -m easysif.cli' % shlex.quote(os.sys.executable),
-        shlex.quote(str(module.prefix)), shlex.join(['python', '-c', say, *words]))
+        shlex.quote(str(module.prefix)), shlex.quote(comment), shlex.join(['python', '-c', say, *words]))
     env = dict(slurm, EASYSIF_OVERLAYS=str(module.overlays), EASYSIF_JOB='{gpu: {gpus: 1}}')
     done = subprocess.run(
         ['bash', '--noprofile', '--norc', '-c', 'cd "$0"; %s%s' % (
@@ -240,6 +256,9 @@ def test_a_job_of_a_user_runs_in_its_module_on_real_nodes(standin, slurm, tmp_pa
     told = json.loads(done.stdout)
     assert (told['nodes'], told['gpus_per_node'], told['module']) == (2, 1, 'jax/1')
     assert ('module load jax/1' in told['script']) == (way == 'modules')
+    shown = subprocess.run(['scontrol', 'show', 'job', told['job']], env=dict(os.environ, **slurm), text=True,
+                           stdout=subprocess.PIPE, check=True).stdout
+    assert '   Comment=%s \n' % comment in shown
     wait_for_job(told['job'], slurm)
     shown = (tmp_path / 'out').read_text()
     assert sorted(shown.splitlines()) == [

@@ -18,6 +18,7 @@ from jupyter_core import paths
 
 import harness
 import toys
+from easysif import layout
 from easysif.data import helper
 from easysif.running import jupyter
 from made_up import PYTHON, MadeUp
@@ -321,6 +322,16 @@ def test_a_module_that_cannot_run_kernels_is_told(easysif, toy, answer, tmp_path
         assert error(easysif, 'add', 'Toy') == (
             'error: Toy/1+x: has no %s, and a kernel of Jupyter needs one\n  installation  %s\n'
             'hint: easysif show Toy/1+x\n' % (lacks, toy.root))
+
+
+def test_the_prefix_in_a_hint_is_where_the_installation_is_whatever_directories_are_called(easysif, tmp_path):
+    made = MadeUp(tmp_path / 'software' / 'p', 'toy/1')
+    (made.root / 'runscripts' / 'lib' / 'kernel.py').unlink()
+    root = made.prefix / 'apps' / 'toy' / '1'
+    (made.prefix / 'software').rename(made.prefix / 'apps')
+    layout.note(str(made.prefix), str(root), 'toy/1', str(made.modulefile))
+    assert error(easysif, 'add', 'toy', '--prefix', str(made.prefix)).endswith(
+        '  installation  %s\nhint: easysif refresh toy/1 --prefix %s\n' % (root, made.prefix))
 
 
 # --- the launcher -------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Belongings:
         told = [modulefile.root_in(os.path.join(self.root, name), pattern) for name, pattern in ROOTS]
         for root in filter(None, [modulefile.root_in(self.module), *told]):
             if os.path.realpath(root) == os.path.realpath(self.root) and root.endswith(os.sep + self.name):
-                self.prefix, self.root = layout.prefix_of(root[:-len(self.name) - 1]), root
+                self.prefix, self.root = layout.prefix_above(root, self.name), root
                 return
 
     def standing(self):

@@ -4,9 +4,11 @@
 It opens nothing but recipes and site files, so that it is quick enough for every commit.
 """
 
+import io
 import os
 import re
 import shlex
+import tokenize
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -96,9 +98,16 @@ def _draft(path, provided):
     """Return a recipe as it was read (Draft), and what kept parts of it from being read (list of EasySIFError)."""
     values, lines, errors = recipe.parse(path)
     with open(path, encoding='utf-8') as handle:
-        text = [line.strip() for line in handle if line.strip()]
-    reasons = {'not_%s' % found[1]: found[2] for found in map(_REASON.search, text) if found}
-    return Draft(path, values, lines, set(lines).difference(values), len(text), provided, **reasons), errors
+        text = handle.read()
+    count = sum(1 for line in text.split('\n') if line.strip())
+    reasons = {'not_%s' % found[1]: found[2] for found in map(_REASON.match, _comments(text)) if found}
+    return Draft(path, values, lines, set(lines).difference(values), count, provided, **reasons), errors
+
+
+def _comments(text):
+    """Return the comments of a recipe, which Python can read (list of str): not what texts in it have like them."""
+    return [found.string for found in tokenize.generate_tokens(io.StringIO(text).readline)
+            if found.type == tokenize.COMMENT]
 
 
 def _clashes(drafts):

@@ -111,7 +111,7 @@ def restore(name, root):
 
 
 def _prefix(name, root):
-    return layout.prefix_of(root[:-len(name) - 1])
+    return layout.prefix_above(root, name)
 
 
 def find_image(name, root, record, may_ask=True):

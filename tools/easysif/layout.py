@@ -36,6 +36,15 @@ def prefix_of(software):
     return os.path.dirname(software)
 
 
+def prefix_above(root, name):
+    """Return the prefix of an installation, whatever the directory of all installations is called (str).
+
+    :param root: the installation directory (str)
+    :param name: its name, as it stands below that directory (str)
+    """
+    return prefix_of(root[:-len(name) - 1])
+
+
 def usual(prefix):
     """Return how EasyBuild does it unless told otherwise (Layout)."""
     return Layout(os.path.join(prefix, 'software'), os.path.join(prefix, 'modules', 'all'))

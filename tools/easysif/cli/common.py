@@ -51,7 +51,7 @@ def overlay_of(args):
             raise EasySIFError('easysif overlay', 'no module is loaded that has an overlay',
                                hint='module load MODULE, or name it: easysif overlay status MODULE')
         name = manifest.read(loaded)['module']
-        prefix = layout.prefix_of(loaded[:-len(name) - 1])
+        prefix = layout.prefix_above(loaded, name)
     name, root = installed.find(prefix, name)
     place = installed.overlay(root)
     if not place:

@@ -4,7 +4,7 @@
 import shlex
 import sys
 
-from easysif import compressors, installed, manifest, site
+from easysif import compressors, installed, layout, manifest, site
 from easysif.belongings import Belongings
 from easysif.cli import overlay_packages
 from easysif.cli.common import add_overlay_module, overlay_of
@@ -52,7 +52,7 @@ def register(subparsers):
 def _overlay(args, action):
     """Return the overlay that the user means (Overlay) and the installation of its module (str)."""
     name, root, place = overlay_of(args)
-    prefix = root[:-len('/software/' + name)]
+    prefix = layout.prefix_above(root, name)
     typed = {one: 'easysif overlay %s %s%s' % (one, name, installed.option(prefix)) for one in ACTIONS}
     here = site.resolve().site
     squashfs = here.squashfs
@@ -167,7 +167,7 @@ def _remove(args):
     if not parts:
         raise EasySIFError(overlay.where, 'there is nothing to remove', facts=[('directory', overlay.root)],
                            hint=overlay.command('status'))
-    known = Belongings(overlay.module, root[:-len('/software/' + overlay.module)])
+    known = Belongings(overlay.module, layout.prefix_above(root, overlay.module))
     known.refuse_overlay_of_others(overlay.root, overlay.command('status'))
     if not args.dry_run:
         parts = execute(overlay, state.remove, args.force) if args.yes or _agreed(overlay, parts) else []

@@ -8,7 +8,7 @@ import re
 import shlex
 from contextlib import contextmanager
 
-from easysif import files, index, installed, inventory
+from easysif import files, index, installed, inventory, layout
 from easysif.errors import TOOL, EasySIFError
 from easysif.overlay import environment
 from easysif.overlay.place import HALF, Overlay, discard
@@ -38,7 +38,7 @@ class Target:
         if not self.venv_name or not self.image_python:
             raise EasySIFError(name, 'has no overlay', hint='its recipe gives no python_env: easysif show %s' % name)
         self.overlay = Overlay(containerroot, name, where, root)
-        self.binds, self.prefix = [], root[:-len('/software/' + name)]
+        self.binds, self.prefix = [], layout.prefix_above(root, name)
         told = index.settings(index.variables(), [*index.users_configuration(), os.environ.get('PIP_CONFIG_FILE', '')])
         self.show_places([pair for pair in told if pair[0] in index.PLACES])
         self.venv = '%s/venv/%s' % (PLACE, self.venv_name)

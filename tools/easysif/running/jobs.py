@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from easysif import manifest
 from easysif.data import helper_text
@@ -27,11 +27,12 @@ FORMS = {
              'a time: minutes, hours:minutes:seconds or days-hours', '1:00:00'),
     'mem': (re.compile(r'\d+[KMGT]?'), 'an amount of memory, such as 16G', '16G'),
     'account': (WORD, 'an account of Slurm', 'project_1'),
-    'partition': (WORD, 'the name of a partition', 'standard'),
+    'partition': (re.compile('%s(,%s)*' % (WORD.pattern, WORD.pattern)), 'a partition, or several as a,b', 'standard'),
     'job-name': (WORD, 'a name without blanks', 'train'),
     'output': (re.compile(r'[^\x00-\x20\x7f"\'#\\]+'), 'a file name without blanks, quotes, # and \\', '%x-%j.out'),
-    'option': (re.compile(r'--[a-z][a-z-]*(=[!-~]+)?'), 'a long option of sbatch', '--exclusive'),
+    'option': (re.compile(r'--[a-z][a-z-]*(=[ -~]+)?'), 'a long option of sbatch', '--exclusive'),
 }
+NUMBERS = ('nodes', 'gpus', 'gpus_per_node', 'ntasks', 'ntasks_per_node', 'cpus_per_task')
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Wanted:
     ``options`` more options of sbatch (list of str).
     """
 
-    nodes: int = 1
+    nodes: int = None
     gpus: int = None
     gpus_per_node: int = None
     ntasks: int = None
@@ -94,7 +95,7 @@ def make(module, root, top, site, wanted, command, environ=None):
     :raises EasySIFError: an option does not fit, or not with the others
     """
     environ = os.environ if environ is None else environ
-    record = manifest.read(root)
+    record, wanted = manifest.read(root), _settled(wanted)
     _check(wanted, command)
     gpus = _gpus(wanted, record, site, command)
     nodes = (site.job.get('gpu' if gpus else 'cpu') or {})
@@ -131,6 +132,27 @@ def submit(job):
     return result.stdout.strip().partition(';')[0]
 
 
+def _settled(wanted):
+    """Return what a user asks for, of one node unless told otherwise (Wanted).
+
+    What was given as another option of sbatch, and has one of our own, counts as if that had been given.
+    """
+    texts, numbers, options = {}, {}, []
+    for one in wanted.options:
+        word, _, value = one[2:].partition('=')
+        if word in FORMS and word != 'option':
+            texts[word] = value
+        elif word.replace('-', '_') in NUMBERS:
+            if not re.fullmatch('[0-9]{1,9}', value):
+                raise EasySIFError('easysif job', '--%s must be a number' % word, facts=[('given', ascii(value))],
+                                   hint='--%s 1' % word, exit_code=USAGE)
+            numbers[word.replace('-', '_')] = int(value)
+        else:
+            options.append(one)
+    given = {name: getattr(wanted, name) for name in NUMBERS if getattr(wanted, name) is not None}
+    return replace(wanted, texts={**texts, **wanted.texts}, options=tuple(options), **{'nodes': 1, **numbers, **given})
+
+
 def _check(wanted, command):
     """Raise what is wrong with the words of the user, before they stand in a script."""
     for name, text in [*wanted.texts.items(), *(('option', one) for one in wanted.options)]:
@@ -138,14 +160,16 @@ def _check(wanted, command):
         if text is not None and not form.fullmatch(text):
             raise EasySIFError('easysif job', '--%s must be %s' % (name, what), facts=[('given', ascii(text))],
                                hint='--%s%s%s' % (name, '=' if name == 'option' else ' ', example), exit_code=USAGE)
-    for name in ('nodes', 'gpus', 'gpus_per_node', 'ntasks', 'ntasks_per_node', 'cpus_per_task'):
+    for name in NUMBERS:
         value, least = getattr(wanted, name), 0 if name.startswith('gpus') else 1
         if value is not None and value < least:
-            raise EasySIFError('easysif job', '--%s must be a number from %d' % (name.replace('_', '-'), least),
-                               facts=[('given', value)], exit_code=USAGE)
+            option = '--' + name.replace('_', '-')
+            raise EasySIFError('easysif job', '%s must be a number from %d' % (option, least),
+                               facts=[('given', value)], hint='%s 1' % option, exit_code=USAGE)
     for text in command:
         if '\0' in text:
-            raise EasySIFError('easysif job', 'no command can hold a null byte', exit_code=USAGE)
+            raise EasySIFError('easysif job', 'no command can hold a null byte', hint='easysif job --help',
+                               exit_code=USAGE)
 
 
 def _share(total, per_node, nodes, name):
@@ -245,7 +269,7 @@ def _script(job, wanted, options, module):
     if job.nodes * job.ntasks_per_node > 1 and job.command[0] in ('python', 'python3'):
         step = '%s\n%s' % (_hash('for PyTorch DDP or jax.distributed: %s in the place of %s' % (
             DISTRIBUTED, job.command[0])), step)
-    parts = {'about': about, 'directives': ['#SBATCH %s' % one for one in lines], 'module': module.lines(),
+    parts = {'about': about, 'directives': ['#SBATCH %s' % _directive(one) for one in lines], 'module': module.lines(),
              'step': [step]}
     return ''.join(_filled(line, parts) for line in helper_text('job-script').splitlines(True))
 
@@ -256,6 +280,14 @@ def _filled(line, parts):
     if name:
         return ''.join('%s\n' % one for one in parts[name.group(1)])
     return line[2:] if line.startswith('#@') else ''
+
+
+def _directive(option):
+    """Return an option as sbatch reads it in a script, letter by letter (str): # begins a comment there."""
+    name, is_pair, value = option.partition('=')
+    if not re.search(r'[\s"\'#\\]', value):
+        return option
+    return '%s%s"%s"' % (name, is_pair, re.sub(r'(["\'#\\])', r'\\\1', value))
 
 
 def _hash(text):

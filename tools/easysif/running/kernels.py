@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from easysif import files, installed, inventory
+from easysif import files, installed, inventory, layout
 from easysif.data import helper, helper_text
 from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
@@ -67,7 +67,7 @@ def look(module, root):
     :raises EasySIFError: it cannot run kernels; ipykernel is not there
     """
     record = inventory.read(module, root)
-    option = installed.option(root[:-len('/software/' + module)])
+    option = installed.option(layout.prefix_above(root, module))
     if not record['image'] or not record['inside']['python'] or not record['inside']['shell']:
         lacks = 'image' if not record['image'] else 'Python' if not record['inside']['python'] else 'shell'
         raise EasySIFError(module, 'has no %s, and a kernel of Jupyter needs one' % lacks,
