@@ -243,8 +243,8 @@ def test_a_job_of_a_user_runs_in_its_module_on_real_nodes(standin, slurm, tmp_pa
     say = ('import os, sys; print(os.environ["SLURM_PROCID"], os.environ["SLURMD_NODENAME"], sys.argv[1:], '
            'sys.prefix, flush=True)')
     words, comment = ['a  b', "it's", '$HOME', '*', '\\n"é\n'], 'a  b#c\'d"e\\f'
-    command = ('export PYTHONPATH=%s; %s job jax --prefix %s --nodes 2 --output out --time 5 --option=--comment=%s --json '
-               '--submit -- %s') % (
+    command = ('export PYTHONPATH=%s; %s job jax --prefix %s --nodes 2 --output out --time 5 --option=--comment=%s '
+               '--json --submit -- %s') % (
         harness.CLONE / 'tools', '%s -B -m easysif.cli' % shlex.quote(os.sys.executable),
         shlex.quote(str(module.prefix)), shlex.quote(comment), shlex.join(['python', '-c', say, *words]))
     env = dict(slurm, EASYSIF_OVERLAYS=str(module.overlays), EASYSIF_JOB='{gpu: {gpus: 1}}')

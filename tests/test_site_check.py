@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -295,15 +296,21 @@ def test_gpus_of_a_node_that_a_job_may_not_use_are_told(monkeypatch, tmp_path):
     assert not host.can_use('amd-gpu')
 
 
-def test_looking_inside_writes_through_no_link_of_somebody_else(tmp_path):
-    """/dev/shm is that of the host, and everybody may put links there."""
-    (tmp_path / 'mine').write_text('dear to me')
-    told = harness.run(['sh', '-c', 'link=/dev/shm/easysif-check.$$; ln -s "$1" "$link"; echo "$link"; exec sh "$0"',
-                        inside.HELPER, tmp_path / 'mine']).stdout
-    os.unlink(told.partition('\n')[0])
-    assert told.endswith('\neasysif-check done\n') and 'shm yes' not in told
-    assert (tmp_path / 'mine').read_text() == 'dear to me'
-    assert harness.run(['sh', inside.HELPER]).stdout.endswith('\neasysif-check shm yes\neasysif-check done\n')
+@pytest.mark.parametrize('shell', ['sh', 'bash', 'busybox sh'])
+def test_looking_inside_makes_no_file_that_could_stay(tmp_path, shell):
+    """/dev/shm is that of the host: the last change to it is older than the look, which cannot leave anything."""
+    place, helper = tmp_path / 'shm', tmp_path / 'helper'
+    helper.write_text(Path(inside.HELPER).read_text().replace('/dev/shm', str(place)))
+    for mode, said in ((0o755, True), (0o555, False), (None, False)):
+        if mode is None:
+            place.rmdir()
+        else:
+            place.mkdir(exist_ok=True)
+            place.chmod(mode)
+            os.utime(place, ns=(1, 1))
+        told = harness.run([*shell.split(), helper]).stdout
+        assert told.endswith('\neasysif-check done\n') and ('easysif-check shm yes\n' in told) == said
+        assert mode is None or place.stat().st_mtime_ns == 1
 
 
 def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ def register(subparsers):
     add.add_argument('image', metavar='IMAGE|MODULE', help='FILE.sif, docker://HOST/NAME:TAG, … or an installed module')
     add.add_argument('names', metavar='NAME', nargs='+', help='a command inside; NEW=NAME calls it NEW')
     add.add_argument('--to', metavar='DIR', help='where to put them (~/.local/bin)')
-    add.add_argument('--needs', metavar='WORD,WORD', default='', help='what the site must provide, such as nvidia-gpu')
+    add.add_argument('--needs', metavar='WORD,WORD', default='',
+                     help='what the site must provide to the image, such as nvidia-gpu')
     add_prefix(add)
     add.set_defaults(run=_add)
 

@@ -67,12 +67,16 @@ class Commands:
         :param image: a SIF file, a reference or a module (str)
         :param names: the commands, as they are called in the image, or NEW=NAME (list of str)
         :param directory: where to put them (str), which is made
-        :param needs: words for what the site must provide (list of str)
+        :param needs: words for what the site must provide to an image (list of str)
         :returns: the commands (list of Command), and what the user has to know (list of str)
         :raises EasySIFError: something else has the name there, the image has no such command or cannot be had
         """
         inside = {os.path.join(os.path.abspath(directory), new): name for new, name in map(_parts, names)}
         names = list(dict.fromkeys(inside.values()))
+        if needs and not is_image(image):
+            raise EasySIFError(image, 'is a module, which has the needs of its recipe: --needs is for images',
+                               facts=[('--needs', ','.join(needs))],
+                               hint='easysif command add %s' % shlex.join([image, *names]))
         with self._alone(image) as known:
             for path in inside:
                 self._check_free(path, known)
