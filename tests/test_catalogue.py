@@ -236,6 +236,13 @@ def quick(monkeypatch):
     return ['.easysif-catalogue.json', 'index.html']
 
 
+def test_it_says_as_json_what_it_made(small, quick):
+    code, out, err = small('--json', '--site', 'lumi', '--site', 'uva')
+    assert (code, err) == (0, '') and json.loads(out) == {
+        'output': os.path.abspath('out'), 'index': os.path.abspath('out/index.html'), 'sites': ['lumi', 'uva'],
+        'modules': ['web/1']}
+
+
 @pytest.mark.parametrize('exchanges', [True, False])  # as on NFS
 def test_an_earlier_catalogue_is_replaced_and_what_was_killed_leaves_nothing(copy, small, quick, tmp_path, monkeypatch,
                                                                              exchanges):

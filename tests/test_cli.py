@@ -185,6 +185,30 @@ def test_site_apply_writes_where_it_is_told(easysif, tmp_path):
     assert (tmp_path / 'a b' / 'easysif' / 'site.sh').is_file()
 
 
+def test_site_apply_says_as_json_what_it_wrote(easysif, tmp_path):
+    files = ['prefix.json', 'site.lua', 'site.sh', 'site.tcl']
+    for written in [str(tmp_path / 'p' / 'easysif' / name) for name in files], []:
+        code, out, err = easysif('site', 'apply', '--prefix', 'p', '--json')
+        assert (code, err) == (0, '')
+        assert json.loads(out) == {'prefix': str(tmp_path / 'p'), 'site': 'default', 'written': written}
+
+
+def commands(parser):
+    """Yield all commands below a parser: their parsers."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in below:
+        for one in action.choices.values():
+            yield from commands(one)
+    if not below:
+        yield parser
+
+
+def test_every_command_says_as_json_what_it_did(easysif):
+    without = [one.prog for one in commands(cli._parser())
+               if not any('--json' in action.option_strings for action in one._actions)]
+    assert without == ['easysif completion']  # it prints a script for a shell
+
+
 def test_site_apply_where_nothing_is_installed_is_an_error(easysif, tmp_path):
     assert easysif('site', 'apply') == (1, '', 'error: %s/.local/easybuild: there are no installed modules\n'
                                         'hint: name the prefix with --prefix DIR\n' % tmp_path)

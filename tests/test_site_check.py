@@ -316,6 +316,7 @@ def test_looking_inside_makes_no_file_that_could_stay(tmp_path, shell):
 def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeypatch):
     code, out, err = easysif('site', 'new', 'our "$x\n.yaml')
     path = tmp_path / 'our "$x\n.yaml'
+    assert json.loads(easysif('site', 'new', 'other.yaml', '--json')[1]) == {'written': str(tmp_path / 'other.yaml')}
     assert (code, err) == (0, '') and 'easysif site check' in out and out.count('\n') == 2
     assert site.profile(str(path)).site.provides['scratch'] == site.Need((), {})
     assert site.read(str(path))['match']['hostname']

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """``easysif catalogue``: a static site of recipes."""
 
+import json
 import os
 
 from easysif import site
@@ -21,6 +22,7 @@ def register(subparsers):
     parser.add_argument('--output', required=True, metavar='DIR', help='the directory of the site')
     parser.add_argument('--site', action='append', metavar='SITE', dest='sites',
                         help='the name or the file of a site that is shown; may be repeated (all that are shipped)')
+    parser.add_argument('--json', action='store_true', help='print what was made as JSON')
     add_prefix(parser)
     parser.set_defaults(run=_run)
     parser.is_mixed = True
@@ -33,11 +35,15 @@ def _run(args):
     named = dict(site.named(wanted, '--site') for wanted in args.sites or site.shipped())
     sites = {name: site.profile(path, name).site for name, path in named.items()}
     told = entries.gather(find(args.recipes), sites, prefix_of(args))
-    progress = Line()
+    progress = Line(quiet=args.json)
     progress.show('making %s' % counted(len(told), 'page'))
     try:
         website.make(pages(told, sites), args.output)
     finally:
         progress.clear()
-    print(escaped('%s of %s: %s' % ('catalogue', counted(len(told), 'module'),
-                                    os.path.join(args.output, 'index.html'))))
+    index = os.path.join(args.output, 'index.html')
+    if args.json:
+        print(json.dumps({'output': os.path.abspath(args.output), 'index': os.path.abspath(index), 'sites': list(sites),
+                          'modules': [one.module for one in told]}, indent=2))
+    else:
+        print(escaped('catalogue of %s: %s' % (counted(len(told), 'module'), index)))

@@ -38,7 +38,10 @@ def register(subparsers):
     one.add_argument('--json', action='store_true', help='print the findings as JSON')
     one = command('new', _new, 'write a profile for this cluster, with what is found on this node')
     one.add_argument('file', metavar='FILE', help='the file, which must not be there yet')
-    add_prefix(command('apply', _apply, 'write what the site provides to the files that modules and wrappers read'))
+    one.add_argument('--json', action='store_true', help='print what was written as JSON')
+    one = command('apply', _apply, 'write what the site provides to the files that modules and wrappers read')
+    one.add_argument('--json', action='store_true', help='print what was written as JSON')
+    add_prefix(one)
 
 
 def _list(args):
@@ -96,6 +99,9 @@ def tell(found, head, as_json):
 
 def _new(args):
     draft.write(args.file)
+    if args.json:
+        print(json.dumps({'written': os.path.abspath(args.file)}, indent=2))
+        return
     print('written  %s\nhint: export EASYSIF_SITE=%s; easysif site check' % (
         escaped(args.file), escaped(os.path.abspath(args.file))))
 
@@ -103,6 +109,9 @@ def _new(args):
 def _apply(args):
     prefix, site = os.path.abspath(args.prefix or default_prefix()), resolve().site
     changed = site_files.apply(prefix, site, compressors.refused(prefix, site))
+    if args.json:
+        print(json.dumps({'prefix': prefix, 'site': site.name, 'written': changed}, indent=2))
+        return
     for path in changed:
         print('written  %s' % escaped(path))
     if not changed:
