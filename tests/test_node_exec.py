@@ -167,12 +167,14 @@ def test_all_are_killed_at_once(node):
         rank.kill()
 
 
-@pytest.mark.parametrize('name', ['easysif-keeper', 'starter'])
-def test_what_keeps_the_mounts_is_killed(name, node):
+@pytest.mark.parametrize('names', [('keeper',), ('runtime',), ('keeper', 'runtime')])
+def test_what_keeps_the_mounts_is_killed(names, node):
     ranks = node.ranks(2)
-    parent = {int(Path('/proc/%d/stat' % pid).read_text().rpartition(')')[2].split()[1]) for pid in node.daemons()}
-    for pid in node.named(name) if name == 'easysif-keeper' else parent:
-        os.kill(pid, signal.SIGKILL)
+    runtime = {int(Path('/proc/%d/stat' % pid).read_text().rpartition(')')[2].split()[1]) for pid in node.daemons()}
+    assert runtime
+    for name in names:
+        for pid in node.named('easysif-keeper') if name == 'keeper' else runtime:
+            os.kill(pid, signal.SIGKILL)
     late = node.ranks(1)
     assert node.go(*ranks, *late) == [0, 0, 0]
 

@@ -4,6 +4,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from easysif.data import helper
 from easysif.errors import EasySIFError
 from easysif.run import become
 from easysif.running import node
+from easysif.running.words import is_image
 from easysif.site import resolve
 from fakes import Fake
 from made_up import MadeUp
@@ -23,6 +25,7 @@ from made_up import MadeUp
 sys.path.append(helper('node'))
 import environment  # noqa: E402 (they are shipped as files, not as modules)
 import join  # noqa: E402
+import meeting  # noqa: E402
 
 #: a runtime that cannot make containers in user namespaces; the others wait for a file `go`
 RUNTIME = '''#!/bin/sh
@@ -166,6 +169,22 @@ def test_modules_and_images_that_node_exec_does_not_take(tmp_path):
     assert told('toi').startswith('toi: is not installed here\n')
 
 
+def test_a_file_of_a_modules_name_does_not_hide_the_module(tmp_path, monkeypatch):
+    """What lies in a working directory is not looked at where a module is so called; ./NAME means the file."""
+    MadeUp(tmp_path / 'p', 'toy/1')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'toy').mkdir()
+    for name in ('toy/1', 'other', 'x.sif'):
+        (tmp_path / name).touch()
+    meant = {word: is_image(word, lambda: str(tmp_path / 'p')) for word in (
+        'toy', 'toy/1', './toy/1', '../toy', '/toy', 'toy.sif', 'x.sif', 'other', 'no', 'docker://toy', 'toy/1.sif')}
+    assert [word for word in meant if not meant[word]] == ['toy', 'toy/1', 'no']
+    (tmp_path / 'toy' / '1').unlink()
+    (tmp_path / 'toy').rmdir()
+    (tmp_path / 'toy').touch()
+    assert not is_image('toy', lambda: str(tmp_path / 'p'))
+
+
 def test_a_program_that_cannot_be_started_is_told(tmp_path):
     with pytest.raises(EasySIFError) as raised:
         become([str(tmp_path / 'nothing')])
@@ -187,20 +206,74 @@ def test_why_an_image_cannot_be_shared(tmp_path, monkeypatch, capsys):
     assert reason(join.open_namespaces, os.getpid()) == 'it has no namespaces of its own'
     monkeypatch.setattr(join.os, 'readlink', lambda path: path)
     assert reason(join.open_namespaces, os.getpid()) == 'its processes have numbers of their own (isolation: pid)'
-    monkeypatch.setattr(join, 'PATIENCE', 0)
+    monkeypatch.setattr(meeting, 'PATIENCE', 0)
     assert reason(join.meet, *meet) == 'the process that mounts it does not start, or is ended'
     monkeypatch.undo()
-    with join.socket.socket(join.socket.AF_UNIX) as server:
-        server.bind(join.address(*meet[1:]))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(meeting.address(*meet[1:]))
         server.listen()
-        monkeypatch.setattr(join.struct, 'unpack', lambda *_: (1, -1, 1))
+        monkeypatch.setattr(meeting.struct, 'unpack', lambda *_: (1, -1, 1))
         assert reason(join.meet, *meet) == 'another user holds its address'
-        server.listen(0)
-        monkeypatch.setattr(join, 'PATIENCE', 1)
-        with join.socket.socket(join.socket.AF_UNIX) as other:
+
+
+@pytest.mark.parametrize('listens', [False, True])
+def test_another_user_who_has_the_address_and_says_nothing_costs_no_time(tmp_path, monkeypatch, listens):
+    """One who does not listen, or lets nobody in: who that is the kernel does not tell, but it is none of us."""
+    image = tmp_path / 'x.sif'
+    image.touch()
+    meet = ({'shell': '/bin/sh'}, '/bin/false', str(image), dict(os.environ), {})
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as other:
+        name = meeting.address(*meet[1:])
+        server.bind(name)
+        if listens:
+            server.listen(0)
             other.setblocking(False)
-            other.connect_ex(server.getsockname())  # and is let in as little as we are
-            assert reason(join.meet, *meet) == 'who holds its address lets nobody in'
+            other.connect_ex(name)  # and is let in as little as we are
+        assert not meeting.is_anothers(name)
+        monkeypatch.setattr(meeting, 'PATIENCE', 2)  # of one of us who has it, it is waited for
+        assert reason(join.meet, *meet) == 'the process that mounts it does not start, or is ended'
+        monkeypatch.undo()
+        monkeypatch.setattr(meeting, 'our_files', set)  # as if this process were that of another user
+        begin = time.monotonic()
+        assert reason(join.meet, *meet) == 'another user holds its address'
+        assert time.monotonic() - begin < meeting.PATIENCE / 2
+    assert not meeting.is_anothers(name)
+    monkeypatch.setattr('builtins.open', lambda *_: (_ for _ in ()).throw(PermissionError()))
+    assert not meeting.is_anothers(name)
+
+
+#: a runtime that says more than a pipe holds before and after the container is there; the last words count
+LOUD = """#!/bin/sh
+yes 'nothing of interest' | head -c 300000 >&2
+echo 'and this' >&2
+case $0 in
+    */fails) echo >&2; exit 9 ;;
+esac
+echo 'of the image'
+sh -c 'echo $$; head -c 300000 /dev/zero >&2; : >done; read -r line'
+"""
+
+
+#: keeps an image by a runtime, until this has said all, and tells why it cannot
+KEEP = """
+import os, sys, time
+sys.path.append(sys.argv[1])
+from keeper import Keeper
+keeper = Keeper(None, sys.argv[2], 'i.sif', '/bin/sh')
+answer = keeper.try_mount()
+while 'holder' in answer and not os.path.exists('done'):
+    time.sleep(0.02)
+print(answer.get('failed'), flush=True)
+keeper.unmount()
+"""
+
+
+@pytest.mark.parametrize('name, why', [('fails', 'and this'), ('works', 'None')])
+def test_a_runtime_that_says_much_is_not_in_its_own_way(name, why, tmp_path):
+    (tmp_path / name).write_text(LOUD)
+    (tmp_path / name).chmod(0o755)
+    argv = [sys.executable, '-c', KEEP, helper('node'), tmp_path / name]
+    assert subprocess.run(argv, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300).stdout == why + '\n'
 
 
 def test_a_namespace_that_cannot_be_entered(monkeypatch, capsys):
@@ -265,7 +338,7 @@ def test_processes_share_what_they_may_and_nothing_else(tmp_path, monkeypatch):
     base = {'HOME': '/h', 'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'APPTAINER_BIND': '/x'}
 
     def address(also=(), **changes):
-        return join.address('/usr/bin/apptainer', str(image), dict(base, **changes), dict(also))
+        return meeting.address('/usr/bin/apptainer', str(image), dict(base, **changes), dict(also))
     same = address()
     assert len(same.encode()) < 108 and same[0] == '\0'
     assert address(SLURM_PROCID='1', CUDA_VISIBLE_DEVICES='1', APPTAINERENV_A='1', APPTAINER_NAME='x') == same
@@ -280,6 +353,6 @@ def test_processes_share_what_they_may_and_nothing_else(tmp_path, monkeypatch):
         (tmp_path / name).rename(overlay)
         others.append(address(SINGULARITY_BINDPATH='/nowhere,%s:/user-software:image-src=/' % overlay))
     for kind in ('mnt', 'pid'):  # a private /tmp; numbers of processes that mean others
-        monkeypatch.setattr(join.os, 'readlink', lambda path, kind=kind: 'other' if path.endswith(kind) else 'same')
+        monkeypatch.setattr(meeting.os, 'readlink', lambda path, kind=kind: 'other' if path.endswith(kind) else 'same')
         others.append(address())
     assert len({same, *others}) == 1 + len(others)

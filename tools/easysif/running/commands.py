@@ -19,7 +19,8 @@ from easysif.formats import FORMATS
 from easysif.lock import Lock
 from easysif.rules import NOT_TO_SHADOW
 from easysif.running import directories
-from easysif.running.own_images import OwnImages, full_name, is_image
+from easysif.running.own_images import OwnImages, full_name
+from easysif.running.words import is_image
 
 SCHEMA = 1
 
@@ -73,7 +74,8 @@ class Commands:
         """
         inside = {os.path.join(os.path.abspath(directory), new): name for new, name in map(_parts, names)}
         names = list(dict.fromkeys(inside.values()))
-        if needs and not is_image(image):
+        of_image = is_image(image, lambda: self.prefix)
+        if needs and not of_image:
             raise EasySIFError(image, 'is a module, which has the needs of its recipe: --needs is for images',
                                facts=[('--needs', ','.join(needs))],
                                hint='easysif command add %s' % shlex.join([image, *names]))
@@ -81,7 +83,7 @@ class Commands:
             for path in inside:
                 self._check_free(path, known)
             notes = []
-            if is_image(image):
+            if of_image:
                 image = full_name(image)
                 root, notes = self.images.install(image, names, needs)
             else:

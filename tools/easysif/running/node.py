@@ -11,13 +11,9 @@ import sys
 from easysif import installed, runtime
 from easysif.data import helper
 from easysif.errors import EasySIFError
+from easysif.running.words import is_image
 
 SHELL = '/bin/sh'  #: of images that are no modules, by which they are held
-
-
-def is_image(word):
-    """Return whether a word means an image and not a module (bool)."""
-    return os.path.isfile(word) or word.endswith('.sif') or word.startswith(('/', './', '../'))
 
 
 def argv(word, command, site, prefix, as_json=False):
@@ -31,7 +27,7 @@ def argv(word, command, site, prefix, as_json=False):
     :raises EasySIFError: there is no such module or file; there is no runtime
     """
     json = ['--json'] if as_json else []
-    if not is_image(word):
+    if not is_image(word, prefix):
         name, root = installed.find(prefix(), word)
         if not os.path.exists(os.path.join(root, 'easysif', 'node')):
             raise EasySIFError(name, 'its wrappers cannot share the image yet, they were made by an older EasySIF',

@@ -19,17 +19,13 @@ from easysif.images.reference import DOCKER, ORAS, parse
 from easysif.install import Install
 from easysif.obtain import Places
 from easysif.remove import Removal
+from easysif.running.words import REFERENCE
 from easysif.standing import Standing
-
-
-def is_image(text):
-    """Tell whether a text means an image and no installed module (bool)."""
-    return re.match('[a-z][a-z-]+:', text) is not None or os.path.isfile(text) or text.endswith('.sif')
 
 
 def full_name(text):
     """Return an image as it can be named from anywhere: a reference, or the path of a file (str)."""
-    return text if re.match('[a-z][a-z-]+:', text) else os.path.abspath(text)
+    return text if REFERENCE.match(text) else os.path.abspath(text)
 
 
 def module_of(text):

@@ -5,51 +5,24 @@ Becomes a command inside an image that all processes of this job step on this no
 one starts keeper.py, which mounts it and lets the others in; each enters the namespaces in which it is mounted and
 becomes the command, so what the scheduler gave it (processors, GPUs, limits, the process itself) stays its own.
 
-They meet at a socket without a file, whose name follows from all on which the mounts depend. Where the image cannot be
-shared the command runs in a container of its own, or not at all with --only. Imports little: it is on every rank's way.
+They meet as meeting.py says. Where the image cannot be shared the command runs in a container of its own, or not at all
+with --only. Imports little: it is on every rank's way.
 """
 
 import ctypes
 import errno
 import fcntl
-import hashlib
 import json
 import os
-import re
 import signal
-import socket
-import struct
 import sys
-import time
 
 from environment import inside, needs_own_container
+from meeting import HIGH, CannotShare, meet
 
 PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
 NAMESPACES = ('user', 'ipc', 'net', 'uts', 'cgroup', 'mnt')  #: all that can be entered without a new process
-TRIES = 6  #: keepers that end before they say anything, one after the other
-PATIENCE = 60  #: seconds in which a process that has taken the address of a keeper starts it
-HIGH = 100  #: descriptors from here on are in nobody's way
 TOOL, MISSING, REFUSED = 3, 127, 126  #: exit codes: no shared image, no such command in it, one that cannot run
-
-#: what tells one job, or one login, from another; the first that is set
-STEPS = (('SLURM_JOB_ID', 'SLURM_STEP_ID', 'SLURMD_NODENAME'), ('PBS_JOBID',), ('LSB_JOBID',))
-
-#: what counts for the mounts besides the settings of the runtime
-COUNTING = ('HOME', 'PATH', 'LD_LIBRARY_PATH')
-BINDS = ('APPTAINER_BIND', 'APPTAINER_BINDPATH', 'SINGULARITY_BIND', 'SINGULARITY_BINDPATH')
-SETTINGS = re.compile('(APPTAINER|SINGULARITY)_')
-OF_THE_INSIDE = {'CONTAINER', 'NAME', 'ENVIRONMENT', 'COMMAND', 'APPNAME'}  # which a container itself sets
-
-
-class CannotShare(Exception):
-    """Why the image cannot be shared, in words; of all processes of a node one tells it.
-
-    :param number: which one of them this is (int)
-    """
-
-    def __init__(self, what, number=1):
-        super().__init__(what)
-        self.is_told = os.environ.get('SLURM_LOCALID') == '0' if 'SLURM_LOCALID' in os.environ else number == 1
 
 
 def main(*argv):
@@ -177,113 +150,11 @@ def open_namespaces(holder):
     return found
 
 
-def meet(options, runtime, image, own, also):
-    """Return what connects us with the keeper of the image (list of int), and what it says (dict).
-
-    The keeper is started where there is none.
-
-    :raises CannotShare: there is no keeper to be had
-    """
-    name, ended, deadline = address(runtime, image, own, also), 0, time.monotonic() + PATIENCE
-    while ended < TRIES and time.monotonic() < deadline:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', PATIENCE, 0))
-        try:
-            connection.connect(name)  # waits for one who lets nobody in, who may be another user
-            _, user, _ = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if user != os.geteuid():
-                raise CannotShare('another user holds its address')
-            found, descriptors = receive(connection)
-            if found:
-                return [connection.detach(), *descriptors], found
-            ended += 1
-        except BlockingIOError:
-            raise CannotShare('who holds its address lets nobody in')
-        except ConnectionRefusedError:
-            if not start(name, options, runtime, image):
-                time.sleep(0.01)  # another one does so at this moment
-        except ConnectionError:  # it has just ended
-            ended += 1
-        connection.close()
-    raise CannotShare('the process that mounts it does not start, or is ended')
-
-
-def receive(connection):
-    """Return what the keeper says (dict), None where it ended before, and the descriptors that come with it (list)."""
-    text, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
-    while text and not text.endswith(b'\n'):
-        piece = connection.recv(1 << 16)
-        if not piece:
-            text = b''
-        text += piece
-    return json.loads(text) if text else None, descriptors
-
-
 def hold(link):
     """Have our command keep what connects us with the keeper: the mounts stay as long as it is open."""
     for descriptor in link:
         fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH)
         os.close(descriptor)
-
-
-def start(name, options, runtime, image):
-    """Start the keeper, and return whether no other process does so at this moment (bool). It is nobody's child.
-
-    :raises CannotShare: the image has nothing to hold it with
-    """
-    if not options.get('shell'):
-        raise CannotShare('it has no shell')
-    with socket.socket(socket.AF_UNIX) as server:
-        try:
-            server.bind(name)
-            server.listen(4096)
-        except OSError as err:
-            if err.errno == errno.EADDRINUSE:
-                return False
-            raise
-        child = os.fork()
-        if child:
-            try:
-                os.waitpid(child, 0)
-            except ChildProcessError:  # who started us ignores SIGCHLD
-                pass
-            return True
-        try:
-            os.setsid()
-            if os.fork() == 0:
-                inherited = fcntl.fcntl(server, fcntl.F_DUPFD, HIGH)  # not 0 to 2, of which one may have been closed
-                os.execv(sys.executable, [sys.executable, '-I', '-S', '-B', os.path.dirname(os.path.abspath(__file__)),
-                                          'keep', str(inherited), runtime, image, options['shell']])
-        finally:
-            os._exit(0)
-
-
-def address(runtime, image, own, also):
-    """Return the address of the keeper of an image: the same for all processes that may share it (str)."""
-    info = os.stat(image)
-    facts = [os.geteuid(), os.path.realpath(runtime), os.path.realpath(image), info.st_dev, info.st_ino, info.st_size,
-             info.st_mtime_ns, sorted(also.items()), [os.readlink('/proc/self/ns/' + name) for name in ('mnt', 'pid')],
-             sorted((key, value) for key, value in own.items() if key in COUNTING or is_setting(key)), bound(own)]
-    words = next(([own.get(key) for key in step] for step in STEPS if own.get(step[0])), ['session', os.getsid(0)])
-    text = json.dumps([words, facts])
-    return '\0easysif-%d-%s' % (os.geteuid(), hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32])
-
-
-def bound(own):
-    """Return what tells the files and directories that are bound from others that came into their place (list)."""
-    found = []
-    for entry in ','.join(own.get(name, '') for name in BINDS).split(','):
-        try:
-            info = os.stat(entry.partition(':')[0])
-        except (OSError, ValueError):
-            continue
-        found.append((info.st_dev, info.st_ino))
-    return found
-
-
-def is_setting(name):
-    """Return whether a variable is a setting of the runtime (bool)."""
-    return bool(SETTINGS.match(name)) and name.split('_', 1)[1] not in OF_THE_INSIDE
 
 
 def report(where, image, shared, found=None):

@@ -4,8 +4,10 @@
 Keeps an image mounted for all processes of a job step on a node, which come by a socket (see join.py), and ends with
 the last of them. It starts one container, in which a shell waits for the end of its standard input. Every process that
 comes gets the other end of that pipe: should the keeper be killed, the mounts stay until the last one of them is gone.
+Should the runtime be killed as well, that shell ends what serves the mounts: see hold.
 """
 
+import collections
 import contextlib
 import ctypes
 import json
@@ -16,12 +18,14 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 from environment import PROBE
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # <linux/prctl.h>
 PATIENCE = 5  #: seconds in which a container ends by itself
+HOLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'hold')  #: what the shell inside runs
 SCRIPTS = '.singularity.d/env'  #: what the runtime runs inside to make the environment
 DIRECTORIES = tuple(runtime + name for runtime in ('APPTAINER', 'SINGULARITY') for name in ('_PWD', '_CWD'))
 #: what is meant for others of the job step: a keeper ends with the last of those that it serves
@@ -70,18 +74,23 @@ class Keeper:
         """Start the container and return what those that come are told (dict)."""
         reading, self.pipe = os.pipe()
         outside = {name: value for name, value in os.environ.items() if name != PROBE}
-        with open(reading, 'rb') as source:
+        with open(reading, 'rb') as source, open(HOLD) as script:
             self.container = subprocess.Popen(
-                [self.runtime, '--silent', 'exec', '--userns', self.image, self.shell, '-c', 'echo $$; read -r line'],
+                [self.runtime, '--silent', 'exec', '--userns', self.image, self.shell, '-c', script.read()],
                 env=dict(outside, **{PROBE: '1'}), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 start_new_session=True)
-        first = self.container.stdout.readline().strip()
-        holder = int(first) if first.isdigit() else 0
-        if holder not in descendants(os.getpid()):
+        last = collections.deque(maxlen=1)  # who says much must not wait for a reader
+        reader = threading.Thread(target=last.extend, args=(filter(bytes.strip, self.container.stderr),), daemon=True)
+        reader.start()
+        holder = int(next(filter(bytes.isdigit, map(bytes.strip, self.container.stdout)), 0))
+        left = descendants(os.getpid())
+        if holder not in left:
             self.unmount()
-            lines = self.container.stderr.read().decode('utf-8', 'replace').strip().splitlines()
+            reader.join(PATIENCE)
+            said = [line.decode('utf-8', 'replace').strip() for line in last]
             return {'failed': 'its processes have numbers of their own (isolation: pid)' if holder else (
-                lines[-1] if lines else '%s ended with exit code %s' % (self.runtime, self.container.returncode))}
+                said[0] if said else '%s ended with exit code %s' % (self.runtime, self.container.returncode))}
+        os.write(self.pipe, b''.join(b'%d %d\n' % (one, began) for one, began in left.items() if one != holder))
         self.spaces.add(os.readlink('/proc/%d/ns/mnt' % holder))
         with open('/proc/%d/environ' % holder, 'rb') as handle:
             pairs = [os.fsdecode(one).split('=', 1) for one in handle.read().split(b'\0') if b'=' in one]
@@ -165,17 +174,17 @@ def mentioned(directory):
 
 
 def descendants(top):
-    """Return all processes that descend from one (set of int)."""
-    parents = {}
+    """Return all processes that descend from one, and when they began, in ticks of the clock (dict of int)."""
+    known = {}
     for name in filter(str.isdigit, os.listdir('/proc')):
         with contextlib.suppress(OSError), open('/proc/%s/stat' % name, 'rb') as handle:
-            state, parent = handle.read().rpartition(b')')[2].split()[:2]
-            if state not in (b'Z', b'X'):
-                parents[int(name)] = int(parent)
-    found, new = set(), {top}
+            words = handle.read().rpartition(b')')[2].split()
+            if words[0] not in (b'Z', b'X'):
+                known[int(name)] = int(words[1]), int(words[19])
+    found, new = {}, {top}
     while new:
-        new = {process for process, parent in parents.items() if parent in new} - found
-        found |= new
+        new = {process for process, (parent, _) in known.items() if parent in new and process not in found}
+        found.update((process, known[process][1]) for process in new)
     return found
 
 
