@@ -29,7 +29,7 @@ for found in pkgutil.walk_packages(importlib.import_module('easysif').__path__, 
 EXAMPLES = dict(deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck))
 settings.register_profile('fast', max_examples=40, derandomize=True, phases=[Phase.explicit, Phase.generate],
                           **EXAMPLES)
-settings.register_profile('nightly', max_examples=10000, **EXAMPLES)
+settings.register_profile('nightly', max_examples=10000, derandomize=False, **EXAMPLES)
 settings.load_profile('fast')
 
 # Started in the background or under nohup, we inherit signals that are ignored, and so would what the tests interrupt.

@@ -139,7 +139,7 @@ class Registry:
 
     def __exit__(self, *exc_info):
         self.server.stdin.close()
-        self.server.wait(timeout=10)
+        self.server.wait(timeout=60)
 
     @property
     def url(self):

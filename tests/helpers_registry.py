@@ -7,12 +7,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
@@ -32,17 +30,12 @@ class LoopbackRegistry:
 
     def __init__(self, directory, login=False):
         self.directory, self.login = str(directory), login
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            self.port = probe.getsockname()[1]
-        self.host = 'localhost:%d' % self.port
-        self.url = 'http://%s' % self.host
 
     def __enter__(self):
         os.makedirs(self.directory, exist_ok=True)
-        config = {'version': 0.1, 'log': {'level': 'error', 'accesslog': {'disabled': True}},
+        config = {'version': 0.1, 'log': {'level': 'info', 'accesslog': {'disabled': True}},
                   'storage': {'filesystem': {'rootdirectory': os.path.join(self.directory, 'data')}},
-                  'http': {'addr': '127.0.0.1:%d' % self.port}}
+                  'http': {'addr': '127.0.0.1:0'}}
         if self.login:
             with open(os.path.join(self.directory, 'htpasswd'), 'w') as handle:
                 handle.write(HTPASSWD)
@@ -50,17 +43,21 @@ class LoopbackRegistry:
         path = os.path.join(self.directory, 'config.yml')
         with open(path, 'w') as handle:
             json.dump(config, handle)  # JSON is YAML
-        self.process = subprocess.Popen(['docker-registry', 'serve', path], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(self.url + '/v2/', timeout=5)
-                return self
-            except urllib.error.HTTPError:
-                return self  # it wants a login
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError('docker-registry did not start')
+        said = os.path.join(self.directory, 'log')
+        with open(said, 'wb') as log:
+            self.process = subprocess.Popen(['docker-registry', 'serve', path], stdout=log, stderr=log)
+        while True:
+            with open(said, errors='replace') as log:
+                text = log.read()
+            found = re.search(r'listening on 127\.0\.0\.1:([0-9]+)', text)
+            if found:
+                break
+            assert self.process.poll() is None, 'docker-registry did not start: %s' % text
+            time.sleep(0.05)
+        self.port = int(found.group(1))
+        self.host = 'localhost:%d' % self.port
+        self.url = 'http://%s' % self.host
+        return self
 
     def __exit__(self, *_):
         self.process.terminate()

@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -44,16 +45,17 @@ NODES = 4
 
 
 def free_ports(count):
-    """Return that many ports of the loopback address in a row which nobody uses now (list of int)."""
+    """Return that many ports of the loopback address in a row which nobody uses now (list of int).
+
+    They are none that the system gives to connections, nor of conda-python-distributed: nobody takes them meanwhile.
+    """
     while True:
-        sockets = [socket.socket() for _ in range(count)]
+        sockets, first = [socket.socket() for _ in range(count)], random.randrange(2000, 10000 - count)
         try:
-            sockets[0].bind(('127.0.0.1', 0))
-            first = sockets[0].getsockname()[1]
-            for number, each in enumerate(sockets[1:], first + 1):
+            for number, each in enumerate(sockets, first):
                 each.bind(('127.0.0.1', number))
             return list(range(first, first + count))
-        except (OSError, OverflowError):  # somebody is in the way
+        except OSError:  # somebody is in the way
             continue
         finally:
             for each in sockets:
@@ -128,7 +130,7 @@ class Slurm:
         log.close()
 
     def _wait(self, ready):
-        for _ in range(300):
+        for _ in range(1200):
             if ready():
                 return
             if any(server.poll() is not None for server in self.servers):

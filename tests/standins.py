@@ -123,7 +123,7 @@ def package(directory, name, version, command=None, requires=()):
     return harness.Path(archive).rename(directory / ('%s-%s-py3-none-any.whl' % (name, version)))
 
 
-def on_terminal(argv, env, keys, timeout=30, cwd=None):
+def on_terminal(argv, env, keys, timeout=120, cwd=None):
     """Run a command on a terminal of its own, type a text and return exit status and what was shown (int, str).
 
     :param keys: pairs (text that must be shown first, what is typed then) of str
@@ -147,7 +147,7 @@ def on_terminal(argv, env, keys, timeout=30, cwd=None):
                 break
         if process.poll() is None and time.monotonic() > end:
             raise AssertionError('still running, having shown: %r' % shown)
-        return process.wait(timeout=5), shown.decode('utf-8', 'replace')
+        return process.wait(timeout=60), shown.decode('utf-8', 'replace')
     finally:
         if process.poll() is None:
             process.kill()

@@ -373,7 +373,7 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(tmp_path, loopback, plac
     script, definition = tmp_path / 'run.py', tmp_path / 'x.def'
     definition.write_text('Bootstrap: docker\nFrom: up.invalid/x/tiny:1\n%post\n  mkdir -p /data/deep\n'
                           '  touch /data/deep/file\n  chown 5:5 /data/deep /data || true\n  chmod 700 /data/deep\n'
-                          '  echo REA""DY\n  sleep 100\n')
+                          '  echo REA""DY\n  sleep 987653\n')
     script.write_text(textwrap.dedent('''
         from types import SimpleNamespace
         from easysif import runtime
@@ -394,8 +394,8 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(tmp_path, loopback, plac
     _, error = process.communicate(timeout=60)
     assert 'KeyboardInterrupt' in error
     assert place.left() == [] and not os.path.exists(place.target)
-    assert 'sleep 100' not in subprocess.run(['ps', '-o', 'args=', '-u', str(os.geteuid())], stdout=subprocess.PIPE,
-                                             text=True).stdout
+    assert 'sleep 987653' not in subprocess.run(['ps', '-ww', '-o', 'args=', '-u', str(os.geteuid())],
+                                                stdout=subprocess.PIPE, text=True).stdout
 
 
 def test_what_cannot_be_removed_does_not_stand_in_the_way_of_the_next_build(tmp_path, monkeypatch):

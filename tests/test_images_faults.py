@@ -62,9 +62,9 @@ def slow(answer):
         for name, value in dict(headers, **{'Content-Length': str(len(body)), 'Connection': 'close'}).items():
             handler.send_header(name, value)
         handler.end_headers()
-        for number in range(4):
+        for number in range(6):
             time.sleep(0.4)
-            handler.wfile.write(body[number * len(body) // 4:(number + 1) * len(body) // 4])
+            handler.wfile.write(body[number * len(body) // 6:(number + 1) * len(body) // 6])
             handler.wfile.flush()
         return 200, {}, b''
     return send
@@ -78,7 +78,7 @@ def stalled(answer):
         handler.end_headers()
         handler.wfile.write(b'x' * 1000)
         handler.wfile.flush()
-        time.sleep(4)
+        time.sleep(8)
         return 200, {}, b''
     return send
 
@@ -94,7 +94,7 @@ FAULTS = {
     'cut once': (lambda answer: cut(answer, CHUNK), None),
     'cut each time': (lambda answer: cut(answer, 1000, times=99), 'connection was cut'),
     'slow': (slow, None),
-    'stalled': (stalled, 'no byte within 1 s'),
+    'stalled': (stalled, 'no byte within 2 s'),
     'another bit': (changed(flip), 'digest does not match the image'),
     'shorter than it is': (changed(lambda body: body[:-5]), LENGTH),
     'longer than it is': (changed(lambda body: body + b'x'), LENGTH),
@@ -113,7 +113,7 @@ def world(tmp_path, monkeypatch):
     """A server with one image of each kind; get(kind), and ``bodies``: kind -> (path, answer)."""
     monkeypatch.setattr(sources, 'WAITS', (0.01,))
     monkeypatch.setattr(download, 'WAITS', (0.01,))
-    monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
+    monkeypatch.setattr(transport, 'READ_TIMEOUT', 2)
     image = sif_file(tmp_path / 'image.sif')
     data = image.read_bytes() + os.urandom(600000)
     made = SimpleNamespace(data=data, bodies={'https': ('/x.sif', served(data, ETag='"one"'))})

@@ -28,10 +28,9 @@ SITE = SimpleNamespace(registry_mirrors={}, ca_certificates=None)
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
-    """No login and no proxy of the caller, and no long waits."""
+    """No login and no proxy of the caller, and no long waits between two tries."""
     monkeypatch.setattr(sources, 'WAITS', (0.01,))
     monkeypatch.setattr(download, 'WAITS', (0.01, 0.01))
-    monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
     for name in list(os.environ):
         if name.lower().endswith('_proxy') or 'DOCKER' in name or name == 'NETRC':
             monkeypatch.delenv(name)
@@ -155,7 +154,8 @@ def test_a_refusal_is_put_into_words(tmp_path, answer, reason, hint):
     (lambda _: (206, {'Content-Range': 'bytes 5-9/10'}, DATA[5:]), 'sends another part than the one'),
     (lambda handler: stalled(handler), 'no byte within 1 s'),
 ])
-def test_a_server_that_never_gives_all_is_given_up(tmp_path, second, reason):
+def test_a_server_that_never_gives_all_is_given_up(tmp_path, monkeypatch, second, reason):
+    monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
     begin = time.monotonic()
     answers = [served()]
     with stub({'/d/x.sif': lambda handler: (answers.pop() if answers else second)(handler)}) as server:

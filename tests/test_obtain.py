@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import socket
-import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -171,9 +170,11 @@ def test_only_one_process_makes_an_image(world):
 
 def test_one_may_wait_for_the_process_that_makes_it(world):
     told, target = [], os.path.join(world.places.downloads, 'image-aaaaaaaaaaaa.sif')
-    world.places = replace(world.places, lock={'wait': None, 'tell': told.append})
     with Lock(target + '.lock', 'another') as lock:
-        threading.Timer(0.5, lock.__exit__, (None, None, None)).start()
+        def tell(line):
+            told.append(line)
+            lock.__exit__(None, None, None)
+        world.places = replace(world.places, lock={'wait': None, 'tell': tell})
         assert world.obtain().kept == target
     assert len(told) == 1 and told[0].startswith('waiting for process %d of ' % os.getpid())
 

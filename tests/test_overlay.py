@@ -365,7 +365,7 @@ def test_one_that_is_told_to_end_leaves_nothing(overlay, number, status):
     process = started(overlay)
     below = descendants(process.pid)
     process.send_signal(number)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == status and b'Traceback' not in said
     assert os.listdir(overlay.root) == ['user-software']
     assert [line for line in below.values() if 'mksquashfs' in line]

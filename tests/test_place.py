@@ -324,16 +324,15 @@ def test_an_interrupt_leaves_nothing_behind(source, target):
     code = ('import os, sys, time\n'
             'from easysif.images import place\n'
             'real = os.pwrite\n'
-            'os.pwrite = lambda *args: (time.sleep(0.2), real(*args))[1]\n'
+            'os.pwrite = lambda *args: (real(*args), time.sleep(60))[0]\n'
             'place.place(*sys.argv[1:])\n')
     process = subprocess.Popen([sys.executable, '-c', code, str(source), str(target)], stderr=subprocess.PIPE,
                                env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
-    deadline = time.monotonic() + 20
-    while not os.listdir(target.parent) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not [path for path in target.parent.iterdir() if path.stat().st_size] and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    assert b'KeyboardInterrupt' in process.communicate(timeout=20)[1]
+    assert b'KeyboardInterrupt' in process.communicate(timeout=50)[1]
     assert os.listdir(target.parent) == []
 
 

@@ -574,7 +574,7 @@ def test_while_eb_rebuilds_it_is_refused_and_a_running_container_keeps_its_image
                            stdout=subprocess.PIPE)
     assert job.stdout.readline() == 'up\n'
     assert easysif('remove', 'toy')[0] == 0 and not root.exists()
-    assert job.communicate('still here\n', timeout=30)[0] == 'still here\n'
+    assert job.communicate('still here\n', timeout=120)[0] == 'still here\n'
 
 
 def wait_for(condition, seconds=60):

@@ -214,15 +214,19 @@ def test_who_waited_is_told_of_what_another_one_installed(place):
         with first.alone('toy.eb'):
             begun.set()
             place.make(first)
-            time.sleep(0.3)
+            asked.wait(60)
             first.publish({str(place.module): 'new'})
             first.clear()
 
-    begun = threading.Event()
+    def tell(line):
+        told.append(line)
+        asked.set()
+
+    begun, asked = threading.Event(), threading.Event()
     thread = threading.Thread(target=install)
     thread.start()
     begun.wait()
-    with second.alone('toy.eb', wait=60, tell=told.append) as meanwhile:
+    with second.alone('toy.eb', wait=60, tell=tell) as meanwhile:
         assert meanwhile
     thread.join()
     assert place.what() == ['new'] * 3 and told[0].startswith('waiting for process %d' % os.getpid())

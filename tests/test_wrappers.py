@@ -431,7 +431,7 @@ def test_signals_reach_the_command(jax, number):
                                stdout=subprocess.PIPE)
     assert process.stdout.readline() == b'ready\n'
     process.send_signal(number)
-    assert process.communicate(timeout=30)[0] == b'got it\n'
+    assert process.communicate(timeout=120)[0] == b'got it\n'
     assert process.returncode == 7
 
 
@@ -448,7 +448,7 @@ def test_a_signal_that_the_command_does_not_catch_ends_it(jax):
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     process.stdout.readline()
     process.terminate()
-    assert process.wait(timeout=30) in (128 + signal.SIGTERM, -signal.SIGTERM)
+    assert process.wait(timeout=120) in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
 @pytest.mark.e2e

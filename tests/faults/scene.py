@@ -69,16 +69,19 @@ class Place:
         """Return what runs of our sessions, or has a file of this scene open: id -> command (dict)."""
         found = {}
         for pid in filter(str.isdigit, os.listdir('/proc')):
+            opened = []
             try:
                 environment, arguments = (Path('/proc', pid, name).read_bytes() for name in ('environ', 'cmdline'))
-                opened = [os.readlink('/proc/%s/fd/%s' % (pid, number)) for number in os.listdir('/proc/%s/fd' % pid)]
+                for number in os.listdir('/proc/%s/fd' % pid):
+                    with suppress(FileNotFoundError):  # closed meanwhile
+                        opened.append(os.readlink('/proc/%s/fd/%s' % (pid, number)))
             except OSError:  # gone, or of somebody else
                 continue
             if self.marker.encode() in environment or any(path.startswith(str(self.directory)) for path in opened):
                 found[int(pid)] = arguments.replace(b'\0', b' ').decode('utf-8', 'replace')
         return found
 
-    def nothing_runs(self, patience=15):
+    def nothing_runs(self, patience=60):
         """Make sure that nothing of our sessions runs any more."""
         deadline = time.monotonic() + patience
         while self.processes():
