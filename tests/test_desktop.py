@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ def tell(**what):
         control.sendall(json.dumps(what).encode() + b'\\n')
         control.recv(1)
 how = os.environ.get('FAKE_DESKTOP', 'good')
-if how == 'good':
+if how == 'slow':
+    while not os.path.exists(os.environ['FAKE_PID'] + '.go'):
+        time.sleep(0.02)
+if how in ('good', 'slow'):
     tell(ready=int(os.environ.get('FAKE_DISPLAY', 1)))
 elif how.startswith('fail '):
     tell(failed=how[5:])
@@ -226,6 +230,55 @@ def test_a_desktop_whose_process_is_killed_is_cleared_away_by_the_next_start(fak
     assert sorted(path.name for path in fake.top.iterdir()) == ['.X11-unix']
     assert list((fake.top / '.X11-unix').iterdir()) == []
     assert fake.start()['directory'] != told['directory']
+
+
+def test_of_two_starts_at_once_the_second_waits_and_finds_the_first(fake):
+    def begun():
+        names = [line.split(' in ')[-1] for line in Path('/proc/net/unix').read_text().splitlines()]
+        waits = names.count(str(fake.top)) > 1
+        return waits or len(list(fake.top.iterdir())) > 1 or second.poll() is not None
+    first, second = (subprocess.Popen(fake.argv('start-vnc', '--json'), env=dict(fake.env, FAKE_DESKTOP='slow'),
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2))
+    wait(begun)
+    Path(str(fake.pid) + '.go').touch()
+    said = [one.communicate() for one in (first, second)]
+    assert sorted((first.returncode, second.returncode)) == [0, 1], said
+    assert [err.partition('\n')[0] for _, err in said if err] == [
+        'error: start-vnc: a desktop of yours runs here already']
+
+
+def test_a_start_that_was_killed_before_it_held_anything_is_cleared_away(fake):
+    left = fake.top / 'easysif-vnc-x'
+    left.mkdir(mode=0o700)
+    (left / '.holder.new-1').write_text('{')
+    fake.run('vnc-info')
+    assert left.exists()  # of one who may be at work
+    fake.start()
+    assert not left.exists()
+
+
+def test_the_name_of_a_start_is_not_waited_for_where_it_is_somebody_elses(monkeypatch, tmp_path):
+    monkeypatch.setattr(place, 'TOP', str(tmp_path))
+    with place.alone() as first:
+        monkeypatch.setattr(place.struct, 'unpack', lambda *_: (1, -1, -1))  # another user's, as the kernel says
+        with place.alone() as second:
+            assert (first, second) == (True, False)
+    monkeypatch.undo()
+    monkeypatch.setattr(place, 'TOP', str(tmp_path))
+    monkeypatch.setattr(place, 'SILENT', 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fsencode('\0easysif-vnc-%d in %s' % (os.getuid(), tmp_path))[:107])
+        with place.alone() as third:
+            assert third is False
+
+
+def test_a_desktop_whose_processes_are_ended_by_the_scheduler_leaves_nothing(fake):
+    """At the time limit of a job Slurm sends SIGTERM to all its processes, and SIGKILL after a while."""
+    fake.start()
+    for process in left(fake.env):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    wait(lambda: not left(fake.env) and not list(fake.top.iterdir()))
 
 
 def dead_process():

@@ -32,7 +32,12 @@ def start(args):
 
     :raises EasySIFError: one runs already, or it does not start
     """
-    place.sweep()
+    with place.alone() as is_alone:
+        place.sweep(is_alone)
+        return _start_anew(args)
+
+
+def _start_anew(args):
     job = os.environ.get('SLURM_JOB_ID')
     running = [one for one in place.desktops() if one['job'] == job]
     if running and not args.another:

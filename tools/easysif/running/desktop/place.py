@@ -9,9 +9,12 @@ alone: ``holder``, the process of the desktop (holder.py); ``desktop.json``, onc
 import json
 import os
 import shutil
+import socket
 import stat
+import struct
 import tempfile
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 
 from easysif import files, holder
 from easysif.errors import TOOL, EasySIFError
@@ -21,6 +24,38 @@ PREFIX = 'easysif-vnc-'
 RECORD = 'desktop.json'
 LOCK, SOCKET = '.X%d-lock', '.X11-unix/X%d'  #: of an X server, below /tmp
 LONGEST = 64  #: characters of a lock that are read: it has 11
+MOST = 107  #: bytes of the name of a socket
+SILENT = 5  #: seconds for one who has the name of `alone` to listen
+
+
+@contextmanager
+def alone():
+    """Have no two starts of this user on this node at work at once, in the block; give whether that is so (bool).
+
+    What is held is a name of the kernel's and no file: nothing of it is left, however this process ends. Where somebody
+    else has taken it, nobody is waited for.
+    """
+    with socket.socket(socket.AF_UNIX) as ours:
+        yield _take(ours, os.fsencode('\0%s%d in %s' % (PREFIX, os.getuid(), TOP))[:MOST])
+
+
+def _take(ours, name):
+    """Take a name for a socket, when who of this user has it is done; return whether it is ours (bool)."""
+    end = time.monotonic() + SILENT
+    while time.monotonic() < end:
+        with suppress(OSError):
+            ours.bind(name)
+            ours.listen()
+            return True
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as other:
+            other.connect(name)
+            if struct.unpack('3i', other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1] != os.getuid():
+                return False
+            end = None  # as long as it takes
+            other.recv(1)
+        end = time.monotonic() + SILENT if end is None else end
+        time.sleep(0.01)
+    return False
 
 
 def make(where):
@@ -72,10 +107,13 @@ def desktops():
     return sorted(running, key=lambda one: one['display'])
 
 
-def sweep():
-    """Remove what desktops have left whose process was killed."""
+def sweep(is_alone=False):
+    """Remove what desktops have left whose process was killed.
+
+    :param is_alone: no start is at work, so that nobody is about to hold what nobody holds (bool)
+    """
     for path, held in found():
-        if held and holder.is_dead(held):
+        if holder.is_dead(held) if held else is_alone:
             remove(path)
 
 
