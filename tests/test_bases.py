@@ -59,7 +59,7 @@ def world(tmp_path):
     runtime = tmp_path / 'runtime'
     runtime.write_text(RUNTIME % (tmp_path / 'good.sif'))
     runtime.chmod(0o755)
-    downloads, work = tmp_path / 'downloads', tmp_path / 'work'
+    downloads, work, told = tmp_path / 'downloads', tmp_path / 'work', []
     work.mkdir()
     with stub(answers()) as server:
         site = replace(resolve().site, registry_mirrors={'up.invalid': ['http://' + server.host]},
@@ -70,12 +70,12 @@ def world(tmp_path):
                 bootstrap, beginning, base, name, says))
             places = Places(find_file=lambda file: str(tmp_path / file), searched=[],
                             downloads=str(downloads), work=str(work), log=str(tmp_path / (name + '.log')),
-                            lock={'wait': None})
+                            lock={'wait': None, 'tell': told.append})
             return obtain(load(toys.recipe(tmp_path, name, image=name + '.def')), site,
                           Runtime(str(runtime), 'singularity', (4, 1)), places)
         yield SimpleNamespace(
             make=make, server=server, store=tmp_path / 'store', downloads=downloads, work=work,
-            bases=lambda: sorted(path.name for path in downloads.glob('base-*')),
+            told=told, bases=lambda: sorted(path.name for path in downloads.glob('base-*')),
             asked=lambda digest: Counter(path for path, _ in server.seen)['/v2/x/toy/blobs/' + digest])
     bases.forget()
 
@@ -128,7 +128,22 @@ def test_a_base_of_which_the_image_store_has_an_image_is_not_fetched(world, tmp_
     assert make('kind', ':1')[0]['base_source'] == fetched
     record(sha256='0' * 64)
     assert make('damaged', ':1')[0]['base_source'] == fetched
+    # but the next that is whole
+    another = world.store / 'other name.sif'
+    shutil.copy(stored, another)
+    info = another.stat()
+    store.write_record(another.name, dict(store.entry(stored.name).record, sha256=toys.sha256(another),
+                                          size=info.st_size, mtime_ns=info.st_mtime_ns))
+    assert make('next', ':1')[0]['base_source'] == str(another)
+    # and none that anybody may change while it is built with
     record()
+    for path in (another, stored):
+        path.chmod(0o666)
+    del world.told[:]
+    assert make('open', ':1')[0]['base_source'] == fetched
+    assert world.told == ['%s: can be written by everybody, so it is no base' % path for path in (stored, another)]
+    another.unlink()
+    stored.chmod(0o644)
     monkeypatch.setattr(sif, 'check_architecture', refuse)
     with pytest.raises(EasySIFError, match='another machine'):  # also what is made of it
         make('machine', '@' + digest)

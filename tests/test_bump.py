@@ -110,10 +110,8 @@ def test_what_it_says_for_programs_and_shows_without_writing(easysif, upstream, 
     ({"digest = '%s'  # what it was\n" % OLD: '# not pinned: no network\n'},
      {'\n)\n# not pinned: no network\n': "\n)\ndigest = 'NEW'\n"}),
     ({"h1_0'\n": "h1_0'\n    '@%s'\n" % OLD}, {OLD: 'NEW'}),
-    ({"digest = '%s'  # what it was\n" % OLD: "checksums = [\n    '%s',\n]\n" % OLD[7:]},
-     {"checksums = [\n    '%s',\n]\n" % OLD[7:]: "digest = 'NEW'\n"}),
-    ({"digest = '%s'  # what it was\n" % OLD: "sources = ['a']\nchecksums = ['%s']\n" % OLD[7:]},
-     {'\n)\n': "\n)\ndigest = 'NEW'\n"}),
+    *[({"digest = '%s'  # what it was\n" % OLD: "%s = ['a']\nchecksums = ['%s']\n" % (others, OLD[7:])},
+       {'\n)\n': "\n)\ndigest = 'NEW'\n"}) for others in ('sources', 'patches')],
 ])
 def test_the_new_digest_is_where_the_old_one_or_an_excuse_was(easysif, upstream, recipe, tmp_path, changes, expected):
     path = recipe(changes)
@@ -243,6 +241,25 @@ def test_image_files_are_looked_for_where_a_recipe_finds_them(easysif, recipe, t
     code, out, err = easysif('bump', path, '1.4')
     assert (code, err) == (1, 'error: x-1.2-singularity.eb: image file not found: x-1.4.sif\n  searched  %s\n'
                               'hint: name its directory with --sourcepath DIR\n' % tmp_path)
+
+
+@pytest.mark.parametrize('sums, stay, notes', [
+    ("['%s']" % OLD[7:], False, ['checksums were those of the image of 1.2, and are left out']),
+    ("[\n    ('size', 4),\n]\nsources = []", False, ['checksums were those of the image of 1.2, and are left out']),
+    ("[{'x-1.2.sif': '%s'}]" % OLD[7:], True, ['checksums has none of x-1.3.sif: write it']),
+    ("[{'x-1.2.sif': '%s', 'x-1.3.sif': '%s'}]" % (OLD[7:], OLD[7:]), True, []),
+    ("[{'x-%%(version)s.sif': '%s'}]" % OLD[7:], True, []),
+    ("['%s']\npatches = ['a.patch']" % OLD[7:], True, []), ("['%s']\nsources = ['a']" % OLD[7:], True, []),
+])
+def test_no_checksum_goes_but_that_of_the_old_image(easysif, recipe, tmp_path, sums, stay, notes):
+    path = recipe({'"docker://up.invalid/x/y:"  # split': "'x-'", '%(version)s--h1_0': '%(version)s.sif',
+                   "digest = '%s'  # what it was\n" % OLD: 'checksums = %s\n' % sums})
+    (tmp_path / 'x-1.3.sif').write_bytes(b'3')
+    told = json.loads(easysif('bump', path, '1.3', '--dry-run', '--offline', '--json')[1])
+    assert ('checksums = %s\n' % sums in told['text']) is stay
+    assert [one for one in told['notes'] if 'checksums' in one and 'still names' not in one] == notes
+    told = json.loads(easysif('bump', path, '1.3', '--dry-run', '--json')[1])  # the digest stands for a lost checksum
+    assert [one for one in told['notes'] if 'checksums' in one and 'still names' not in one] == notes * stay
 
 
 def test_a_definition_file_of_the_old_version_is_copied_and_one_of_all_stays(easysif, recipe, tmp_path):

@@ -141,7 +141,10 @@ def test_every_rule_has_a_recipe_here_that_breaks_it():
     ({'  # not pinned: an example': "\ndigest = 'sha256:%s'" % ('0' * 64)}, True),
     ({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example":
       "x.sif'\nchecksums = ['%s']" % ('0' * 64)}, True),
-    ({"'  # not pinned: an example": "'\nchecksums = ['%s']" % ('0' * 64)}, False),
+    *[({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example":
+        "x.sif'\nchecksums = ['%s']\n%s = ['x']" % ('0' * 64, others)}, False) for others in ('sources', 'patches')],
+    ({"docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example":
+      "x.sif'\nchecksums = [None]"}, False),
 ])
 def test_an_image_is_pinned_or_it_is_said_why_not(tree, change, good):
     pinned = 'pinned: jax-24.10-singularity.eb:12: names no digest, so its image may change\n' \

@@ -7,12 +7,18 @@ import os
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 
 import pytest
 
 import toys
 from easysif.errors import EasySIFError
 from easysif.images import checksums
+from easysif.images.place import sha256_of
+from easysif.obtain import Places, obtain
+from easysif.recipe import load
+from easysif.site import resolve
+from easysif.store.contents import Store
 from helpers_registry import answers_of_sif, stub
 from test_images_fetch import served, sif_file
 
@@ -126,10 +132,63 @@ def test_the_store_takes_no_image_that_is_not_what_the_recipe_says(easysif, tmp_
             assert code == 0, err
 
 
+@pytest.mark.parametrize('name, text', [('toy.def', 'toy.def'), ('toy.tar', 'docker-archive:toy.tar')])
+def test_what_an_image_was_made_of_is_held_against_the_recipe_where_it_is_run_from_the_store(tmp_path, name, text):
+    store, beside = Store(str(tmp_path / 'store')), tmp_path / name
+    store.prepare('x')
+    sif_file(tmp_path / 'store' / 'any name.sif')
+    beside.write_bytes(DATA)
+    info = os.stat(store.path('any name.sif'))
+    made_of = {'definition_sha256': SHA256, 'recipe': 'toy-1.0.eb'} if name == 'toy.def' else {
+        'digest': 'sha256:' + SHA256}
+    store.write_record('any name.sif', dict(made_of, schema=1, size=info.st_size, mtime_ns=info.st_mtime_ns,
+                                            sha256=sha256_of(store.path('any name.sif')), reference=text))
+    site = replace(resolve().site, image_store=store.directory)
+
+    def run(*sums, **values):
+        recipe = load(str(toys.recipe(tmp_path, image=text, image_mode='link', **values)))
+        places = Places(lambda one: str(beside) if beside.exists() else None, ['here'], str(tmp_path / 'downloads'),
+                        str(tmp_path), str(tmp_path / 'log'), checksums=sums)
+        return obtain(recipe, site, None, places)
+
+    def refusal(*sums, **values):
+        with pytest.raises(EasySIFError) as caught:
+            run(*sums, **values)
+        return str(caught.value)
+
+    for sums in ((), (SHA256,), (MD5,), ({name: SHA256},)):
+        assert run(*sums).path == store.path('any name.sif')
+    for wrong in (OTHER, '0' * 32, {name: OTHER}):
+        assert refusal(wrong).startswith('toy-1.0.eb: checksums do not match %s\n  recipe  ' % beside)
+    beside.write_bytes(b'another')
+    assert "the image store does not have the image, and image_mode is 'link'" in refusal()
+    beside.unlink()
+    if name == 'toy.def':
+        assert refusal(SHA256).startswith('toy-1.0.eb: definition file not found: toy.def\n  searched  here\n')
+        return
+    assert run().path == run(SHA256).path == run(SHA256, digest='sha256:' + SHA256).path
+    assert "the image store does not have the image, and image_mode is 'link'" in refusal(OTHER)
+    assert refusal(OTHER, digest='sha256:' + SHA256).startswith('toy-1.0.eb: checksums do not match toy.tar\n')
+    assert refusal(MD5).startswith('toy-1.0.eb: archive not found: toy.tar\n')  # nothing to hold it against
+
+
+def test_names_in_checksums_may_have_templates_and_tuples_stay_alternatives(easysif, tmp_path, its_prefix):
+    sif_file(tmp_path / 'toy-1.0.sif')
+    right = toys.sha256(tmp_path / 'toy-1.0.sif')
+    for first, code in (({'%(namelower)s-%(version)s.sif': right}, 0), ((OTHER, right), 0), ((OTHER, '1' * 64), 1),
+                        ({'%(name)s-%(version)s.sif': (OTHER, ('sha256', right))}, 0), (('sha256', right), 0)):
+        toys.recipe(tmp_path, image='%(name)s-%(version)s.sif', checksums=[first])
+        found = easysif('store', 'add', '--store', 'store', 'toy-1.0.eb')
+        assert found[0] == code, (first, found)
+
+
 def test_an_image_that_is_no_file_has_no_checksums(easysif, its_prefix):
     toys.recipe('.', image='docker://up.invalid/x/y:1', checksums=[OTHER])
-    code, _, err = easysif('store', 'add', '--store', 'store', 'toy-1.0.eb')
-    assert code == 1 and err == (
-        'error: toy-1.0.eb: checksums are those of a file, and the image is none\n'
-        '  image  docker://up.invalid/x/y:1\n'
-        'hint: remove checksums, then: easysif pin toy-1.0.eb\n'), err
+    for words in (('store', 'add', '--store', 'store'), ('pin',), ('check',)):
+        code, _, err = easysif(*words, 'toy-1.0.eb')
+        assert code == 1 and (
+            'error: toy-1.0.eb:9: checksums are those of a file, and the image is none: it has a digest instead\n'
+            '  image  docker://up.invalid/x/y:1\n'
+            'hint: remove checksums, then: easysif pin toy-1.0.eb\n') in err, err
+    for others in ('sources', 'patches'):  # then they are those of these
+        load(toys.recipe('.', image='docker://up.invalid/x/y:1', checksums=[OTHER], **{others: ['a']}))

@@ -202,6 +202,14 @@ def test_a_base_that_is_nowhere_names_recipe_and_definition(definition, site):
         "x.eb: %s: image 'docker://up.invalid/team/none:1' is not to be had\n" % os.path.basename(path))
 
 
+@pytest.mark.parametrize('bootstrap', ['docker', 'oras', 'library'])
+def test_a_base_with_a_login_is_refused_and_the_login_not_shown(definition, site, tmp_path, bootstrap):
+    site.base_images = {bootstrap + '://me:hunter2@a.b/c:1': str(tmp_path)}
+    assert refusal(definition('Bootstrap: %s\nFrom: me:hunter2@a.b/c:1\n' % bootstrap), site) == (
+        'x.eb: image holds a login, which a recipe must not\n  host  a.b\n'
+        'hint: apptainer registry login --username NAME %s://a.b' % bootstrap)
+
+
 def test_a_base_that_is_no_reference_is_explained(definition, site):
     assert refusal(definition('Bootstrap: docker\nFrom: Debian:12\n'), site) == (
         "x.eb: image 'docker://Debian:12' is not a docker reference\n  reason  the name must be in lower case\n"

@@ -3,7 +3,8 @@
 
 import pytest
 
-from easysif.errors import LONGEST, MOST, EasySIFError, SeveralErrors, escaped, shortened
+from easysif import schema
+from easysif.errors import LONGEST, MOST, EasySIFError, SeveralErrors, escaped, masked, shortened
 
 
 def test_a_message_says_where_what_facts_and_hint():
@@ -37,6 +38,26 @@ def test_of_a_long_text_the_middle_is_left_out():
         assert 'begin' in shown and shown.endswith('end')
     assert shortened('x' * LONGEST) == 'x' * LONGEST
     assert shortened('0123456789', 8) == '012345 … (10 characters) … 89'
+
+
+@pytest.mark.parametrize('text, shown', [
+    ('docker://me:s3cr-t@a.b:5000/c:1', 'docker://me:***@a.b:5000/c:1'),
+    ('https://me:s/3@cr-t@a.b/x.sif', 'https://me:***@a.b/x.sif'), ('https://t0ken@a.b/x', 'https://***@a.b/x'),
+    ('docker://t0ken@a.b/c', 'docker://***@a.b/c'), ('docker:me:s3cr-t@a.b/c', 'docker:***@a.b/c'),
+    ("mirrors: ['https://a.b','https://me:s3@a.b']", "mirrors: ['https://a.b','https://me:***@a.b']"),
+    ('oras://me:s3@a.b/c@sha256:12', 'oras://me:***@a.b/c@sha256:12'),
+    *[(same, same) for same in (
+        'docker://a.b:5000/c@sha256:12', 'docker://c:1@sha256:12', 'docker://a.b:5000/c@latest', 'docker://c@latest',
+        'ask me@a.b: it is c:1', 'https://a.b:80/x@y/z.sif', 'https://a.b/x:y@z', 'git@a.b:c/d', '')],
+])
+def test_a_password_in_an_address_is_not_shown_wherever_it_stands(text, shown):
+    assert masked(text) == shown and masked('%s  %s' % (text, text)) == '%s  %s' % (shown, shown)
+    err = EasySIFError(text, text, [('fact', text), ('number', 3)], text)
+    assert str(err) == '{0}: {0}\n  fact    {0}\n  number  3\nhint: {0}'.format(shown) if shown else True
+    assert (err.where, err.what, dict(err.facts)['fact'], err.hint) == (shown,) * 4
+    long = text.replace('s3cr-t', 's3cr-t' * 1000)
+    for told in (schema.describe(long), schema.describe([long]), str(EasySIFError('x', long))):
+        assert 's3' not in told and 't0' not in told
 
 
 def test_of_very_many_problems_the_first_are_told_and_the_rest_counted():

@@ -60,7 +60,6 @@ def test_the_name_for_people_has_the_tag_and_no_digest(text, name):
     ('docker://nvcr.io/nvidia/jax@sha256:12', "digest 'sha256:12' is not sha256: and 64 hexadecimal digits"),
     ('docker://nvcr.io/nvidia/jax@', "digest '' is not sha256: and 64 hexadecimal digits"),
     ('docker://-bad.io/x', "'-bad.io' is not a host name"),
-    ('docker://user@host.io/x', "digest 'host.io/x' is not sha256: and 64 hexadecimal digits"),
     ('docker://', "'' is not a name: letters, digits and single . _ - between them"),
     ('docker://nvcr.io/', "'' is not a name: letters, digits and single . _ - between them"),
     ('docker://nvcr.io/a//b', "'a//b' is not a name: letters, digits and single . _ - between them"),
@@ -121,9 +120,29 @@ def test_a_login_of_a_registry_is_refused_and_not_shown(kind):
         assert parse(text, 'x.eb').digest == 'sha256:' + 'a' * 64
 
 
-def test_a_login_in_an_address_is_refused_and_not_shown():
+@pytest.mark.parametrize('text', [
+    'docker://me:sec/ret@a.b/c', 'docker://me:sec@ret@a.b/c', 'docker://me:sec ret@a.b/c', 'docker://secret@a.b/c',
+    'DOCKER://me:secret@a.b/c', 'docker:me:secret@a.b/c', 'docker:/me:secret@a.b/c', 'me:secret@a.b/c',
+    'ftp://me:secret@a.b/c', 'docker://me:secret@a.b/c@sha256:' + 'a' * 64])
+def test_a_login_is_seen_however_it_is_spelled(text):
     with pytest.raises(EasySIFError) as caught:
-        parse('https://me:hunter2@a.b/x.sif', 'x.eb')
+        parse(text, 'x.eb')
+    assert str(caught.value) == ('x.eb: image holds a login, which a recipe must not\n  host  a.b\n'
+                                 'hint: apptainer registry login --username NAME docker://a.b')
+
+
+def test_what_only_looks_like_a_login_is_none():
+    for text in ('https://a.b/x@y/z.sif', 'https://a.b:80/x:1@y/z.sif', 'a@b/x.sif', 'docker-archive:a@b/x.tar'):
+        assert parse(text, 'x.eb').text == text
+    with pytest.raises(EasySIFError, match="digest 'd' is not sha256"):
+        parse('docker://a.b:5000/c@d', 'x.eb')
+
+
+@pytest.mark.parametrize('text', ['https://me:hunter2@a.b/x.sif', 'https://me:hun/ter2@a.b/x.sif',
+                                  'https://hunter2@a.b/x.sif', 'http:me:hunter2@a.b/x.sif'])
+def test_a_login_in_an_address_is_refused_and_not_shown(text):
+    with pytest.raises(EasySIFError) as caught:
+        parse(text, 'x.eb')
     assert str(caught.value) == ('x.eb: image holds a login, which a recipe must not\n  host  a.b\n'
                                  'hint: write it into ~/.netrc: machine a.b login NAME password PASSWORD')
 

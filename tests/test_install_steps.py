@@ -148,6 +148,17 @@ def test_what_fails_of_the_last_steps_is_told_by_itself_and_the_others_are_done(
     assert set(site_files.NAMES) < set(os.listdir(tmp_path / 'prefix' / 'easysif'))
 
 
+def test_an_error_of_the_system_in_the_last_steps_is_a_warning_as_well(installed, tmp_path, monkeypatch):
+    work = installed()
+
+    def full(*_):
+        raise OSError(28, 'No space left on device', '/full')
+    monkeypatch.setattr(site_files, 'apply', full)
+    assert work.finish(work.root) == (
+        'toy-1.0.eb: /full (No space left on device)\nhint: df -h; ls -ld /full')
+    assert (tmp_path / 'prefix' / 'overlays' / 'toy' / '1.0' / 'toy.sif').is_symlink()  # the others are done
+
+
 def test_site_files_that_cannot_be_written_are_a_warning(installed, tmp_path):
     work = installed()
     (tmp_path / 'prefix' / 'easysif').mkdir()

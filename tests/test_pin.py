@@ -3,12 +3,14 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
 import toys
 from easysif import pin
 from easysif.images import sources
+from easysif.site import resolve
 from helpers_registry import digest_of, stub
 from test_registry import image
 
@@ -83,6 +85,17 @@ def test_several_recipes_are_pinned_at_once_and_only_once(easysif, upstream, tmp
     code, out, _ = easysif('pin', '--json', *names, *options)
     assert json.loads(out)[0] == {'recipe': 'a-1.0.eb', 'before': wanted['a'], 'now': wanted['a']}
     assert (code, {name: path.read_bytes() for name, path in paths.items()}) == (0, after)
+
+
+@pytest.mark.parametrize('others', ['sources', 'patches'])
+def test_checksums_of_sources_and_patches_stay_where_an_image_is_pinned(upstream, tmp_path, monkeypatch, others):
+    path = toys.recipe(tmp_path, image='docker://up.invalid/x/y:1', checksums=['0' * 64], **{others: ['a']})
+    before, ends = path.read_text(), []
+    monkeypatch.setattr(pin, 'atexit', SimpleNamespace(register=lambda *call: ends.append(call)))
+    pin.inject(str(path), resolve().site, [], lambda line: None)
+    for function, *values in ends:
+        function(*values)
+    assert path.read_text() == before.replace('moduleclass', "digest = '%s'\nmoduleclass" % upstream.digest)
 
 
 def test_what_cannot_be_pinned_is_told_and_the_others_are_pinned(easysif, upstream, tmp_path):

@@ -587,6 +587,24 @@ def test_an_identity_token_that_is_not_taken_is_said_and_not_shown_or_sent_elsew
         assert reason in text and 'hunter2' not in text, text
 
 
+@pytest.mark.parametrize('login', [{'identitytoken': 'hunter2-kept'},
+                                   {'auth': base64.b64encode(b'me:hunter2-kept').decode()}])
+def test_a_login_server_elsewhere_is_shown_no_login_where_anybody_can_have_named_it(tmp_path, monkeypatch, login):
+    """Without https whoever is on the way could send a login to a server of their own."""
+    (tmp_path / '.docker').mkdir()
+    monkeypatch.setattr(client, 'is_loopback', lambda _: False)
+    with identity_registry('hunter2-kept') as running, stub({}) as other:
+        (tmp_path / '.docker/config.json').write_text(json.dumps({'auths': {running.host: login}}))
+        if 'identitytoken' in login:
+            assert running.get().digest == running.digest  # on the same host
+        challenge = 'Bearer realm="http://%s/token"' % other.host.replace('localhost', '127.0.0.1')
+        running.answers['/v2/x/y/manifests/1'] = (401, {'WWW-Authenticate': challenge}, b'')
+        said = str(running.refusal())
+        assert other.seen == []
+    assert ('names the login server 127.0.0.1 without https, as anybody on the way could have done: no login is sent '
+            'there') in said and 'hunter2' not in said
+
+
 def test_a_token_stays_with_its_registry_and_netrc_adds_nothing_where_we_are_sent(tmp_path, monkeypatch):
     (tmp_path / '.netrc').write_text('default login someone password %s\n' % USER)
     (tmp_path / '.netrc').chmod(0o600)

@@ -304,15 +304,24 @@ def test_match_in_ones_own_settings_is_an_error(resolve, write):
     ('provides:\n  mpi:\n    binds:\n      - x', ":4: provides.mpi.binds[0] must be an absolute path, not 'x'"),
     ('registry_mirrors: {nvcr.io: localhost}',
      ":1: registry_mirrors.nvcr.io must be a list of http(s)://host[:port][/path], not the text 'localhost'"),
+    ('registry_mirrors: {nvcr.io: {"https://me:hunter2@a.b": "https://me:hunter2@a.b"}}',
+     ":1: registry_mirrors.nvcr.io must be a list of http(s)://host[:port][/path], not the mapping "
+     "{'https://me:***@a.b': 'https://me:***@a.b'}"),
+    ('registries: ["docker://me:hunter2@a.b"]', ":1: registries[0] must be a registry, host[:port], not the text "
+     "'docker://me:***@a.b'"),
+    ('base_images: {"docker://me:hunter2@a.b/c:1": /x.sif}',
+     ":1: a key of base_images must be a reference as definition files write it, without a login, not the text "
+     "'docker://me:***@a.b/c:1'"),
     ('registry_mirrors: {nvcr.io: ["localhost:5000"]}',
      ":1: registry_mirrors.nvcr.io[0] must be http(s)://host[:port][/path], not the text 'localhost:5000'"),
     ('registry_mirrors: {nvcr.io: ["http://user:pw@host"]}',
-     ":1: registry_mirrors.nvcr.io[0] must be http(s)://host[:port][/path], not the text 'http://user:pw@host'"),
+     ":1: registry_mirrors.nvcr.io[0] must be http(s)://host[:port][/path], not the text 'http://user:***@host'"),
     ('registry_mirrors: {"https://nvcr.io": []}',
      ":1: a key of registry_mirrors must be a registry, host[:port], not the text 'https://nvcr.io'"),
     ('base_images: {"docker://x": base}', ":1: base_images.docker://x must be an absolute path, not 'base'"),
     ('base_images: {"": /x}',
-     ":1: a key of base_images must be a reference as definition files write it, not the text ''"),
+     ":1: a key of base_images must be a reference as definition files write it, without a login, "
+     "not the text ''"),
     ('ca_certificates: ca.pem', ":1: ca_certificates must be an absolute path, not 'ca.pem'"),
     ('ca_certificates: "/a:b"', ":1: ca_certificates must not hold ':', which separates the parts of a bind: '/a:b'"),
     ('overlays: overlays', ":1: overlays must be an absolute path, or start with a variable as $HOME/overlays does, "

@@ -24,6 +24,31 @@ def escaped(text):
     return _OBEYED.sub(lambda match: ascii(match.group())[1:-1], str(text))
 
 
+def masked(text):
+    """Return a text without the passwords in its addresses: ``docker://anna:***@host/x`` (str).
+
+    What stands alone before a host is one as well: a token.
+    """
+    text = str(text)
+    return text if '@' not in text else ''.join(map(_masked, re.split(r'(\s+)', text)))
+
+
+def _masked(word):
+    first, *addresses = word.split('://')
+    if not addresses:  # what was meant for an address
+        return re.sub(r'^([^/@:]+):[^/@]+(?=@(?!sha256:)[^/@]+/)', r'\1:***', word)
+    for number, (before, address) in enumerate(zip([first, *addresses], addresses)):
+        end = address.rfind('@')
+        while address.startswith('sha256:', end + 1) and end >= 0:
+            end = address.rfind('@', 0, end)
+        user, colon, _ = address[:max(end, 0)].partition(':')
+        if colon and '/' not in user and not re.match('[0-9]+/', address[len(user) + 1:]):
+            addresses[number] = '%s:***%s' % (user, address[end:])
+        elif end > 0 and not colon and '/' not in user and (before.endswith(('http', 'https')) or '/' in address[end:]):
+            addresses[number] = '***' + address[end:]
+    return '://'.join([first, *addresses])
+
+
 def shortened(text, longest=LONGEST):
     """Return a text without the middle of it where it is longer than some number of characters (str)."""
     text = str(text)
@@ -47,7 +72,9 @@ class EasySIFError(Exception):
     """
 
     def __init__(self, where, what, facts=(), hint=None, exit_code=INPUT):
-        self.where, self.what, self.facts, self.hint = str(where), what, tuple(facts), hint
+        # what a recipe or a site file says is quoted, and must not show a password to whoever reads the log
+        self.where, self.what, self.hint = masked(where), masked(what), hint and masked(hint)
+        self.facts = tuple((label, masked(value) if isinstance(value, str) else value) for label, value in facts)
         self.exit_code = exit_code
         super().__init__(self.message())
 

@@ -8,7 +8,7 @@ import os
 import shlex
 
 from easysif import compressors, modulefile, site_files
-from easysif.errors import EasySIFError
+from easysif.errors import EasySIFError, told
 
 
 def finish(install, root):
@@ -22,8 +22,8 @@ def finish(install, root):
     for part in (_drop_other, _tell_site, _link):
         try:
             part(install, root)
-        except EasySIFError as err:
-            notes.append(str(err))
+        except (EasySIFError, OSError) as err:
+            notes.append(str(told(err, install.recipe.where)))
     return '\n'.join(notes) or None
 
 

@@ -7,7 +7,7 @@ from easysif import files, installed, manifest
 from easysif.errors import EasySIFError
 from easysif.images.kept import Obtained
 from easysif.images.place import STORE, sha256_of
-from easysif.store.contents import Store
+from easysif.store.contents import Store, open_to_all
 
 #: what the record of an image says of where it came from
 ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator')
@@ -20,7 +20,28 @@ def find(places, site, fits):
     :param site: its ``image_store`` is looked at (Site)
     :param fits: tells by its record whether it is the right one (callable: dict -> bool)
     """
-    return of_previous(places, fits) or _of_prefix(places, fits) or of_store(site, fits)
+    return next(_all(places, site, fits), None)
+
+
+def bases(places, site, fits):
+    """Yield the images that are here already and fit, as `find` does, of which nobody can change the bytes any more but
+    who may change the installations or the store (Obtained). Their bytes are not read yet.
+
+    A runtime reads a base long after it was verified.
+    """
+    for one in _all(places, site, fits):
+        problem = open_to_all(one.path, one.path)
+        if not problem:
+            yield one
+        elif places.tell:
+            places.tell('%s: can be written by everybody, so it is no base' % one.path)
+
+
+def _all(places, site, fits):
+    previous = of_previous(places, fits)
+    yield from [previous] if previous else []
+    yield from _of_prefix(places, fits)
+    yield from _of_store(site, fits)
 
 
 def find_file(reference, site, places, where):
@@ -49,12 +70,9 @@ def of_previous(places, fits):
     return _image_of(*places.previous, fits) if places.previous else None
 
 
-def of_store(site, fits):
-    """Return an image of the site's store that fits by its record (Obtained or None); its bytes are not read yet."""
-    entry = Store(site.image_store).find(fits) if site.image_store else None
-    if not entry:
-        return None
-    return Obtained(entry.path, expected=entry.sha256, told_by=STORE, origin=_origin(entry.record))
+def _of_store(site, fits):
+    for entry in Store(site.image_store).having(fits) if site.image_store else ():
+        yield Obtained(entry.path, expected=entry.sha256, told_by=STORE, origin=_origin(entry.record))
 
 
 def _of_prefix(places, fits):
@@ -64,8 +82,7 @@ def _of_prefix(places, fits):
         except EasySIFError:  # a damaged one, or of another version of EasySIF
             continue
         if found:
-            return found
-    return None
+            yield found
 
 
 def _image_of(root, record, fits):

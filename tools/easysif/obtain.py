@@ -4,16 +4,15 @@
 import hashlib
 import json
 import os
-import shlex
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Optional
 
-from easysif import known, manifest
+from easysif import known, manifest, trust
 from easysif.errors import TOOL, EasySIFError
-from easysif.images import bases, build, checksums, define, pull, registry, sif, signature, sources, web
+from easysif.images import bases, build, checksums, define, pull, registry, sif, sources, web
 from easysif.images.kept import Kept, Obtained, file_digest
-from easysif.images.place import CHECKSUMS, sha256_of
+from easysif.images.place import sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, URL, Reference, parse
 from easysif.store.contents import Store
 from easysif.store.lookup import linked
@@ -68,41 +67,44 @@ def obtain(recipe, site, runtime, places):
     """
     reference = parse(recipe.image, recipe.where)
     sources.check_allowed(reference, site, recipe.where)
-    if reference.kind == DOCKER and places.checksums:
-        raise EasySIFError(recipe.where, 'checksums are those of a file, and the image is none',
-                           facts=[('image', reference.text)], hint='remove checksums, then: easysif pin %s'
-                           % shlex.quote(recipe.path or recipe.where))
     if site.image_store:
         Store(site.image_store).check_closed(recipe.where)
     way = {DOCKER: _from_registry, ORAS: _from_registry, URL: _from_web, LIBRARY: _from_library, ARCHIVE: _from_archive,
            DEFINITION: _from_definition}.get(reference.kind, _from_file)
     if (recipe.image_mode or site.image_mode) == 'link':
-        obtained = linked(reference, recipe, site, places.find_file)
-        if reference.kind == FILE:
-            obtained = _checked(obtained, reference, recipe, places)
+        obtained = _linked(reference, recipe, site, places)
     else:
         obtained = way(reference, recipe, site, runtime, places)
     try:
         if reference.kind in (URL, ORAS, LIBRARY):
-            _verify(obtained.path, obtained.expected, reference, recipe, places)
+            trust.verify(obtained.path, obtained.expected, reference, recipe, places)
         sif.check_architecture(sif.read(obtained.path, recipe.where), recipe.where)
     except EasySIFError:
         obtained.forget()  # what is kept is for another try, and this one is of no use
         raise
-    return _verified(obtained, reference, recipe, site, runtime)
+    return trust.signed(obtained, reference, recipe, site, runtime)
 
 
-def _verified(obtained, reference, recipe, site, runtime):
-    """Return the image with the keys that signed it, where recipe or site want it to be signed (Obtained)."""
-    comes_signed = reference.kind in (FILE, ORAS, URL, LIBRARY)
-    if recipe.verify or site.verify == 'all' or site.verify == 'sif' and comes_signed:
-        if not comes_signed:
-            raise EasySIFError(recipe.where, 'image is made here, so nobody has signed it',
-                               facts=[('image', reference.text), ('verify', 'recipe' if recipe.verify else 'site')],
-                               hint='name a signed SIF file: oras://, https:// or NAME.sif')
-        signers = signature.verify(obtained.path, runtime, site.keyring, recipe.where)
-        return replace(obtained, origin=dict(obtained.origin, signed_by=signers))
-    return obtained
+def _linked(reference, recipe, site, places):
+    """Return the file of the image store that the module is to run, held against the recipe as a copy would be."""
+    made_of = None
+    if reference.kind == DEFINITION:
+        made_of = _definition(reference, recipe, places)[1]
+    elif reference.kind == ARCHIVE:
+        made_of = _digest_of_archive(reference, recipe, site, places)
+    obtained = linked(reference, recipe, site, made_of)
+    return trust.checked(obtained, reference, recipe, places) if reference.kind == FILE else obtained
+
+
+def _digest_of_archive(reference, recipe, site, places):
+    """Return the digest of an archive whose image the store has (str), None where neither file nor recipe tells it."""
+    is_known = places.checksum or not places.checksums
+    if is_known and not known.find_file(reference, site, places, recipe.where):
+        # the store is enough: what it has recorded of the archive is asked for
+        digest = recipe.digest or places.checksum and 'sha256:' + places.checksum
+        trust.verify(reference.path, digest, reference, recipe, places)
+        return digest
+    return _archive(reference, recipe, site, places)[1]
 
 
 def _from_file(reference, recipe, site, runtime, places):
@@ -111,10 +113,10 @@ def _from_file(reference, recipe, site, runtime, places):
     there = wanted and known.find(places, site, lambda image: file_digest(image) == wanted)
     found = None if there else known.find_file(reference, site, places, recipe.where)
     if found:
-        return _checked(Obtained(found, expected=recipe.digest, origin=origin), reference, recipe, places)
+        return trust.checked(Obtained(found, expected=recipe.digest, origin=origin), reference, recipe, places)
     there = there or known.of_previous(places, lambda image: image['reference'] == reference.text and not wanted)
     if there:
-        _verify(there.path, there.expected, reference, recipe, places)
+        trust.verify(there.path, there.expected, reference, recipe, places)
         return _named(there, origin)
     raise _not_found('image file not found', reference, recipe, site, places,
                      'add its directory with --sourcepath, or download it first')
@@ -163,7 +165,7 @@ def _from_web(reference, recipe, site, runtime, places):
 
     def make(part):
         found = web.fetch(reference, seen, part, site, recipe.where, recipe.digest, places.tell)
-        _hold(found, recipe, seen.source.label)
+        trust.hold(found, recipe, seen.source.label)
         return dict({'reference': reference.text, 'digest': found, 'source': seen.source.host},
                     **({'validator': seen.validator} if seen.validator else {}))
 
@@ -179,7 +181,7 @@ def _from_library(reference, recipe, site, runtime, places):
     def make(part):
         build.from_library(reference, part, runtime, site, places.work, places.log, recipe.where)
         found = 'sha256:' + sha256_of(part)
-        _hold(found, recipe, 'the library')
+        trust.hold(found, recipe, 'the library')
         return {'reference': reference.text, 'digest': found}
 
     return _known_or_made(recipe.digest or _digest(reference.text), same, make, places, site, kept,
@@ -187,12 +189,7 @@ def _from_library(reference, recipe, site, runtime, places):
 
 
 def _from_archive(reference, recipe, site, runtime, places):
-    found = known.find_file(reference, site, places, recipe.where)
-    if not found:
-        raise _not_found('archive not found', reference, recipe, site, places, 'add its directory with --sourcepath')
-    digest = 'sha256:' + sha256_of(found)
-    _verify(found, digest, reference, recipe, places)
-    _hold(digest, recipe, found)
+    found, digest = _archive(reference, recipe, site, places)
     origin = {'reference': reference.text, 'digest': digest}
 
     def make(part):
@@ -203,14 +200,31 @@ def _from_archive(reference, recipe, site, runtime, places):
                           _kept(recipe, places), origin)
 
 
-def _from_definition(reference, recipe, site, runtime, places):
-    definition = places.find_file(reference.path)
-    if not definition:
+def _archive(reference, recipe, site, places):
+    """Return an archive and its digest (pair of str), which are held against the recipe."""
+    found = known.find_file(reference, site, places, recipe.where)
+    if not found:
+        raise _not_found('archive not found', reference, recipe, site, places, 'add its directory with --sourcepath')
+    digest = 'sha256:' + sha256_of(found)
+    trust.verify(found, digest, reference, recipe, places)
+    trust.hold(digest, recipe, found)
+    return found, digest
+
+
+def _definition(reference, recipe, places):
+    """Return a definition file and its sha256 (pair of str), which is held against the recipe."""
+    found = places.find_file(reference.path)
+    if not found:
         raise EasySIFError(recipe.where, 'definition file not found: %s' % reference.path,
                            facts=[('searched', ', '.join(places.searched))],
                            hint='put it beside the recipe, or add its directory with --sourcepath')
-    written = sha256_of(definition)
-    _verify(definition, written, reference, recipe, places)
+    written = sha256_of(found)
+    trust.verify(found, written, reference, recipe, places)
+    return found, written
+
+
+def _from_definition(reference, recipe, site, runtime, places):
+    definition, written = _definition(reference, recipe, places)
     values = {'name': recipe.name, 'version': recipe.version, 'versionsuffix': recipe.versionsuffix}
 
     def find_base(name):
@@ -225,7 +239,7 @@ def _from_definition(reference, recipe, site, runtime, places):
     def make(part):
         facts = define.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
                                        recipe.build_args, find_base, places.tell, bases.Bases(kept),
-                                       partial(known.find, places, site))
+                                       partial(known.bases, places, site))
         return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
 
     kept = _kept(recipe, places)
@@ -270,28 +284,6 @@ def _named(found, origin):
     others = () if found.origin.get('reference') == origin['reference'] else ('source', 'validator')
     kept = {key: value for key, value in found.origin.items() if key not in others}
     return replace(found, origin=dict(kept, **origin))
-
-
-def _checked(obtained, reference, recipe, places):
-    """Return a file that is held against the recipe's checksums: when it is put in its place, where that is as good."""
-    if places.checksum and recipe.digest in (None, 'sha256:' + places.checksum):
-        return replace(obtained, expected=places.checksum, told_by=CHECKSUMS)
-    _verify(obtained.path, None, reference, recipe, places)
-    return obtained
-
-
-def _verify(path, sha256, reference, recipe, places):
-    """Hold a file against the recipe's checksums, without reading it again where its sha256 is known and serves."""
-    name = (reference.path or reference.text).partition('?')[0].rpartition('/')[2]
-    checksums.verify(path, name, places.checksums, recipe.where, sha256)
-
-
-def _hold(found, recipe, source):
-    """Raise an EasySIFError where the digest of a file is not the one that the recipe names."""
-    if recipe.digest not in (None, found):
-        raise EasySIFError(recipe.where, 'digest does not match the image',
-                           facts=[('recipe', recipe.digest), ('found', '%s  (%s)' % (found, source))],
-                           hint="find out why; if it is the right one, write digest = '%s'" % found)
 
 
 def _digest(text):

@@ -97,7 +97,7 @@ def inject(path, site, searched, tell):
     :raises EasySIFError: as `look` does; it has no digest, or has checksums, which EasyBuild would take out of it
     """
     found, (values, _) = look(path, site, searched), recipe.read(path)
-    if found.now is None or values.get('checksums') and not values.get('sources'):
+    if found.now is None or recipe.checksums_of_image(values):
         raise EasySIFError(os.path.basename(path),
                            'eb --inject-checksums writes no checksums of definition files and images',
                            hint="sha256sum NAME.def, and write checksums = ['…']" if found.now is None

@@ -151,6 +151,16 @@ def parse(path):
     return values, lines, errors
 
 
+def checksums_of_image(values):
+    """Return the checksums that are those of the image's file, as they are written (list), None or empty for none.
+
+    Where a recipe has sources or patches they are those of these.
+
+    :param values: what the recipe says (dict)
+    """
+    return None if values.get('sources') or values.get('patches') else values.get('checksums')
+
+
 def validate(values, where, lines=None, path=None):
     """Return the recipe that values make, whether they come from ``read`` or from EasyBuild (Recipe).
 
@@ -186,6 +196,9 @@ def validate(values, where, lines=None, path=None):
     if is_definition and given.get('digest'):
         wrong('digest', 'digest does not go with a definition file, whose images differ from build to build',
               hint='remove digest; the sha256 of %s belongs into checksums' % image)
+    if isinstance(image, str) and image.startswith('docker://') and checksums_of_image(given):
+        wrong('checksums', 'checksums are those of a file, and the image is none: it has a digest instead',
+              facts=[('image', image)], hint='remove checksums, then: easysif pin %s' % shlex.quote(path or where))
     if given.get('build_args') and not is_definition:
         wrong('build_args', 'build_args go with a definition file only', hint="write image = 'NAME.def'")
     both = [name for name in given.get('runscripts', ()) if name in given.get('commands', ())]

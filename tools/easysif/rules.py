@@ -291,6 +291,6 @@ def is_unpinned(values):
 
     :param values: the recipe as it was read (dict)
     """
-    image = str(values.get('image') or '')  # checksums are those of a file
-    digests = values.get('digest') or not image.startswith('docker://') and values.get('checksums')
+    image = str(values.get('image') or '')
+    digests = values.get('digest') or recipe.checksums_of_image(values) not in (None, [], (), [None], (None,))
     return bool(image) and not digests and not image.endswith('.def') and '@sha256:' not in image

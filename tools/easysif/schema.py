@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import islice
 
 from easysif.data import DIRECTORY
-from easysif.errors import shortened
+from easysif.errors import masked, shortened
 from easysif.formats import FORMATS
 
 
@@ -44,6 +44,16 @@ SCHEMAS = os.path.join(DIRECTORY, 'schemas')
 
 MOST = 100     #: problems that are looked for; in what holds more, the rest is found when these are gone
 LONGEST = 200  #: characters of a value that a message quotes
+
+
+class _Repr(reprlib.Repr):
+    """What is short enough for a message, without passwords: before a text loses its middle."""
+
+    def repr_str(self, x, level):
+        return super().repr_str(masked(x), level)
+
+
+_REPR = _Repr()
 
 
 @dataclass(frozen=True)
@@ -113,12 +123,12 @@ def describe(value):
     if value is None or isinstance(value, bool):
         return {True: 'true', False: 'false', None: 'nothing'}[value]
     words = {int: 'the number', float: 'the number', list: 'the list', tuple: 'the list', dict: 'the mapping'}
-    return '%s %s' % (words.get(type(value), 'the value'), reprlib.repr(value))
+    return '%s %s' % (words.get(type(value), 'the value'), _REPR.repr(value))
 
 
 def quote(value):
     """Return a value in quotes, on one line, without the middle of a long one (str)."""
-    text = shortened(value, LONGEST)
+    text = shortened(masked(value), LONGEST)
     return "'%s'" % text if text.isprintable() else ascii(text)
 
 

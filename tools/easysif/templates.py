@@ -83,6 +83,6 @@ def resolved(value, values, later=False):
         if isinstance(item, dict):
             return {all_in(key) if isinstance(key, str) else key: all_in(inner) for key, inner in item.items()}
         if isinstance(item, (list, tuple)):
-            return [all_in(inner) for inner in item]
+            return type(item)(all_in(inner) for inner in item)
         return _TEMPLATE.sub(put_in, item) if isinstance(item, str) else item
     return all_in(value)

@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import replace
 
-from easysif import files, pin, recipe
+from easysif import files, pin, recipe, templates
 from easysif.authoring.compose import Proposal, check_free, image_of, naming, path_of, place_for, write
 from easysif.errors import EasySIFError
 from easysif.images import registry
@@ -37,7 +37,7 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
         raise EasySIFError(path, 'has no image, so it cannot get another one', hint='leave out --image')
     with open(path, 'rb') as handle:
         data = _with(handle.read(), version, image)
-    new, target = _read(data, path)
+    new, target, values = _read(data, path)
     check_free(target, force or dry_run)
     kind = parse(new.image, new.where).kind if new.image else None
     if new.image == old.image and kind not in (DEFINITION, None):
@@ -47,7 +47,8 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
     digest = named or (None if offline or kind in (DEFINITION, None) else _digest(path, new, site, searched))
     text = (pin.pinned(data, digest) if digest else _unpinned(data)).decode()
     source, copy, notes = _definition(old, new, path, target) if kind == DEFINITION else (None, None, [])
-    proposal = Proposal(target, text, digest, [*_still_old(text, old), *notes])
+    proposal = Proposal(target, text, digest, [
+        *_still_old(text, old), *notes, *_sums(recipe.read(path)[0], values, digest)])
     if not dry_run:
         _write(proposal, force, source, copy)
     return proposal
@@ -56,7 +57,8 @@ def bump(path, version, site, image=None, offline=False, searched=(), force=Fals
 def _with(data, version, image):
     """Return a recipe (bytes) with another version, another image where one is given, and all else letter by letter.
 
-    ``checksums`` go, which are those of another image file, but those of a definition file that stays.
+    ``checksums`` of the image's file go, which are those of another one, but those of a definition file that stays, and
+    a mapping from names of files.
     """
     nodes, span = _parsed(data)
     begin, end = span(nodes['version'].value)
@@ -65,10 +67,32 @@ def _with(data, version, image):
     changes = [(begin, end, (quote + version + quote if is_plain else repr(version)).encode())]
     if image:
         changes.append((*span(nodes['image'].value), repr(image_of(version, image)).encode()))
-    if 'image' in nodes and 'sources' not in nodes and (
-            image or not ast.literal_eval(nodes['image'].value).endswith('.def')):
+    if 'image' in nodes and (image or not ast.literal_eval(nodes['image'].value).endswith('.def')) \
+            and _are_of_old_image(nodes):
         changes += _lines(nodes, span, data, 'checksums')
     return _changed(data, changes)
+
+
+def _are_of_old_image(nodes):
+    """Tell whether checksums are those of the image of the old version alone (bool): not of sources, not by name."""
+    entries = {key: getattr(node.value, 'elts', [node]) for key, node in nodes.items()}
+    is_mapping = any(isinstance(one, ast.Dict) for one in entries.get('checksums', ())[:1])
+    return not (entries.get('sources') or entries.get('patches') or is_mapping)
+
+
+def _sums(old, new, digest):
+    """Return what there is to say of the checksums of a recipe and of its next version (list of str).
+
+    :param old: what the recipe says (dict)
+    :param new: what the next version says (dict)
+    :param digest: that of the new image (str), None where it is not known
+    """
+    before, after = (recipe.checksums_of_image(values) for values in (old, new))
+    if before and not after and not digest:
+        return ['checksums were those of the image of %s, and are left out' % old['version']]
+    first = templates.resolved(after[0], new, later=True) if after and isinstance(after, (list, tuple)) else None
+    name = parse(templates.resolve(new['image'], new), 'image').file if first else ''
+    return ['checksums has none of %s: write it' % name] if isinstance(first, dict) and name not in first else []
 
 
 def _unpinned(data):
@@ -108,13 +132,14 @@ def _changed(data, changes):
 
 
 def _read(data, path):
-    """Return the new recipe (Recipe), and where it belongs (str)."""
+    """Return the new recipe (Recipe), where it belongs (str), and what it says (dict)."""
     with tempfile.TemporaryDirectory() as directory:
         draft = os.path.join(directory, os.path.basename(path))
         with open(draft, 'wb') as handle:
             handle.write(data)
         values, lines = recipe.read(draft)
-    return recipe.validate(values, os.path.basename(path), lines, path), path_of(values, os.path.dirname(path) or '.')
+    new = recipe.validate(values, os.path.basename(path), lines, path)
+    return new, path_of(values, os.path.dirname(path) or '.'), values
 
 
 def _digest(path, new, site, searched):

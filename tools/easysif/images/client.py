@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from easysif.images import credentials
-from easysif.images.transport import NoAnswer, Transport
+from easysif.images.transport import NoAnswer, Transport, is_loopback
 
 CLIENT = 'easysif'  #: how we call ourselves where an identity token is shown
 LARGEST = 8 << 20  # bytes of a manifest or an image configuration; registries accept 4 MiB
@@ -101,13 +101,17 @@ class Client:
 
     def _token(self, offer, login, path):
         """Return the token that a registry's login server gives for reading one repository (str)."""
-        realm = offer.get('realm', '')
+        realm, ours = offer.get('realm', ''), urlsplit(self.base).hostname
         try:
-            is_fit = urlsplit(realm).scheme in (('http', 'https') if self.plain_http else ('https',))
+            parts = urlsplit(realm)
+            is_fit = parts.scheme in (('http', 'https') if self.plain_http else ('https',))
         except ValueError:
             is_fit = False
         if not is_fit:
             raise NoAnswer('its login server has no https address', 401)
+        if login and self.plain_http and parts.hostname != ours and not is_loopback(ours):
+            raise NoAnswer('names the login server %s without https, as anybody on the way could have done: no login '
+                           'is sent there' % parts.hostname, 401)
         params = {'service': offer.get('service'),
                   'scope': offer.get('scope') or 'repository:%s:pull' % _repository(path)}
         headers, form = {'Authorization': login.header()} if login else {}, None

@@ -51,7 +51,7 @@ MISSING = (
 
 
 def from_definition(definition_path, target, values, runtime, site, tmp_dir, log, where, build_args=None,
-                    find_base=lambda name: None, tell=None, bases=None, find_known=lambda fits: None):
+                    find_base=lambda name: None, tell=None, bases=None, find_known=lambda fits: ()):
     """Make a SIF file from a definition file, and return what it was made of (dict).
 
     Relative paths in the definition start at its own directory. ``/tmp`` and ``/var/tmp`` of the build are private:
@@ -69,7 +69,7 @@ def from_definition(definition_path, target, values, runtime, site, tmp_dir, log
     :param find_base: finds a base that is a SIF file (callable: str -> path or None)
     :param tell: takes a line for the log now and then (callable: str)
     :param bases: where bases are fetched once for several builds (bases.Bases), None where they are only for this one
-    :param find_known: finds an image that is here already by its record, as for `definition.derive`
+    :param find_known: finds the images that are here already by their records, as for `definition.derive`
     :raises EasySIFError: it cannot be read, its base is not to be had, the runtime failed
 
     The result has ``base`` (as the definition names it), ``base_source`` (path or reference used for it),

@@ -6,6 +6,7 @@ The header is read as Apptainer and SingularityCE read it; all else of the file 
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from easysif.errors import EasySIFError
@@ -104,7 +105,7 @@ class Derived:
         return ''.join(parts)
 
 
-def derive(path, values, site, where, build_args=None, find_base=lambda name: None, find_known=lambda fits: None):
+def derive(path, values, site, where, build_args=None, find_base=lambda name: None, find_known=lambda fits: ()):
     """Return what is to be built for a definition file (Derived).
 
     :param path: the definition file (str)
@@ -114,8 +115,8 @@ def derive(path, values, site, where, build_args=None, find_base=lambda name: No
     :param build_args: what ``{{ name }}`` stands for, besides what ``%arguments`` sections say (dict of str)
     :param find_base: finds the SIF file that ``From:`` names after ``Bootstrap: localimage`` where that is no path
                       (callable: str -> path or None)
-    :param find_known: finds an image that is here already by its record (callable: (dict -> bool) -> kept.Obtained or
-                       None), so that a base which it was made of is not fetched again
+    :param find_known: finds the images that are here already by their records (callable: (dict -> bool) -> iterable of
+                       kept.Obtained), so that a base which one of them was made of is not fetched again
     :raises EasySIFError: no such file, no header, a base that is not to be had, a build argument without a value
     """
     try:
@@ -149,6 +150,8 @@ def _stage(text, path, site, where, find_base, find_known):
     named = '%s://%s' % (bootstrap, origin)
     if bootstrap == 'localimage' or not origin:
         named = origin or bootstrap
+    if bootstrap in ('docker', 'oras', 'library'):
+        reference.check_no_login(named, where)
     base, replaced = Base(named, named), {}
     if named in site.base_images:
         base = Base(named, _local(named, site.base_images[named], where))
@@ -187,15 +190,13 @@ def _here(wanted, digest, keys, where, find_known):
 
     A runtime unpacks it to what it unpacks from the registry: in both all files are root's.
     """
-    found = find_known(lambda image: str(image.get('reference')).startswith(wanted.kind + '://')
-                       and digest in [image.get(key) for key in keys])
-    try:
-        if not found or found.expected.rpartition(':')[2] != sha256_of(found.path):
-            return None
-        sif.check_architecture(sif.read(found.path, where), where)  # one digest may be of several architectures
-        return _usable(os.path.abspath(found.path), wanted.text, where)
-    except (OSError, EasySIFError):
-        return None
+    for found in find_known(lambda image: str(image.get('reference')).startswith(wanted.kind + '://')
+                            and digest in [image.get(key) for key in keys]):
+        with suppress(OSError, EasySIFError):  # the next may be whole
+            if found.expected.rpartition(':')[2] == sha256_of(found.path):
+                sif.check_architecture(sif.read(found.path, where), where)  # one digest may be of several architectures
+                return _usable(os.path.abspath(found.path), wanted.text, where)
+    return None
 
 
 def _sif(named, path, where, find_base):

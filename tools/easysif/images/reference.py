@@ -18,7 +18,7 @@ SUPPORTED = ('docker://HOST/NAME:TAG, oras://HOST/NAME:TAG, library://NAME:TAG, 
              'NAME.def, docker-archive:NAME.tar, oci-archive:NAME.tar')
 
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):')
-LOGIN = re.compile(r'(docker|oras|library)://[^/@]*:[^/@]*@(?!sha256:)([^/]*)')
+PORT = re.compile(r'[^/@:]+:[0-9]+/[^@]*\Z')
 HOST = re.compile(r'(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*'
                   r'|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?\Z')
 REPOSITORY = re.compile(r'[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*\Z')
@@ -47,6 +47,11 @@ class Reference:
     path: str = ''
     scheme: str = ''
 
+    @property
+    def file(self):
+        """Name of the file, by which a mapping of checksums is asked (str)."""
+        return (self.path or self.text).partition('?')[0].rpartition('/')[2]
+
     def name(self):
         """Return what people call it: ``nvcr.io/nvidia/jax:24.10-py3``, or the path (str)."""
         if self.kind not in (DOCKER, ORAS):
@@ -69,10 +74,7 @@ def parse(text, where):
     match = SCHEME.match(text)
     if match:
         scheme = match.group(1)
-        login = LOGIN.match(text)
-        if login:
-            raise EasySIFError(where, 'image holds a login, which a recipe must not', facts=[('host', login[2])],
-                               hint='apptainer registry login --username NAME %s://%s' % login.group(1, 2))
+        check_no_login(text, where)
         if text.startswith(('docker://', 'oras://')):
             return _in_registry(text, scheme, where)
         if text.startswith(('https://', 'http://')):
@@ -91,6 +93,32 @@ def parse(text, where):
     raise EasySIFError(where, "image '%s' is neither a reference nor a .sif or .def file" % text,
                        facts=[('supported', SUPPORTED)],
                        hint="write image = 'docker://%s', if it is in a registry" % text)
+
+
+def check_no_login(text, where):
+    """Do nothing where a reference holds no login, however it is spelled.
+
+    :param text: the reference (str)
+    :param where: the file it stands in, for messages (str)
+    :raises EasySIFError: it does, which the message does not show
+    """
+    scheme, separator, rest = text.partition('://')
+    kind = scheme.lower() if separator else text.partition(':')[0].lower()
+    if kind in ARCHIVES:
+        return
+    before, at, after = re.sub(r'@sha256:[^@/]*\Z', '', rest if separator else text).rpartition('@')
+    if kind in ('https', 'http'):  # elsewhere in an address of the web it means nothing
+        is_login = at and not HOST.match((rest if separator else text[len(kind) + 1:].lstrip('/')).partition('/')[0])
+        hint = 'write it into ~/.netrc: machine %s login NAME password PASSWORD'
+    else:
+        # HOST:PORT/NAME@ANYTHING is a digest that is none
+        is_login = at and ('/' in after or ':' in before and not PORT.match(before))
+        hint = 'apptainer registry login --username NAME {}://%s'.format(
+            kind if kind in (ORAS, LIBRARY) else DOCKER)
+    if is_login:
+        host = after.partition('/')[0]
+        raise EasySIFError(where, 'image holds a login, which a recipe must not', facts=[('host', host)],
+                           hint=hint % host)
 
 
 def file_name(reference, module):
@@ -119,9 +147,6 @@ def _url(text, where):
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if '@' in text.split('/')[2]:
-        raise EasySIFError(where, 'image holds a login, which a recipe must not', facts=[('host', host or 'unknown')],
-                           hint='write it into ~/.netrc: machine %s login NAME password PASSWORD' % (host or 'HOST'))
     if not host or not HOST.match(parts.netloc) or not parts.path.strip('/') or parts.fragment:
         raise EasySIFError(where, "image '%s' is not the address of a file" % text,
                            hint="write image = 'https://HOST/PATH/NAME.sif'")

@@ -18,6 +18,7 @@ from easysif.images.reference import DOCKER, FILE, LIBRARY, ORAS, file_name, par
 from easysif.obtain import Places, obtain
 from easysif.store import leftovers
 from easysif.store.contents import RECORDED, check_name
+from easysif.templates import resolved
 
 ALREADY, RECORD = 'already', 'recorded'
 
@@ -96,7 +97,7 @@ class Adding:
                                hint='easysif store add FILE.sif, docker://HOST/NAME:TAG or RECIPE.eb')
         module = '%s/%s' % (known.name, known.full_version)
         values = recipe.read(path)[0]
-        checksums = () if values.get('sources') or values.get('patches') else values.get('checksums')
+        checksums = resolved(recipe.checksums_of_image(values), values, later=True)
         return self._obtain(known, name or file_name(parse(known.image, known.where), module), what, checksums,
                             {'recipe': known.where})
 

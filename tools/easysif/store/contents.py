@@ -95,15 +95,19 @@ class Store:
                                hint='ls -ld -- %s' % shlex.quote(self.directory)) from err
         return [entry for entry in map(self.entry, names) if entry]
 
-    def find(self, fits):
-        """Return the first recorded file that fits (Entry), None where there is none or the store is not to be read.
+    def having(self, fits):
+        """Return the recorded files that fit (list of Entry), none where the store is not to be read.
 
         :param fits: tells by its record whether it is the right one (callable: dict -> bool)
         """
         try:
-            return next((one for one in self.entries() if one.state == RECORDED and fits(one.record)), None)
+            return [one for one in self.entries() if one.state == RECORDED and fits(one.record)]
         except EasySIFError:
-            return None
+            return []
+
+    def find(self, fits):
+        """Return the first of them (Entry), None where there is none."""
+        return next(iter(self.having(fits)), None)
 
     def check_closed(self, where, path=None):
         """Do nothing where only the owner of the store and its group can have put into it what is there.

@@ -6,12 +6,12 @@ import shlex
 
 from easysif.errors import EasySIFError
 from easysif.images.kept import Obtained
-from easysif.images.place import DIGEST, STORE, sha256_of
+from easysif.images.place import DIGEST, STORE
 from easysif.images.reference import DEFINITION, FILE
 from easysif.store.contents import BY_HAND, Store
 
 
-def linked(reference, recipe, site, find_file):
+def linked(reference, recipe, site, made_of=None):
     """Return the file of the image store that a module is to run (Obtained); its bytes are read when it is installed.
 
     A recipe that names a file gets the one of that name; any other one what was added to the store under the same
@@ -20,14 +20,15 @@ def linked(reference, recipe, site, find_file):
     :param reference: what the recipe names (Reference)
     :param recipe: the recipe (Recipe)
     :param site: the resolved site (Site)
-    :param find_file: finds a definition file by its name (callable: str -> str or None)
+    :param made_of: sha256 of the definition file, or digest of the archive, that it must have been made of (str), None
+                    where that is all the same
     :raises EasySIFError: the store does not have it, or there is no store
     """
     if not site.image_store:
         raise EasySIFError(recipe.where, "image_mode is 'link', and site '%s' has no image store" % site.name,
                            hint='set image_store in the site file, or image_mode to copy')
     store = Store(site.image_store)
-    entry = _named(reference, store) if reference.kind == FILE else _added(reference, recipe, store, find_file)
+    entry = _named(reference, store) if reference.kind == FILE else _added(reference, recipe, store, made_of)
     if not entry:
         raise EasySIFError(recipe.where, "the image store does not have the image, and image_mode is 'link'",
                            facts=[('image', reference.text), ('store', store.directory)],
@@ -47,11 +48,10 @@ def _named(reference, store):
     return store.entry(os.path.basename(path)) if os.path.dirname(path) == store.directory else None
 
 
-def _added(reference, recipe, store, find_file):
-    wanted = {'reference': reference.text}
-    if recipe.digest:
-        wanted = {'digest': recipe.digest}
-    elif reference.kind == DEFINITION:
-        path = find_file(reference.path)
-        wanted = {'recipe': recipe.where, 'definition_sha256': path and sha256_of(path)}
+def _added(reference, recipe, store, made_of):
+    if reference.kind == DEFINITION:
+        wanted = {'recipe': recipe.where, 'definition_sha256': made_of}
+    else:
+        digest = recipe.digest or made_of
+        wanted = {'digest': digest} if digest else {'reference': reference.text}
     return store.find(lambda record: wanted.items() <= record.items())
