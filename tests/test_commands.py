@@ -14,6 +14,7 @@ import pytest
 
 import harness
 import toys
+from easysif.running import commands
 from made_up import MadeUp
 
 pytestmark = pytest.mark.usefixtures('its_prefix')
@@ -82,6 +83,31 @@ def test_what_others_put_there_stays(easysif, home, bin, tool):
     (bin / 'fine').rmdir()
     (bin / 'fine').write_text('mine')
     assert toys.snapshot(home) == before
+
+
+def test_what_comes_there_while_the_image_is_fetched_stays(easysif, home, bin, tool, monkeypatch):
+    easysif('command', 'add', 'tool', 'one=fine')
+    found = commands.Commands._module
+
+    def fetch(self, *args):
+        for name in ('one', 'two'):
+            (bin / name).unlink(missing_ok=True)
+            (bin / name).write_text('mine')
+        return found(self, *args)
+    monkeypatch.setattr(commands.Commands, '_module', fetch)
+    for name in ('one', 'two'):
+        assert error(easysif, 'add', 'tool', 'three=fine', name + '=fine').startswith(
+            'error: %s: is there already, and not from easysif command\n  there  a file\n' % (bin / name))
+        assert [(bin / one).read_text() for one in ('one', 'two')] == ['mine', 'mine']
+    assert easysif('command', 'list')[1].split()[3:] == [str(bin / 'three'), 'fine', 'tool/2']
+
+
+def test_a_command_whose_directory_is_gone_can_be_removed(easysif, home, tool, tmp_path):
+    easysif('command', 'add', 'tool', 'fine', '--to', str(tmp_path / 'to'))
+    (tmp_path / 'to' / 'fine').unlink()
+    (tmp_path / 'to').rmdir()
+    assert easysif('command', 'remove', 'fine') == (0, 'removed %s/to/fine\n' % tmp_path, '')
+    assert toys.snapshot(home) == {}
 
 
 def test_what_the_user_put_over_a_command_is_not_ours_any_more(easysif, home, bin, tool):

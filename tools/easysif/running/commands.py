@@ -96,14 +96,17 @@ class Commands:
             try:
                 os.makedirs(directory, exist_ok=True)
                 for path in inside:
+                    self._check_free(path, {'commands': before})  # much may come there while an image is fetched
                     files.link(known['commands'][path]['target'], path)
                 files.sync_directory(directory)
-            except OSError as err:
+            except (OSError, EasySIFError) as err:
                 links = {path: known['commands'][path] for path in inside if _is_ours(path, known['commands'][path])}
                 directories.remove_empty(made)
                 known['commands'] = {**before, **links}
                 known['made'] = [one for one in known['made'] if one not in made or os.path.isdir(one)]
                 self._write(known)
+                if isinstance(err, EasySIFError):
+                    raise
                 raise EasySIFError(directory, 'no command can be put here (%s)' % err.strerror,
                                    hint='ls -ld -- %s; or another place: --to DIR' % shlex.quote(directory)) from err
             return [_command(path, known['commands'][path]) for path in inside], notes
@@ -124,7 +127,8 @@ class Commands:
             done = [_command(path, known['commands'][path]) for path in paths]
             for path in paths:
                 try:
-                    os.unlink(path)
+                    with suppress(FileNotFoundError, NotADirectoryError):  # its directory is gone
+                        os.unlink(path)
                 except OSError as err:
                     raise EasySIFError(path, 'cannot be removed (%s)' % err.strerror,
                                        hint='ls -ld -- %s' % shlex.quote(os.path.dirname(path))) from err
@@ -185,7 +189,7 @@ class Commands:
         files.write(self.record, json.dumps(known, indent=2, sort_keys=True) + '\n', 0o644)
 
     def _check_free(self, path, known):
-        if not os.path.lexists(path) or path in known['commands']:
+        if not os.path.lexists(path) or path in known['commands'] and _is_ours(path, known['commands'][path]):
             return
         what = 'a link to %s' % os.readlink(path) if os.path.islink(path) else 'a directory' if os.path.isdir(
             path) else 'a file'
