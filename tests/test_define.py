@@ -82,6 +82,12 @@ CE = '--remote, --fakeroot, or the proot command are required to build this sour
 CE_HINT = 'put such a proot on PATH, or ask for: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $USER'
 NO_FAKEROOT = "echo 'INFO:    fakeroot command not found'; echo 'chown: x: Operation not permitted'"
 
+NO_NAMESPACE = 'case "$*" in *--ignore-subuid*) %s;; *) echo "INFO:    /etc/subuid mapping can be ignored with ' \
+    '--ignore-subuid"; fail "/etc/subuid mapping found but no user namespace available for fakeroot";; esac'
+NO_NAMESPACE_HINT = (
+    'a command fakeroot that works in the image, or user namespaces for ordinary users',
+    'ask for: apt-get install fakeroot, which starts in images with glibc; or sysctl user.max_user_namespaces=15000')
+
 
 @pytest.fixture
 def standin(tmp_path):
@@ -139,6 +145,13 @@ def test_another_way_is_tried_where_one_does_not_work_here(standin, script, call
     ('fail "packer failed: failed to Lchown x"',
      'lines for you in /etc/subuid and /etc/subgid, without which a directory of other users is no base',
      'make a SIF file of the base: apptainer build base.sif DIRECTORY; or ask for: ' + CE_HINT.partition('for: ')[2]),
+    # as Apptainer 1.4.5 with a setuid starter says it where the kernel gives no user namespaces
+    (NO_NAMESPACE % 'echo "INFO:    fakeroot command not found"; fail "Building from a definition file requires root '
+     'or some kind of fake root"', *NO_NAMESPACE_HINT),
+    (NO_NAMESPACE % 'echo "INFO:    Running post scriptlet"; echo "/.singularity.d/libs/fakeroot: eval: line 140: '
+     '/.singularity.d/libs/faked: not found"; echo "fakeroot: error while starting the \\`faked\' daemon."; '
+     'fail "While performing build: while running engine: while running %post section: exit status 1"',
+     *NO_NAMESPACE_HINT),
     (NO_FAKEROOT + '; fail no',
      'the command fakeroot, or lines for you in /etc/subuid and /etc/subgid: %post can have no other users',
      'ask for: apt-get install fakeroot; or ' + CE_HINT.partition('for: ')[2]),

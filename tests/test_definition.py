@@ -202,6 +202,25 @@ def test_a_base_that_is_nowhere_names_recipe_and_definition(definition, site):
         "x.eb: %s: image 'docker://up.invalid/team/none:1' is not to be had\n" % os.path.basename(path))
 
 
+def test_a_base_that_nobody_can_have_signed_is_refused_where_it_has_to_be(definition, site, tmp_path):
+    """The runtime would not say a word."""
+    (tmp_path / 'tree').mkdir()
+    (tmp_path / 'base.sif').touch()
+    site.base_images = {'docker://site': str(tmp_path / 'base.sif'), 'docker://tree': str(tmp_path / 'tree')}
+    text = 'Bootstrap: %s\nFrom: %s\nFingerprints: ABCD, EF\n'
+    for bootstrap, origin, named in (('docker', 'up.invalid/team/tool:1', 'docker://up.invalid/team/tool:1'),
+                                     ('localimage', 'tree', 'tree'), ('docker', 'tree', 'docker://tree'),
+                                     ('docker-archive', 'x.tar', 'docker-archive://x.tar')):
+        path = definition(text % (bootstrap, origin))
+        assert refusal(path, site) == (
+            "x.eb: definition '%s' wants a base that is signed, and only SIF files are\n"
+            '  base          %s\n  fingerprints  ABCD, EF\n'
+            'hint: take Fingerprints out of its header, and name the base by its digest: From: NAME@sha256:…'
+            % (path, named))
+    for bootstrap, origin in (('localimage', 'base.sif'), ('docker', 'site'), ('library', 'a/b:1')):
+        assert '\nFingerprints: ABCD, EF\n' in derive(definition(text % (bootstrap, origin)), VALUES, site, 'x.eb').text
+
+
 @pytest.mark.parametrize('bootstrap', ['docker', 'oras', 'library'])
 def test_a_base_with_a_login_is_refused_and_the_login_not_shown(definition, site, tmp_path, bootstrap):
     site.base_images = {bootstrap + '://me:hunter2@a.b/c:1': str(tmp_path)}

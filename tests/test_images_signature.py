@@ -11,8 +11,8 @@ import pytest
 
 from easysif import obtain, runtime
 from easysif.errors import EasySIFError
-from easysif.images import kept, signature
-from test_images_fetch import sif_file
+from easysif.images import define, kept, signature
+from helpers_registry import answers_of_sif, stub
 from test_obtain import SITE, recipe
 
 
@@ -21,7 +21,10 @@ def signed(tmp_path_factory):
     """A signed SIF file (path), the keyring and its armoured form (files, keys), another keyring, the fingerprint."""
     directory = tmp_path_factory.mktemp('signed')
     path = str(directory / 'signed.sif')
-    sif_file(directory / 'bare.sif')
+    (directory / 'tree').mkdir()
+    (directory / 'tree' / 'file').write_text('in the image')
+    subprocess.run(['mksquashfs', str(directory / 'tree'), str(directory / 'bare.squashfs'), '-quiet'], check=True,
+                   stdout=subprocess.DEVNULL)
 
     def call(*argv, keys='keys', answer=None):
         env = dict(os.environ, APPTAINER_KEYSDIR=str(directory / keys), APPTAINER_CONFIGDIR=str(directory / 'config'))
@@ -34,7 +37,7 @@ def signed(tmp_path_factory):
              '--bit-length', '2048', keys=keys)
     call('sif', 'new', path)
     call('sif', 'add', '--datatype', '4', '--parttype', '2', '--partfs', '1', '--partarch', '2', '--groupid', '1', path,
-         str(directory / 'bare.sif'))
+         str(directory / 'bare.squashfs'))
     shutil.copy(path, directory / 'unsigned.sif')
     call('sign', path)
     fingerprint = call('key', 'list').partition('Fingerprint:')[2].split()[0]
@@ -130,3 +133,27 @@ def test_what_is_made_here_cannot_be_signed(signed, apptainer, monkeypatch, tmp_
     site = SimpleNamespace(**dict(vars(SITE), verify='sif'))
     places = SimpleNamespace(checksums=())
     assert obtain.obtain(recipe(), site, apptainer, places) == replace(made)
+
+
+def test_a_definition_may_say_who_must_have_signed_its_base_also_where_we_fetch_it(signed, apptainer, monkeypatch,
+                                                                                   tmp_path):
+    """The runtime itself holds it against the header, which stays."""
+    monkeypatch.setenv('APPTAINER_KEYSDIR', os.path.dirname(signed.keys))
+    shutil.copy(signed.path, tmp_path / 'base.sif')
+
+    def make(bootstrap, origin, fingerprint):
+        path = tmp_path / 'x.def'
+        path.write_text('Bootstrap: %s\nFrom: %s\nFingerprints: %s\n' % (bootstrap, origin, fingerprint))
+        define.from_definition(str(path), str(tmp_path / 'x.sif'), {}, apptainer, site, str(tmp_path),
+                               str(tmp_path / 'log'), 'x.eb')
+        os.unlink(tmp_path / 'x.sif')
+
+    with open(signed.path, 'rb') as handle, stub(answers_of_sif(handle.read(), 'x/base:1')) as server:
+        site = SimpleNamespace(registry_mirrors={'up.invalid': ['http://' + server.host]}, registries=None,
+                               base_images={}, ca_certificates=None,
+                               squashfs={'compressor': 'gzip', 'level': 1, 'block': '128K'})
+        for base in (('localimage', 'base.sif'), ('oras', 'up.invalid/x/base:1')):
+            make(*base, signed.fingerprint)
+            with pytest.raises(EasySIFError) as caught:
+                make(*base, 'AB' * 20)
+            assert 'image not signed by required entities' in dict(caught.value.facts)['reason']

@@ -307,6 +307,16 @@ def test_of_a_file_that_is_cut_off_within_a_line_nothing_is_made(easysif, tmp_pa
                    'hint: fetch it again; if this is all of it: echo >> container.yaml\n')
 
 
+@pytest.mark.parametrize('encoding, told', [
+    ('utf-16', None), ('utf-8-sig', None), ('utf-16-le', 'unacceptable character #x0000'),
+    ('utf-16-be', 'unacceptable character #x0000'), ('utf-32', 'unacceptable character #x0000')])
+def test_a_file_in_another_encoding_is_read_as_yaml_says_or_refused_with_the_reason(easysif, tmp_path, encoding, told):
+    (tmp_path / 'container.yaml').write_bytes(BIO.encode(encoding))
+    code, out, err = easysif('import', 'shpc', 'container.yaml', '--dry-run')
+    assert (code, out) == ((1, '') if told else (0, EXPECTED))
+    assert told is None or err.startswith('error: container.yaml: not valid YAML: ' + told), err
+
+
 @pytest.mark.parametrize('suffix', ['/../../evil', 'a/b', '-x y', '$(id)', 'x' * 65])
 def test_a_suffix_that_is_none_is_said_before_anything_else(easysif, tmp_path, suffix):
     (tmp_path / 'container.yaml').write_text(BIO)

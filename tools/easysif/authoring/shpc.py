@@ -162,7 +162,8 @@ def _read(path):
     """Return what a file of SHPC holds, every scalar a text, and the lines of its keys."""
     values, lines = yaml_file.read(path, yaml.BaseLoader)
     with open(path, 'rb') as handle:
-        if values is not None and handle.read()[-1:] != b'\n':  # what was cut off is mostly valid YAML all the same
+        # what was cut off is mostly valid YAML all the same; YAML may also be UTF-16
+        if values is not None and not handle.read().endswith((b'\n', b'\n\0')):
             raise EasySIFError(path, 'ends within a line, as a file of which only a part was fetched',
                                hint='fetch it again; if this is all of it: echo >> %s' % shlex.quote(path))
     if isinstance(values, dict):  # a key without a value is one that is not there

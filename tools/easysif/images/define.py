@@ -38,6 +38,10 @@ MISSING = (
     (re.compile('requires either a suid installation or unprivileged user namespaces'),
      'user namespaces for ordinary users, or a setuid installation of the runtime',
      'ask for it: sysctl user.max_user_namespaces=15000; or build it elsewhere and write image = "NAME.sif"'),
+    # a setuid installation where there are no user namespaces
+    (re.compile("requires root or some kind of fake root|error while starting the .faked. daemon"),
+     'a command fakeroot that works in the image, or user namespaces for ordinary users',
+     'ask for: apt-get install fakeroot, which starts in images with glibc; or sysctl user.max_user_namespaces=15000'),
     (re.compile('could not use fakeroot|--fakeroot, or the proot command|you can use --remote or --fakeroot'),
      'lines for you in /etc/subuid and /etc/subgid, or the command proot, linked statically',
      'put such a proot on PATH, or ask for: %s' % SUBUID),

@@ -18,6 +18,7 @@ TEMPLATE = re.compile(r'%\((name|version|versionsuffix)\)s')
 ARGUMENT = re.compile(r'\{\{\s*(\w+)\s*\}\}')
 ARGUMENTS = re.compile(r'^%arguments[ \t]*\n(.*?)(?=^%|\Z)', re.MULTILINE | re.DOTALL)
 STAGE = re.compile(r'^bootstrap:', re.IGNORECASE | re.MULTILINE)
+SIGNED = ('localimage', 'oras', 'library', 'shub')  #: of other bases the runtimes pass over Fingerprints in silence
 EXAMPLE = "let it begin with two lines: 'Bootstrap: docker' and 'From: debian:12'"
 
 
@@ -166,6 +167,12 @@ def _stage(text, path, site, where, find_base, find_known):
             'bootstrap': 'localimage', 'from': base.source}
     else:
         _check_bootstrap(bootstrap, named, path, site, where)
+    kind = 'localimage' if named in site.base_images else bootstrap
+    if header.get('fingerprints') and (kind not in SIGNED or os.path.isdir(base.source)):
+        raise EasySIFError(where, "definition '%s' wants a base that is signed, and only SIF files are" % path,
+                           facts=[('base', named), ('fingerprints', header['fingerprints'])],
+                           hint='take Fingerprints out of its header, and name the base by its digest: From: '
+                           'NAME@sha256:…')
     return Stage(tuple(lines), at, base, replaced)
 
 
