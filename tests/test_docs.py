@@ -20,8 +20,8 @@ from test_architecture import FILES
 
 PAGES = [CLONE / 'README.md', CLONE / 'CONTRIBUTING.md', *sorted((CLONE / 'docs').glob('*.md'))]
 TEXTS = {str(page.relative_to(CLONE)): page.read_text() for page in PAGES}
-README, USERS, AUTHORS, SITES = (TEXTS[name] for name in (
-    'README.md', 'docs/users.md', 'docs/recipe-authors.md', 'docs/sites.md'))
+README, USERS, AUTHORS, SITES, SITE_FILE = (TEXTS[name] for name in (
+    'README.md', 'docs/users.md', 'docs/recipe-authors.md', 'docs/sites.md', 'docs/site-reference.md'))
 EVERYTHING = '\n'.join(TEXTS.values())
 
 #: what EasyBuild itself sets in every module
@@ -142,7 +142,7 @@ def test_eb_lists_these_parameters_with_these_words(tmp_path):
 
 
 def test_the_table_of_settings_is_that_of_sites_with_its_defaults():
-    rows = {row[0].strip('`'): row[1] for row in tables(section(SITES, 'The settings'))[0]}
+    rows = {row[0].strip('`'): row[1] for row in tables(section(SITE_FILE, 'The settings'))[0]}
     assert list(rows) == list(schema.load('site')['properties'])
     assert set(rows) - {'match'} == set(site.Site.__dataclass_fields__) - {'name', 'path'}
     default = site.read(site.shipped()['default'])
@@ -246,7 +246,7 @@ def test_the_example_in_the_docs_is_the_recipe_itself():
     assert documented_recipes()[path.name].splitlines() == lines
 
 
-@pytest.mark.parametrize('text', blocks(SITES, 'yaml'))
+@pytest.mark.parametrize('text', blocks(SITES, 'yaml') + blocks(SITE_FILE, 'yaml'))
 def test_site_files_in_the_docs_are_fine(text, tmp_path):
     (tmp_path / 'site.yaml').write_text(text)
     assert site.read(str(tmp_path / 'site.yaml'))

@@ -24,7 +24,7 @@ int main(int argc, char **argv) { printf("hello from the host, C library %s, %.0
 
 def manuals(behind):
     """Return what a site provides in the example of the manual that comes behind a text (dict)."""
-    text = (harness.CLONE / 'docs' / 'sites.md').read_text()
+    text = (harness.CLONE / 'docs' / 'site-reference.md').read_text()
     return yaml.safe_load(re.search(re.escape(behind) + '.*?```yaml\n(.*?)```', text, re.S).group(1))['provides']
 
 

@@ -29,7 +29,7 @@ _USELESS = ('404.html', 'sitemap.xml', 'sitemap.xml.gz')
 
 #: what stands in the menu, and what comes first of the manual
 _PAGES = ('index.md', 'find.md', 'sites.md', 'life.md')
-_FIRST = ('users.md', 'overlays.md', 'running.md', 'recipe-authors.md', 'sites.md')
+_FIRST = ('users.md', 'overlays.md', 'running.md', 'recipe-authors.md', 'sites.md', 'site-reference.md')
 
 _LISTED = 5  #: names in a message
 

@@ -30,7 +30,7 @@ MPI = ('/opt/cray/pe/mpich/default/ofi/gnu/*/lib-abi-mpich/libmpi.so.12', '/usr/
 
 HEAD = '''\
 # How %s provides what recipes need: drafted by easysif site new from what is on host %s, to be read and corrected.
-# Every setting is explained in tools/easysif/sites/default.yaml and docs/sites.md.
+# Every setting is explained in tools/easysif/sites/default.yaml and docs/site-reference.md.
 match: {hostname: "%s"}
 runtime: %s
 '''
