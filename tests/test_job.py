@@ -178,7 +178,7 @@ def test_where_there_are_no_modules_the_wrappers_are_used(easysif, gpu, site_of,
                                       'hint: --gpus-per-node 2\n'),
     (['--nodes', '2', '--ntasks', '3', '--ntasks-per-node', '2'],
      '--ntasks and --ntasks-per-node do not fit together\n  --ntasks      3\n  on all nodes  4\n'
-     'hint: leave out one of them\n'),
+     'hint: --ntasks 4; or leave out one of them\n'),
 ])
 def test_what_does_not_fit_is_refused(easysif, gpu, site_of, options, expected):
     site_of('lumi')
@@ -208,7 +208,7 @@ def test_a_recipe_that_is_not_installed_is_named_with_the_ways_to_install_it(eas
 def test_a_job_that_cannot_be_submitted_says_why(easysif, gpu, site_of, monkeypatch, tmp_path):
     site_of('lumi')
     assert refusal(easysif, 'torch', '--submit', '--', 'python', code=1) == (
-        "error: easysif job: site 'lumi' wants to know an account\n  account  project_<number>\nhint: give --account, "
+        "error: easysif job: site 'lumi' wants to know an account\n  account  project_<number>\nhint: --account NAME; "
         'or write it down once in ~/.config/easysif/site.yaml: job: {account: NAME}\n')
     tools = tmp_path / 'tools'
     tools.mkdir()

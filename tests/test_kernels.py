@@ -159,6 +159,10 @@ def test_the_kernel_of_another_module_is_not_replaced(easysif, home, toy, prefix
         'error: %s/k: is the kernel of another module\n  its module    Toy/1+x\n  installation  %s\n'
         'hint: choose another name with --name, or: easysif kernel remove Toy/1+x --name k\n' % (
             kernels(home), toy.root))
+    place = prefix.parent / 'ju pyter'
+    assert easysif('kernel', 'add', 'Toy/1+x', '--name', 'k', '--jupyter-prefix', str(place))[0] == 0
+    assert error(easysif, 'add', 'toy/2', '--name', 'k', '--jupyter-prefix', str(place)).endswith(
+        "easysif kernel remove Toy/1+x --name k --jupyter-prefix '%s'\n" % place)
     assert easysif('kernel', 'add', 'toy/2')[0] == 0
     other_prefix = MadeUp(prefix.parent / 'other', 'toy/2')
     assert easysif('kernel', 'add', 'toy/2', '--prefix', str(other_prefix.prefix), '--name', 'z')[0] == 0
@@ -278,7 +282,13 @@ def test_paths_into_which_jupyter_would_put_something_are_refused(easysif, toy, 
     monkeypatch.setenv('JUPYTER_DATA_DIR', str(tmp_path / '{prefix}'))
     assert error(easysif, 'add', 'Toy') == (
         'error: %s/{prefix}/kernels/toy-1-x: Jupyter would replace a part of this path\n  part  {prefix}\n'
-        'hint: choose a directory that is called otherwise\n' % tmp_path)
+        'hint: another place, for Jupyter as well: export JUPYTER_DATA_DIR=<a directory of yours>\n' % tmp_path)
+    assert error(easysif, 'add', 'Toy', '--jupyter-prefix', str(tmp_path / '{prefix}')).endswith(
+        'hint: easysif kernel add Toy/1+x --jupyter-prefix DIR\n')
+    monkeypatch.delenv('JUPYTER_DATA_DIR')
+    odd = MadeUp(tmp_path / '{prefix}', 'odd/1')
+    assert error(easysif, 'add', 'odd', '--prefix', str(odd.prefix)).endswith(
+        'hint: eb --installpath=DIR RECIPE.eb; easysif kernel add odd/1 --prefix DIR\n')
 
 
 @pytest.mark.parametrize('pair', ['A', '=x', '1A=x', 'A B=x'])

@@ -165,7 +165,7 @@ def test_modules_and_images_that_node_exec_does_not_take(tmp_path):
         return str(raised.value)
     assert told('./no.sif') == './no.sif: there is no such image\nhint: ls -l -- ./no.sif'
     assert told('toy') == ('toy/1: its wrappers cannot share the image yet, they were made by an older EasySIF\n'
-                           'hint: easysif refresh toy/1')
+                           'hint: easysif refresh toy/1 --prefix %s' % (tmp_path / 'p'))
     assert told('toi').startswith('toi: is not installed here\n')
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 
-from easysif import compressors, node, site_files
+from easysif import compressors, node, schema, site_files
 from easysif.cli.common import add_prefix
 from easysif.cli.config import show
 from easysif.errors import INPUT, EasySIFError, escaped
@@ -73,7 +73,9 @@ def _check(args):
     unknown = [need for need in args.need or () if need not in site.provides]
     if unknown:
         raise EasySIFError(unknown[0], "is no need that site '%s' provides" % site.name,
-                           facts=[('provided', ', '.join(sorted(site.provides)))])
+                           facts=[('provided', ', '.join(sorted(site.provides)))],
+                           hint='easysif site check --need %s' % (
+                               schema.closest(unknown[0], site.provides) or next(iter(sorted(site.provides)), 'NEED')))
     found = list(node.of_site(site, args.need or list(site.provides), args.image))
     return tell(found, {'site': site.name, 'path': site.path}, args.json)
 

@@ -47,7 +47,7 @@ def write(path):
         with open(path, 'x', encoding='utf-8') as handle:
             handle.write(text)
     except FileExistsError as err:
-        raise EasySIFError(path, 'is there already', hint='give another name, or edit it') from err
+        raise EasySIFError(path, 'is there already', hint='easysif site new OTHER.yaml; or edit it') from err
     except OSError as err:
         raise EasySIFError(path, 'cannot be written (%s)' % err.strerror,
                            hint='easysif site new <a file in a directory of yours>') from err

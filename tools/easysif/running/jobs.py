@@ -121,7 +121,7 @@ def submit(job):
     if job.account and '<' in job.account:
         raise EasySIFError('easysif job', "site '%s' wants to know an account" % job.site,
                            facts=[('account', job.account)],
-                           hint='give --account, or write it down once in ~/.config/easysif/site.yaml: '
+                           hint='--account NAME; or write it down once in ~/.config/easysif/site.yaml: '
                                 'job: {account: NAME}')
     if not shutil.which('sbatch'):
         raise EasySIFError('easysif job', 'sbatch is not on PATH', exit_code=TOOL,
@@ -178,7 +178,7 @@ def _share(total, per_node, nodes, name):
         if total is not None and total != per_node * nodes:
             raise EasySIFError('easysif job', '--%s and --%s-per-node do not fit together' % (name, name),
                                facts=[('--%s' % name, total), ('on all nodes', per_node * nodes)],
-                               hint='leave out one of them', exit_code=USAGE)
+                               hint='--%s %d; or leave out one of them' % (name, per_node * nodes), exit_code=USAGE)
         return per_node
     if total % nodes:
         raise EasySIFError('easysif job', '--%s cannot be shared evenly among the nodes' % name,

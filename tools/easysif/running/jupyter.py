@@ -78,12 +78,12 @@ def check_name(name):
                            hint='--name %s' % (name_of(name).strip('.-') or 'my-kernel'))
 
 
-def check_path(path):
+def check_path(path, hint):
     """See that Jupyter hands on a path as it is.
 
+    :param hint: what helps where it does not (str)
     :raises EasySIFError: it would put something else into it
     """
     if REPLACED.search(path):
         raise EasySIFError(path, 'Jupyter would replace a part of this path',
-                           facts=[('part', REPLACED.search(path).group())],
-                           hint='choose a directory that is called otherwise')
+                           facts=[('part', REPLACED.search(path).group())], hint=hint)

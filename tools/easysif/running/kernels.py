@@ -25,6 +25,7 @@ INSIDE = os.path.join('runscripts', 'lib', 'kernel.py')  #: what the launcher ru
 VARIABLE = 'EASYSIF_KERNEL_ENV'
 SCHEMA = 1
 TIMEOUT = 300  #: seconds in which a container has to start and Python to import ipykernel
+ELSEWHERE = 'another place, for Jupyter as well: export JUPYTER_DATA_DIR=<a directory of yours>'
 
 #: a package belongs to where it was imported from
 ORIGINS = {'user-software': 'overlay', 'shared-software': 'shared overlay', 'layer': 'layer'}
@@ -131,8 +132,8 @@ class Kernels:
         """
         jupyter.check_name(name)
         path = os.path.join(self.directory, name)
-        for one in (path, root):
-            jupyter.check_path(one)
+        jupyter.check_path(path, 'easysif kernel add %s --jupyter-prefix DIR' % module if self.shared else ELSEWHERE)
+        jupyter.check_path(root, 'eb --installpath=DIR RECIPE.eb; easysif kernel add %s --prefix DIR' % module)
         with self._alone(name) as made:
             before = self._read(name)
             self._check_free(path, before, module, root)
@@ -197,8 +198,8 @@ class Kernels:
         if before and (before.module, before.root) != (module, root):
             raise EasySIFError(path, 'is the kernel of another module',
                                facts=[('its module', before.module), ('installation', before.root)],
-                               hint='choose another name with --name, or: easysif kernel remove %s --name %s' % (
-                                   before.module, before.name))
+                               hint='choose another name with --name, or: easysif kernel remove %s --name %s%s' % (
+                                   before.module, before.name, jupyter.option(before.directory)))
         if not before and os.path.lexists(path) and (others or SPEC in _names(path) or not os.path.isdir(path)):
             raise EasySIFError(path, 'is there already, and not from easysif kernel',
                                hint='choose another name: --name %s-easysif' % os.path.basename(path))
@@ -206,7 +207,7 @@ class Kernels:
     def _refused(self, path, err):
         return EasySIFError(path, 'no kernel can be put here (%s)' % err.strerror, hint=(
             'ls -ld -- %s; for you alone: without --jupyter-prefix and --sys-prefix' % shlex.quote(self.place)
-            if self.shared else 'another place, for Jupyter as well: export JUPYTER_DATA_DIR=<a directory of yours>'))
+            if self.shared else ELSEWHERE))
 
     def _read(self, name):
         path = os.path.join(self.directory, name)
@@ -262,7 +263,8 @@ def meant(kernels, word, name=None):
                            facts=[('kernels', known)], hint='easysif kernel list')
     raise EasySIFError(word, 'means several modules', facts=[
         (one.name, '%s in %s' % (one.module, one.root)) for one in found],
-        hint='easysif kernel remove %s --name %s' % (found[0].module, found[0].name))
+        hint='easysif kernel remove %s --name %s%s' % (
+            found[0].module, found[0].name, jupyter.option(found[0].directory)))
 
 
 def of_installation(root):

@@ -28,10 +28,11 @@ def argv(word, command, site, prefix, as_json=False):
     """
     json = ['--json'] if as_json else []
     if not is_image(word, prefix):
-        name, root = installed.find(prefix(), word)
+        top = prefix()
+        name, root = installed.find(top, word)
         if not os.path.exists(os.path.join(root, 'easysif', 'node')):
             raise EasySIFError(name, 'its wrappers cannot share the image yet, they were made by an older EasySIF',
-                               hint='easysif refresh %s' % name)
+                               hint='easysif refresh %s%s' % (name, installed.option(top)))
         return [os.path.join(root, 'easysif', 'wrapper'), 'node-exec', *json, *command]
     if not os.path.isfile(word):
         raise EasySIFError(word, 'there is no such image', hint='ls -l -- %s' % shlex.quote(word))
