@@ -587,6 +587,31 @@ def test_a_mount_point_is_packed_but_never_replaced(overlay, tmp_path, monkeypat
     assert names(overlay) == ['overlay.json', 'user-software', 'user-software.squashfs.1']
 
 
+def test_what_is_mounted_in_the_directory_keeps_its_files(overlay, tmp_path, monkeypatch):
+    """As somebody's data by sshfs."""
+    (tmp_path / 'far').mkdir()
+    (tmp_path / 'far' / 'precious').write_text('mine')
+    (overlay.directory / 'my data').mkdir()
+
+    def run(*argv, check=False):
+        script = 'mount --bind "$0" "$1"; shift; exec "$@"'
+        return harness.run(['unshare', '--map-root-user', '--mount', 'sh', '-ec', script, tmp_path / 'far',
+                            overlay.directory / 'my data', *argv], env=overlay.env, check=check)
+    said = ('something is mounted in the directory, whose own files would go with it\n  mounted  %s/my data\n'
+            'hint: umount %s, or fusermount -u\n') % (overlay.directory, shlex.quote('%s/my data' % overlay.directory))
+    make, unmake = [overlay.fake.root / 'bin' / name for name in ('make-squashfs', 'unmake-squashfs')]
+    assert run(make, '--remove').stderr == 'error: make-squashfs: ' + said
+    run(make, check=True)
+    change(overlay, 'other')
+    assert run(unmake, '--replace').stderr == 'error: unmake-squashfs: ' + said
+    code = ('import sys; from easysif.overlay import place, state\n'
+            'try: state.remove(place.Overlay(sys.argv[1], "jax/24.10", "easysif"))\n'
+            'except place.EasySIFError as err: sys.exit("error: %s" % err)')
+    monkeypatch.setitem(overlay.env, 'PYTHONPATH', os.pathsep.join(sys.path))
+    assert run(sys.executable, '-c', code, overlay.root).stderr == 'error: easysif: ' + said
+    assert (tmp_path / 'far' / 'precious').read_text() == 'mine'
+
+
 def test_environments_that_a_link_leads_to_on_another_file_system_are_named(overlay):
     """Also where that is the root file system, above which there is nothing."""
     venv, it = overlay.directory / 'venv', Overlay(str(overlay.root), 'jax/24.10', 'easysif')

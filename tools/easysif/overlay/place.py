@@ -113,12 +113,27 @@ class Overlay:
                                hint='umount %s, and mount above it: %s; pip install works as it is' % (
                                    shlex.quote(found), shlex.quote(self.root)))
 
+    def refuse_mounted(self):
+        """See that nothing is mounted in the directory, before it is removed with all that is in it.
+
+        :raises EasySIFError: something is, whose own files would go as well
+        """
+        above = os.path.join(os.path.realpath(self.directory), '')
+        with open('/proc/self/mountinfo', encoding='utf-8', errors='surrogateescape') as lines:
+            found = [re.sub(r'\\([0-7]{3})', lambda match: chr(int(match[1], 8)), line.split()[4]) for line in lines]
+        mounted = [one for one in found if one.startswith(above)]
+        if mounted:
+            raise EasySIFError(self.where, 'something is mounted in the directory, whose own files would go with it',
+                               facts=[('mounted', one) for one in mounted],
+                               hint='umount %s, or fusermount -u' % shlex.join(mounted))
+
     def refuse_link(self):
         """See that the directory is none that lies elsewhere, before it is replaced or removed.
 
-        :raises EasySIFError: it is a link, or a mount point
+        :raises EasySIFError: it is a link, or a mount point, or something is mounted in it
         """
         self.refuse_mount(self.directory)
+        self.refuse_mounted()
         if os.path.islink(self.directory):
             raise EasySIFError(self.where, 'the directory is a link, which is not followed',
                                facts=[('link', self.directory), ('leads to', os.path.realpath(self.directory))],

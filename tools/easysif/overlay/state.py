@@ -99,6 +99,7 @@ def remove(overlay, force=False):
         if not force:
             refuse_if_used(overlay)
         overlay.refuse_mount(overlay.directory)
+        overlay.refuse_mounted()
         aside, gone = overlay.leaving(), parts(overlay)
         lock.check()
         os.mkdir(aside)
