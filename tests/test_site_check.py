@@ -77,8 +77,8 @@ def test_check_says_of_every_bind_whether_it_is_there(easysif, my, tmp_path):
 
 def test_check_of_what_is_not_there_is_an_error(easysif, my):
     my('provides: {net: }')
-    assert easysif('site', 'check', '--need', 'nte')[2] == (
-        "error: nte: is no need that site 'my' provides\n"
+    assert easysif('site', 'check', '--need', 'nets')[2] == (
+        "error: nets: is no need that site 'my' provides\n"
         '  provided  amd-gpu, ca-certificates, net, nvidia-gpu, x11\nhint: easysif site check --need net\n')
     assert easysif('site', 'check', '--image', 'no.sif')[2] == (
         'error: no.sif: there is no such image\nhint: easysif site check --image FILE.sif\n')
@@ -320,7 +320,8 @@ def test_a_new_profile_is_valid_and_has_what_is_found(easysif, tmp_path, monkeyp
     assert (code, err) == (0, '') and 'easysif site check' in out and out.count('\n') == 2
     assert site.profile(str(path)).site.provides['scratch'] == site.Need((), {})
     assert site.read(str(path))['match']['hostname']
-    assert easysif('site', 'new', str(path))[2].endswith(': is there already\nhint: easysif site new OTHER.yaml; or edit it\n')
+    assert easysif('site', 'new', str(path))[2].endswith(
+        ': is there already\nhint: easysif site new OTHER.yaml; or edit it\n')
     assert 'cannot be written (No such file or directory)' in easysif('site', 'new', 'no/such.yaml')[2]
     monkeypatch.setattr(draft, '_mounts', lambda: {'/scratch', '/a b"'})
     monkeypatch.setattr(draft, 'GPUS', {'amd-gpu': ('AMD', ('/dev/null',), '/nosuch'),
