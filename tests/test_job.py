@@ -65,6 +65,7 @@ LUMI = '''\
 set -e
 
 # sets binds, GPUs and SIFTORCH on the node where it runs
+command -v module >/dev/null || . "$MODULESHOME/init/bash" || :
 module use {modules}
 module load torch/2
 
@@ -238,14 +239,15 @@ def test_as_json_it_is_told_what_is_asked_for(easysif, gpu, site_of):
 @pytest.mark.e2e
 @pytest.mark.parametrize('way', ['modules', 'wrappers'])
 def test_a_job_of_a_user_runs_in_its_module_on_real_nodes(standin, slurm, tmp_path, way):
-    """Submitted by easysif as a user types it; the words reach the program as they are."""
+    """Submitted by easysif as a user of a clone types it, by a shell that hands no functions on, such as ``module``;
+    the words reach the program as they are."""
     module = standin('jax')
     say = ('import os, sys; print(os.environ["SLURM_PROCID"], os.environ["SLURMD_NODENAME"], sys.argv[1:], '
            'sys.prefix, flush=True)')
     words, comment = ['a  b', "it's", '$HOME', '*', '\\n"é\n'], 'a  b#c\'d"e\\f'
-    command = ('export PYTHONPATH=%s; %s job jax --prefix %s --nodes 2 --output out --time 5 --option=--comment=%s '
-               '--json --submit -- %s') % (
-        harness.CLONE / 'tools', '%s -B -m easysif.cli' % shlex.quote(os.sys.executable),
+    command = ('export PYTHONPATH=%s EB_PYTHON=%s; %s/bin/easysif job jax --prefix %s --nodes 2 --output out '
+               '--time 5 --option=--comment=%s --json --submit -- %s') % (
+        harness.CLONE / 'tools', shlex.quote(os.sys.executable), harness.CLONE / 'tools',
         shlex.quote(str(module.prefix)), shlex.quote(comment), shlex.join(['python', '-c', say, *words]))
     env = dict(slurm, EASYSIF_OVERLAYS=str(module.overlays), EASYSIF_JOB='{gpu: {gpus: 1}}')
     done = subprocess.run(

@@ -225,6 +225,7 @@ class _Module:
             return ['# there is no module system here; the wrappers of the module need none',
                     'export PATH=%s:"$PATH"' % shlex.quote(os.path.join(self.root, 'bin'))]
         return ['# sets binds, GPUs and %s on the node where it runs' % self._image(),
+                'command -v module >/dev/null || . "$MODULESHOME/init/bash" || :',  # not all shells hand functions on
                 'module use %s' % shlex.quote(self.top), 'module load %s' % shlex.quote(self.name)]
 
     def has_modules(self):
