@@ -212,7 +212,7 @@ def test_a_registry_whose_pages_never_end_is_left_at_some_time(easysif, upstream
     ({}, ['a"b'], 'x-1.2-singularity.eb:5: version must be text of letters, digits and . _ + -'),
     ({}, ['1.3', '--image', 'nothing'], "x-1.2-singularity.eb:11: image must be a reference"),
     ({}, ['1.3', '--image', 'docker://me:s3cret@up.invalid/x/y:1.3'],
-     'x-1.2-singularity.eb: image holds a login, which a recipe must not\n  host  up.invalid\n'),
+     'x-1.2-singularity.eb:11: image holds a login, which a recipe must not\n  host  up.invalid\n'),
     ({}, ['1.3', '--image', 'gone.sif'], 'x-1.2-singularity.eb: image file not found: gone.sif\n  searched  '),
     ({'name = "x"': 'name = f"x"'}, ['1.3'], 'x-1.2-singularity.eb:4: name must be written out'),
 ])

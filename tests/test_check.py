@@ -109,7 +109,7 @@ def test_the_recipes_that_we_ship_have_no_problem():
      "docker reference\n  reason  the name must be in lower case\n"
      "hint: write it as docker pull takes it: image = 'docker://HOST/NAME:TAG'"),
     ({"docker://nvcr.io": "docker://me:s3cret@nvcr.io"},
-     "image_is_understood: jax-24.10-singularity.eb:12: image holds a login, which a recipe must not\n"
+     "valid: jax-24.10-singularity.eb:12: image holds a login, which a recipe must not\n"
      "  host  nvcr.io\nhint: apptainer registry login --username NAME docker://nvcr.io"),
     ({"'ContainerImage'": "'ContainerBindings'", "needs = ['nvidia-gpu']\npython_env = 'jax'\n": "",
       "image = 'docker://nvcr.io/nvidia/jax:%(version)s-maxtext-py3'  # not pinned: an example\n": "",

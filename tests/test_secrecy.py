@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import toys
 from easysif import secrecy
 
 ENVIRONMENT = {'http_proxy': 'http://me:pass%20word@proxy:1', 'NO_PROXY': 'localhost', 'https_proxy': 'http://proxy:1',
@@ -42,3 +43,14 @@ def test_logs_have_stars_instead(monkeypatch):
     logger.warning('%s', 'fine')
     parent.removeHandler(handler)
     assert stream.getvalue() == "Restoring {'a': 'http://me:***@proxy:1'}, 100%\nfine\n"
+
+
+def test_no_command_prints_the_login_that_somebody_wrote_into_a_recipe(easysif, its_prefix, tmp_path):
+    image = 'docker://me:hunter2@up.invalid/x/y:1'
+    toys.recipe(tmp_path, image=image)
+    for words in (('check', 'toy-1.0.eb'), ('check', '--json', 'toy-1.0.eb'), ('show', 'toy-1.0.eb'),
+                  ('pin', 'toy-1.0.eb'), ('bump', 'toy-1.0.eb', '2.0'), ('store', 'add', '--store', 's', 'toy-1.0.eb'),
+                  ('store', 'add', '--store', 's', image), ('new', 'toy', '1.0', '--image', image)):
+        code, out, err = easysif(*words)
+        assert code == 1 and 'image holds a login, which a recipe must not' in out + err, (words, out, err)
+        assert 'hunter2' not in out + err and (words[-1] != 'toy-1.0.eb' or 'toy-1.0.eb:7' in out + err), words

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A recipe: an easyconfig as data. Read by ``ast``, never executed; judged by schemas/recipe.schema.json.
 
-It knows neither sites nor images; the library and the easyblock work with the Recipe that it returns.
+It knows no sites, and asks for no image; the library and the easyblock work with the Recipe that it returns.
 """
 
 import ast
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from easysif import schema
 from easysif.errors import EasySIFError, SeveralErrors
+from easysif.images.reference import check_no_login
 from easysif.literals import NotData, name_of, value_of
 from easysif.templates import Unknown, resolved, templates
 
@@ -193,6 +194,11 @@ def validate(values, where, lines=None, path=None):
               facts=[('ours', ', '.join(OURS))] if problem.facts and not problem.hint else ())
     image = given.get('image')
     is_definition = isinstance(image, str) and image.endswith('.def')
+    if isinstance(image, str):
+        try:  # here, so that no command comes to print it
+            check_no_login(image, where)
+        except EasySIFError as err:
+            wrong('image', err.what, facts=err.facts, hint=err.hint)
     if is_definition and given.get('digest'):
         wrong('digest', 'digest does not go with a definition file, whose images differ from build to build',
               hint='remove digest; the sha256 of %s belongs into checksums' % image)
