@@ -157,8 +157,8 @@ def _good_lines():
 
 
 def _good_help():
-    return texts(8).map(lambda text: escaped(re.sub(r'[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', '', text)
-                                             .replace(']==', ']=').replace('[==[', '[=[')))
+    return texts(8).map(lambda text: escaped(re.sub(r'([][])=+', r'\1=', re.sub(
+        r'[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', '', text))))
 
 
 def _good_binds():
