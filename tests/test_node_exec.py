@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ class Node:
 
     def state(self):
         """Return what there is of mounts, sockets, processes and files of the runtime and ours (tuple)."""
-        sockets = {line.split()[-1] for line in Path('/proc/net/unix').read_text().splitlines() if '@easysif' in line}
+        sockets = set(re.findall('@easysif-%d-.*' % os.getuid(), Path('/proc/net/unix').read_text(errors='replace')))
         return (Path('/proc/self/mounts').read_text(), sockets, sorted(self.running()),
                 toys.files(self.directory / 'tmp'), toys.files(self.directory / 'home'))
 

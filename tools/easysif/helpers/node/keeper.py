@@ -4,7 +4,7 @@
 Keeps an image mounted for all processes of a job step on a node, which come by a socket (see join.py), and ends with
 the last of them. It starts one container, in which a shell waits for the end of its standard input. Every process that
 comes gets the other end of that pipe: should the keeper be killed, the mounts stay until the last one of them is gone.
-Should the runtime be killed as well, that shell ends what serves the mounts: see hold.
+See hold for what is done where the runtime is killed as well.
 """
 
 import collections
@@ -75,8 +75,9 @@ class Keeper:
         reading, self.pipe = os.pipe()
         outside = {name: value for name, value in os.environ.items() if name != PROBE}
         with open(reading, 'rb') as source, open(HOLD) as script:
+            text = ''.join(line for line in script if not line.lstrip().startswith('#'))
             self.container = subprocess.Popen(
-                [self.runtime, '--silent', 'exec', '--userns', self.image, self.shell, '-c', script.read()],
+                [self.runtime, '--silent', 'exec', '--userns', self.image, self.shell, '-c', text],
                 env=dict(outside, **{PROBE: '1'}), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 start_new_session=True)
         last = collections.deque(maxlen=1)  # who says much must not wait for a reader
