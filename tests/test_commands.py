@@ -135,6 +135,13 @@ def test_a_command_that_the_module_has_not_is_an_error_with_near_names(easysif, 
     assert toys.files(home) == set()
 
 
+def test_a_file_that_is_not_there_is_no_image_of_a_recipe(easysif, home):
+    before = toys.snapshot(home)
+    assert error(easysif, 'add', 'no such.sif', 'fine') == (
+        "error: no such.sif: there is no such image\nhint: ls -l -- 'no such.sif'\n")
+    assert toys.snapshot(home) == before
+
+
 def test_a_command_may_have_another_name_and_hides_none_of_the_host(easysif, home, bin, tool):
     assert error(easysif, 'add', 'tool', 'sh') == (
         "error: easysif command: 'sh' would hide that of the host\n"

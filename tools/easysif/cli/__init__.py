@@ -6,6 +6,7 @@ function takes the parsed arguments and returns an exit code (None for 0).
 """
 
 import argparse
+import difflib
 import os
 import sys
 import traceback
@@ -26,7 +27,7 @@ class Parser(argparse.ArgumentParser):
     ends with what follows the first ``--``, as that is: argparse would take another ``--`` out of it.
     """
 
-    is_mixed = has_command = False
+    is_mixed = has_command = is_asked = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -34,19 +35,39 @@ class Parser(argparse.ArgumentParser):
                           help='show where in the program an error comes from')
 
     def parse_known_args(self, args=None, namespace=None):
-        """Return the namespace and what is left, as argparse does."""
+        """Return the namespace, and an empty list: nothing may be left.
+
+        :raises EasySIFError: something is
+        """
+        if self.is_asked:  # by argparse itself, for a list with options between its words
+            return super().parse_known_args(args, namespace)
+        self.is_asked = True
+        try:
+            found, left = self._parse(args, namespace)
+        finally:
+            self.is_asked = False
+        if left:
+            self._refuse(left, args)
+        return found, left
+
+    def _parse(self, args, namespace):
         if self.has_command and '--' in args[:-1]:
             end = args.index('--') + 1
             found, left = super().parse_known_args([*args[:end], 'COMMAND'], namespace)
             found.command[-1:] = args[end:]
             return found, left
-        if not self.is_mixed:
-            return super().parse_known_args(args, namespace)
-        self.is_mixed = False  # what comes next calls this again
-        try:
+        if self.is_mixed:
             return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self.is_mixed = True
+        return super().parse_known_args(args, namespace)
+
+    def _refuse(self, left, args):
+        options = [word.partition('=')[0] for word in left if word.startswith('--')]
+        near = difflib.get_close_matches(options[0], self._option_string_actions, n=1) if options else []
+        hints = ["did you mean '%s'?" % near[0]] if near else []
+        if self.has_command and '--' not in args:
+            hints.append('put -- before the command, as in: %s --help' % self.prog)
+        raise EasySIFError(self.prog, 'unrecognized arguments: %s' % ' '.join(left),
+                           hint='; '.join(hints) or '%s --help' % self.prog, exit_code=USAGE)
 
     def error(self, message):
         """Raise what is wrong with the command line.

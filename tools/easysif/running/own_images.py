@@ -10,6 +10,7 @@ import hashlib
 import os
 import posixpath
 import re
+import shlex
 from contextlib import suppress
 
 from easysif import files, installed, layout, manifest, recipe, render
@@ -24,8 +25,15 @@ from easysif.standing import Standing
 
 
 def full_name(text):
-    """Return an image as it can be named from anywhere: a reference, or the path of a file (str)."""
-    return text if REFERENCE.match(text) else os.path.abspath(text)
+    """Return an image as it can be named from anywhere: a reference, or the path of a file (str).
+
+    :raises EasySIFError: there is no such file
+    """
+    if REFERENCE.match(text):
+        return text
+    if not os.path.isfile(text):
+        raise EasySIFError(text, 'there is no such image', hint='ls -l -- %s' % shlex.quote(text))
+    return os.path.abspath(text)
 
 
 def module_of(text):
