@@ -388,6 +388,52 @@ def test_the_same_launcher_serves_busybox(toy, tmp_path):
     assert 'APPTAINER_BINDPATH=' in told.stdout
 
 
+#: stands for a container that is about to start: what serves its image is there, in a group of its own
+STARTING = '''#!%s
+import os
+server = os.fork()
+if not server:
+    os.setpgid(0, 0)
+    os.execvp('sleep', ['sleep', '1000'])
+with open(os.environ['TOLD'] + '.new', 'w') as handle:
+    handle.write(str(server))
+os.rename(os.environ['TOLD'] + '.new', os.environ['TOLD'])
+os.execvp('sleep', ['sleep', '1000'])
+''' % sys.executable
+
+
+def wait_until(condition):
+    """Wait until a function returns something true."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, 'never true'
+        time.sleep(0.02)
+
+
+def test_what_serves_the_image_ends_with_a_launcher_that_is_killed_before_there_is_a_kernel(tmp_path):
+    start, told = tmp_path / 'bin' / 'start-shell', tmp_path / 'told'
+    start.parent.mkdir()
+    start.write_text(STARTING)
+    start.chmod(0o755)
+    launcher = subprocess.Popen(['/bin/sh', helper('kernel'), tmp_path, 'toy/1', '-f', tmp_path / 'k.json'],
+                                env=dict(os.environ, TOLD=str(told)), start_new_session=True)
+
+    def left(*words):
+        return [path for path in Path('/proc').glob('[0-9]*/cmdline') if command(path) in words]
+
+    def command(path):
+        try:
+            return path.read_bytes()
+        except OSError:
+            return b''
+    guard = b'\0'.join(os.fsencode(one) for one in ('/bin/sh', helper('kernel'), '--after', str(launcher.pid), ''))
+    wait_until(told.exists)
+    wait_until(lambda: left(guard))
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: not Path('/proc', told.read_text(), 'cmdline').exists() and not left(guard))
+
+
 # --- inside -------------------------------------------------------------------------------------------------------
 
 #: stands for ipykernel: tells what it is, starts what would outlive it, and what comes to it

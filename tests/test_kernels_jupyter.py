@@ -83,6 +83,14 @@ def tree(root):
     return found
 
 
+def name_of(pid):
+    """Return the name of a process (str), '' where it has ended."""
+    try:
+        return Path('/proc', str(pid), 'comm').read_text()
+    except OSError:
+        return ''
+
+
 def wait_for_end(known):
     """Wait until none of some processes is there any more."""
     def left():
@@ -192,6 +200,11 @@ def test_a_notebook_runs_is_interrupted_restarted_and_leaves_nothing(module, tmp
         assert other.run('print(1)') == ('1\n', '')
         other.manager.shutdown_kernel()
         wait_for_end(other_known)
+    with session(tmp_path / 'early') as early:  # killed while its container starts
+        wait_until(lambda: 'squashfuse' in ' '.join(map(name_of, tree(early.launcher))), 'the image is served')
+        known = tree(early.launcher)
+        os.kill(early.launcher, signal.SIGKILL)
+        wait_for_end(known)
     assert Path('/proc/self/mounts').read_text() == mounts
     assert 'error' not in (tmp_path / 'log').read_text().lower()
 
