@@ -72,7 +72,7 @@ def test_version_and_help_are_told(easysif):
     (['check', '-q'], 'error: easysif check: unrecognized arguments: -q\nhint: easysif check --help\n'),
     (['kernel', 'list', 'a', 'b', '--sys=1'],
      'error: easysif kernel list: unrecognized arguments: b --sys=1\nhint: easysif kernel list --help\n'),
-    (['overlay', 'install', 'a', '--jsn', 'b'],
+    (['overlay', 'install', 'a', '--jsn'],
      "error: easysif overlay install: unrecognized arguments: --jsn\nhint: did you mean '--json'?\n"),
     (['job', 'jax', 'python', '-c', '1'], 'error: easysif job: unrecognized arguments: -c 1\n'
      'hint: put -- before the command, as in: easysif job --help\n'),
