@@ -4,6 +4,7 @@
 Without a container: the scripts run as they are, in processes that have the variables of a job step.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,9 +15,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -211,14 +213,122 @@ def test_a_port_that_somebody_else_has_is_not_taken(step, lib):
         one.close()
 
 
-def test_nobody_waits_for_one_who_comes_in_or_believes_that_it_is_another(step, lib):
-    step.start(sys.executable, '-c', 'print("up", flush=True); import time; time.sleep(2)')
-    assert all(process.stdout.readline() == 'up\n' for process in step.ranks.values())
-    with socket.create_connection(('localhost', ports_of(step)[0])) as stranger:
-        assert stranger.recv(100).startswith(b'{')
-        stranger.sendall(b'{"step": "%s", "rank": 1}\n{"ended": 9}\n' % step.name.encode())
+UP = 'print("up", flush=True); import os, time\nwhile not os.path.exists("go"): time.sleep(0.05)'
+
+
+@pytest.mark.parametrize('key, rank', [({}, 1), ({'EASYSIF_RENDEZVOUS_KEY': 'of the job'}, 2)])
+def test_nobody_waits_for_one_who_comes_in_or_believes_that_it_is_another(step, lib, key, rank, monkeypatch):
+    """Or, in a job with a key, that it is the one which has not come yet; when all have come, nobody comes in."""
+    monkeypatch.chdir(step.tmp.parent)
+    port = ports_of(step)[0]
+    step.start(sys.executable, '-c', UP, ranks=(0, 1), **key)
+    assert [step.ranks[rank].stdout.readline() for rank in (0, 1)] == ['up\n'] * 2
+    with socket.create_connection(('localhost', port)) as stranger:
+        assert stranger.recv(1000).startswith(b'{')
+        stranger.sendall(b'{"step": "%s", "rank": %d, "host": "n1", "proof": "%064d"}\n{"ended": 9}\n' % (
+            step.name.encode(), rank, 0))
+        step.start(sys.executable, '-c', UP, ranks=(2,), **key)
+        assert step.ranks[2].stdout.readline() == 'up\n'
+        deadline = time.monotonic() + 60
+        while is_open(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        Path('go').touch()
         begin = time.monotonic()
         assert step.end()[0] == [0, 0, 0] and time.monotonic() - begin < 20
+
+
+def is_open(port):
+    """Tell whether somebody listens at a port (bool)."""
+    with socket.socket() as one:
+        return one.connect_ex(('localhost', port)) == 0
+
+
+class Impostor(threading.Thread):
+    """Listens where ranks look for the first one, and tells all that come what it is given, or what the first one says.
+
+    ``told`` is what it is told (bytes).
+    """
+
+    def __init__(self, port, words):
+        super().__init__(daemon=True)
+        self.words, self.told, self.server = words, b'', socket.create_server(('', port))
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):  # it is closed at the end
+            while True:
+                with self.server.accept()[0] as guest:
+                    guest.settimeout(20)
+                    with contextlib.suppress(OSError):
+                        guest.sendall(self.words())
+                        self.told += guest.recv(1000)
+
+
+@pytest.mark.parametrize('relays', [False, True])
+def test_who_listens_where_the_first_rank_could_be_is_not_believed_in_a_job_with_a_key(step, lib, relays):
+    """Neither what it makes up, nor what the first rank itself told it; and the program does not see the key."""
+    ports = ports_of(step)
+
+    def words():
+        if not relays:
+            return b'{"step": "%s", "port": 1, "proof": null}\n' % step.name.encode()
+        with socket.create_connection(('localhost', ports[1]), timeout=20) as first:
+            return first.recv(1000)
+    impostor = Impostor(ports[0], words)
+    try:
+        envs = step.say(EASYSIF_RENDEZVOUS_KEY='of the job')
+    finally:
+        impostor.server.close()
+    assert [env['MASTER_PORT'] for env in envs] == [str(ports[2])] * 3 and impostor.told == b''
+    assert not [env for env in envs if 'EASYSIF_RENDEZVOUS_KEY' in env]
+
+
+def test_where_only_another_one_answers_that_is_said(step, lib):
+    impostor = Impostor(ports_of(step)[0], lambda: b'{"step": "%s", "port": 1, "proof": ""}\n' % step.name.encode())
+    statuses, _, errors = step.start('true', ranks=(1,), size=2, EASYSIF_RENDEZVOUS_TIMEOUT='2',
+                                     EASYSIF_RENDEZVOUS_KEY='of the job').end()
+    impostor.server.close()
+    assert statuses == [1] and ' within 2 seconds (who is there does not know the key of this job)\n' in errors
+
+
+def test_a_proof_is_of_one_run_of_one_step_at_one_port(lib):
+    import distributed
+    import links
+    base = {'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2', 'SLURM_LOCALID': '0',
+            'MASTER_ADDR': 'localhost', 'EASYSIF_RENDEZVOUS_KEY': 'ü'}
+    steps = [dict(base, **changes) for changes in (
+        {}, {'SLURM_STEP_ID': '1'}, {'SLURM_RESTART_COUNT': '1'}, {'EASYSIF_RENDEZVOUS_KEY': 'other'})]
+    proofs = [distributed.Step(env).proof('first', 20000, 20001) for env in steps]
+    proofs += [distributed.Step(base).proof(*words) for words in (
+        ('rank', 20000, 20001), ('first', 20002, 20001), ('first', 20000, 20002))]
+    assert len(set(proofs)) == 7 and links.is_proof(proofs[0], proofs[0])
+    assert not any(links.is_proof(said, proofs[0]) for said in (None, 1, '', 'ü', '\udcff', proofs[1]))
+    assert links.is_proof('', '') and not links.is_proof(None, '')
+
+
+def test_so_many_who_come_in_that_there_are_no_files_left_are_sent_away(lib, step):
+    import distributed
+    import links
+    import ranks
+    rank = ranks.Rank(distributed.Step({'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0',
+                                        'SLURM_NTASKS': '3', 'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}), [])
+    pairs = [socket.socketpair() for _ in range(2)]
+    found = [links.Link.__new__(links.Link) for _ in pairs]
+    for link, pair in zip(found, pairs):
+        link.connection, link.left, link.rank, link.host, link.is_over = pair[0], b'', None, '', False
+        rank.add(link)
+    found[0].rank = 1
+    rank.server = SimpleNamespace(accept=_no_files)
+    rank.welcome()
+    rank.hear(found[1])  # which had said something at the same moment
+    assert rank.links == {found[0]} and pairs[1][1].recv(1) == b'' and not rank.why
+    for one in (*pairs[0], *pairs[1]):
+        one.close()
+
+
+def _no_files():
+    raise OSError(24, 'Too many open files')
 
 
 def test_more_ranks_than_files_that_a_process_usually_opens(step):
@@ -314,7 +424,7 @@ def test_a_signal_reaches_a_program_that_is_only_starting(step):
     told, begin = set(), time.monotonic()
     while step.ranks[0].poll() is None:
         assert time.monotonic() - begin < 20
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             for child in set(children.read_text().split()) - told:
                 os.kill(int(child), signal.SIGTERM)
                 told.add(child)

@@ -18,9 +18,11 @@ import sys
 import time
 import zlib
 
+from links import proof
 from ranks import Failure, Rank, tell
 
 NEEDED = ('SLURM_JOB_ID', 'SLURM_STEP_ID', 'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'MASTER_ADDR')
+KEY = 'EASYSIF_RENDEZVOUS_KEY'  #: what the ranks of a job know, and nobody else; the program is not told
 CANDIDATES = 32              #: ports at which the first rank may be met, which follow from the job step
 PATIENCE = 300.0             #: seconds in which all ranks have to come, unless EASYSIF_RENDEZVOUS_TIMEOUT says other
 
@@ -50,6 +52,7 @@ class Step(object):
         except (ValueError, IndexError) as err:
             raise Failure('the variables of Slurm cannot be understood (%s)' % err)
         self.name = '%s.%s' % (env['SLURM_JOB_ID'], env['SLURM_STEP_ID'])
+        self.key, self.run = env.get(KEY) or '', env.get('SLURM_RESTART_COUNT') or '0'
         self.master, self.host = env['MASTER_ADDR'], env.get('SLURMD_NODENAME') or socket.gethostname()
 
     def ports(self):
@@ -62,6 +65,14 @@ class Step(object):
         begin = 20000 if end > 22000 else 10000
         first = zlib.crc32(self.name.encode()) & 0xffffffff
         return [begin + (first + 97 * number) % (max(end, begin + 2000) - begin) for number in range(CANDIDATES)]
+
+    def proof(self, who, meeting, *words):
+        """Return what only a rank of this step, and of this run of its job, can say (str), '' without a key.
+
+        :param who: says it (str)
+        :param meeting: the port at which ranks meet (int): nobody else can listen at the same
+        """
+        return proof(self.key, self.name, self.run, who, meeting, *words)
 
     def variables(self, port):
         """Return the rank's directory for caches, which is made (str), and what its program has to know (dict of str).
@@ -198,7 +209,9 @@ def main(argv):
     :param argv: the program (list of str)
     """
     try:
-        return Rank(Step(os.environ), argv).run()
+        step = Step(os.environ)
+        os.environ.pop(KEY, None)
+        return Rank(step, argv).run()
     except Failure as err:
         tell(str(err), err.hint)
         return err.status

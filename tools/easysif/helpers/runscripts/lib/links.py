@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Usage: imported by ranks.py
 
-What connects the ranks of a job step: lines of JSON, and ports that two steps never share. Runs under every Python that
+What connects the ranks of a job step: lines of JSON, proofs that these are of the ranks, and ports that two steps never
+share. Runs under every Python that
 images have, so it uses old syntax only.
 """
 
+import hmac
 import json
 import resource
+import selectors
 import socket
+import time
 
 
 class Link(object):
@@ -44,6 +48,64 @@ class Link(object):
         except ValueError:
             return None
         return found if all(isinstance(one, dict) for one in found) else None
+
+
+def proof(key, *words):
+    """Return what only one who has a key can say of some words (str), '' where there is no key."""
+    return hmac.new(key.encode(), json.dumps(words).encode(), 'sha256').hexdigest() if key else ''
+
+
+def is_proof(said, right):
+    """Tell whether somebody said what is right (bool), in a time that does not depend on how much of it is.
+
+    :param said: of any kind, as it came
+    :param right: as from `proof` (str)
+    """
+    return isinstance(said, type(right)) and hmac.compare_digest(said.encode('utf-8', 'replace'), right.encode())
+
+
+def find(step, deadline):
+    """Return a connection with the first rank of a job step (Link), what it says (list of dict) and at which port (int).
+
+    It greets who comes. Somebody else may listen where it could be: one that is silent is left waiting, and one that
+    cannot prove that it knows the key of this job, where there is one, is not believed.
+
+    :param step: the job step (distributed.Step)
+    :param deadline: until when it is looked for
+    :raises LookupError: why it was not found
+    """
+    tried, why, pause = {}, 'nobody is there', 0.1
+    selector = selectors.DefaultSelector()
+    try:
+        while time.monotonic() < deadline:
+            try:
+                address = socket.gethostbyname(step.master)
+            except EnvironmentError as err:
+                why, address = err, None
+            for port in step.ports() if address else ():
+                if port not in tried:
+                    tried[port] = Link(socket.socket())
+                    tried[port].connection.setblocking(False)
+                    tried[port].connection.connect_ex((address, port))
+                    selector.register(tried[port].connection, selectors.EVENT_READ, port)
+            for key, _ in selector.select(0.2):
+                port, words = key.data, tried[key.data].read()
+                if words and words[0].get('step') == step.name and isinstance(words[0].get('port'), int):
+                    if is_proof(words[0].get('proof'), step.proof('first', port, words[0]['port'])):
+                        selector.unregister(key.fileobj)
+                        tried[port].connection.setblocking(True)
+                        return tried.pop(port), words, port
+                    why, words = 'who is there does not know the key of this job', None
+                if words is None:
+                    selector.unregister(key.fileobj)
+                    tried.pop(port).connection.close()
+            time.sleep(pause)  # before the next look for one that has not begun: a thousand ranks may look
+            pause = min(1.0, pause * 1.5)
+    finally:
+        for link in tried.values():
+            link.connection.close()
+        selector.close()
+    raise LookupError(why)
 
 
 def allow_files(number):

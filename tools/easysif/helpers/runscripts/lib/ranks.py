@@ -15,7 +15,7 @@ import sys
 import time
 
 from ends import end_with_parent, rehearse
-from links import Link, allow_files, take_two
+from links import Link, allow_files, find, is_proof, take_two
 
 OTHER_FILES = 64  #: files that the first rank has open beside a connection with each of the others
 GRACE = 10.0  #: seconds between SIGTERM and SIGKILL for a program that has to end
@@ -49,7 +49,8 @@ class Rank(object):
         self.step, self.argv, self.is_first = step, argv, step.rank == 0
         self.name = 'rank %d on %s' % (step.rank, step.host)
         self.selector, self.links, self.come, self.kept = selectors.DefaultSelector(), set(), set(), []
-        self.child, self.directory, self.server, self.port, self.wake = None, None, None, None, None
+        self.child, self.directory, self.wake = None, None, None
+        self.server, self.meeting, self.port = None, None, None
         self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.status, self.why, self.kill_at, self.is_told_to_end = 0, None, None, False
         self.deadline = time.monotonic() + step.patience
@@ -98,49 +99,19 @@ class Rank(object):
                           'ss -ltn, on this node')
         self.port = self.step.port or free[1]
         if self.server:
+            self.meeting = self.server.getsockname()[1]
             self.selector.register(self.server, selectors.EVENT_READ)
 
     def meet(self):
-        """Find the first rank, and hear from it at which port the program is to meet its own.
-
-        It greets who comes. Somebody else may listen where it could be: one that is silent is left waiting.
-        """
-        tried, why, pause = {}, 'nobody is there', 0.1
-        selector = selectors.DefaultSelector()
+        """Find the first rank, and hear from it at which port the program is to meet its own."""
         try:
-            while time.monotonic() < self.deadline:
-                try:
-                    address = socket.gethostbyname(self.step.master)
-                except EnvironmentError as err:
-                    why, address = err, None
-                for port in self.step.ports() if address else ():
-                    if port not in tried:
-                        tried[port] = Link(socket.socket())
-                        tried[port].connection.setblocking(False)
-                        tried[port].connection.connect_ex((address, port))
-                        selector.register(tried[port].connection, selectors.EVENT_READ, port)
-                for key, _ in selector.select(0.2):
-                    words = tried[key.data].read()
-                    if words and words[0].get('step') == self.step.name and isinstance(words[0].get('port'), int):
-                        selector.unregister(key.fileobj)
-                        self.greeted(tried.pop(key.data), words)
-                        return
-                    if words is None:
-                        selector.unregister(key.fileobj)
-                        tried.pop(key.data).connection.close()
-                time.sleep(pause)  # before the next look for one that has not begun: a thousand ranks may look
-                pause = min(1.0, pause * 1.5)
-        finally:
-            for link in tried.values():
-                link.connection.close()
-            selector.close()
-        raise Failure('%s: the first rank could not be met on %s within %d seconds (%s)' % (
-            self.name, self.step.master, self.step.patience, why), 'getent hosts %s, on each node' % self.step.master)
-
-    def greeted(self, link, words):
-        """Go on with the first rank, which has said something (list of dict)."""
-        link.connection.setblocking(True)
-        link.send(step=self.step.name, rank=self.step.rank, host=self.step.host)
+            link, words, meeting = find(self.step, self.deadline)
+        except LookupError as err:
+            raise Failure('%s: the first rank could not be met on %s within %d seconds (%s)' % (
+                self.name, self.step.master, self.step.patience, err),
+                'getent hosts %s, on each node' % self.step.master)
+        link.send(step=self.step.name, rank=self.step.rank, host=self.step.host,
+                  proof=self.step.proof('rank', meeting, self.step.rank))
         self.port = words[0]['port']
         self.add(link)
         for one in words[1:]:
@@ -191,16 +162,21 @@ class Rank(object):
 
     def welcome(self):
         """Let another rank in."""
-        connection, _ = self.server.accept()
+        try:
+            connection, _ = self.server.accept()
+        except EnvironmentError:  # so many came in that are none of the ranks, or this one is gone already
+            for link in [one for one in self.links if one.rank is None]:
+                self.leave(link)
+            return
         link = Link(connection)
-        link.send(step=self.step.name, port=self.port)
+        link.send(step=self.step.name, port=self.port, proof=self.step.proof('first', self.meeting, self.port))
         if self.why:
             link.send(stop=self.why, status=self.status)
         self.add(link)
 
     def hear(self, link):
         """Take what another rank says, or that it says nothing any more."""
-        words = link.read()
+        words = link.read() if link in self.links else ()
         for one in words or ():
             self.take(link, one)
         if words is None:
@@ -210,7 +186,8 @@ class Rank(object):
         """Take one thing that another rank says (dict)."""
         if self.is_first and link.rank is None:
             if words.get('step') == self.step.name and words.get('rank') in range(1, self.step.size) \
-                    and words['rank'] not in self.come:
+                    and words['rank'] not in self.come \
+                    and is_proof(words.get('proof'), self.step.proof('rank', self.meeting, words['rank'])):
                 link.rank, link.host = words['rank'], words.get('host')
                 self.come.add(link.rank)
         elif 'ended' in words:
@@ -257,6 +234,9 @@ class Rank(object):
         now = time.monotonic()
         if self.child and self.kill_at and now > self.kill_at:
             os.kill(self.child, signal.SIGKILL)
+        if self.server and len(self.come) == self.step.size - 1:  # from now on there is nobody to be let in
+            self.selector.unregister(self.server)
+            self.server = self.server.close()
         missing = sorted(set(range(1, self.step.size)) - self.come) if self.is_first else []
         if missing and now > self.deadline and not self.why:
             what = 'rank %s did not come within %d seconds' % (', '.join(map(str, missing)), self.step.patience)
