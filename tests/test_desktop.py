@@ -21,6 +21,7 @@ import pytest
 
 import harness
 import standins
+import users
 from easysif import holder
 from easysif.running.desktop import MODULES, command, place, reach, server
 
@@ -279,6 +280,55 @@ def test_a_desktop_whose_processes_are_ended_by_the_scheduler_leaves_nothing(fak
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
     wait(lambda: not left(fake.env) and not list(fake.top.iterdir()))
+
+
+#: what another user on the machine tries with a desktop, and whether they see that its display is taken
+TRIES = '''
+import importlib.util, socket, sys
+directory, session, top = sys.argv[1:]
+for name in ('control', 'password', 'desktop.json', 'log'):
+    try:
+        if name == 'control':
+            socket.socket(socket.AF_UNIX).connect(directory + '/control')
+        else:
+            open(directory + '/' + name)
+        print(name, 'was reached')
+    except PermissionError:
+        pass
+spec = importlib.util.spec_from_file_location('session', session)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.LOCK, module.X = top + '/.X%d-lock', top + '/X%d'
+print(module.is_taken(1), module.is_taken(2))
+'''
+
+
+@pytest.mark.e2e
+def test_desktops_of_two_users_on_a_machine_do_not_meet(fake, tmp_path):
+    top, root = users.TOP / 'tmp', users.TOP / 'shared' / 'root'
+    path = tmp_path / 'root/easysif/lib/easysif/running/desktop/place.py'
+    path.write_text(path.read_text().replace(repr(str(fake.top)), repr(str(top))))
+    with users.Machine() as machine:
+        machine.admin('cp -r "$1" shared; chmod -R a+rX shared', tmp_path / 'root')
+
+        def run(user, *args, check=True, **env):
+            argv = [sys.executable, '-I', '-B', root / 'easysif' / 'lib', *args, '--module', 'vnc/1', '--installation',
+                    root, '--login-host', '']
+            return machine.run(user, argv, env=dict(env, FAKE_PID=users.home(user) / 'pid'), check=check)
+        told = json.loads(run('installer', 'start-vnc', '--json').stdout)
+        machine.run('installer', ['sh', '-c', 'echo "$0" >"$1"', told['pid'], top / '.X1-lock'])
+        session = users.CLONE / 'tools/easysif/helpers/runscripts/lib/desktop/session.py'
+        assert machine.python('installer', TRIES, told['directory'], session, top).stdout.count('was reached') == 4
+        assert machine.python('stranger', TRIES, told['directory'], session, top).stdout == 'True False\n'
+        assert run('stranger', 'vnc-info', '--json').stdout == '[]\n'
+        assert run('stranger', 'stop-vnc', ':1', check=False).stderr.startswith(
+            'error: stop-vnc: no desktop :1 of yours runs on ')
+        other = json.loads(run('stranger', 'start-vnc', '--json', FAKE_DISPLAY='2').stdout)
+        assert other['display'] == 2 and other['directory'] != told['directory']
+        assert json.loads(run('installer', 'vnc-info', '--json').stdout) == [told]
+        for user, number in (('stranger', 2), ('installer', 1)):
+            assert run(user, 'stop-vnc').stdout == 'ended: desktop :%d\n' % number
+        assert machine.admin('ls -A "$1"', top).split() == ['.X1-lock']
 
 
 def dead_process():
