@@ -204,7 +204,7 @@ def validate(values, where, lines=None, path=None):
               hint='remove digest; the sha256 of %s belongs into checksums' % image)
     if isinstance(image, str) and image.startswith('docker://') and checksums_of_image(given):
         wrong('checksums', 'checksums are those of a file, and the image is none: it has a digest instead',
-              facts=[('image', image)], hint='remove checksums, then: easysif pin %s' % shlex.quote(path or where))
+              facts=[('image', image)], hint='remove checksums, then: easysif pin %s' % shlex.quote(str(path or where)))
     if given.get('build_args') and not is_definition:
         wrong('build_args', 'build_args go with a definition file only', hint="write image = 'NAME.def'")
     both = [name for name in given.get('runscripts', ()) if name in given.get('commands', ())]
