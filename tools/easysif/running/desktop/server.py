@@ -102,7 +102,10 @@ def is_there(process, started):
 
 
 def _look(process):
-    """Return name, parent and start of a process, ('', 0, '') where there is none (tuple of str, int and str)."""
+    """Return name, parent and start of a process, ('', 0, '') where there is none (tuple of str, int and str).
+
+    One that has ended and waits for its parent to notice is none: in a container there may be nobody who does.
+    """
     try:
         with open('/proc/%d/stat' % process, encoding='utf-8', errors='replace') as handle:
             text = handle.read()
@@ -110,4 +113,4 @@ def _look(process):
         return '', 0, ''
     name, rest = re.fullmatch(r'\d+ \((.*)\) (.*)', text.strip(), re.S).groups()
     words = rest.split()
-    return name, int(words[1]), words[19]
+    return ('', 0, '') if words[0] in 'ZX' else (name, int(words[1]), words[19])
