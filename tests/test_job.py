@@ -69,6 +69,10 @@ command -v module >/dev/null || . "$MODULESHOME/init/bash" || :
 module use {modules}
 module load torch/2
 
+# made by each job, for its ranks alone: they believe nobody else
+EASYSIF_RENDEZVOUS_KEY=$(od -An -N16 -tx8 /dev/urandom)
+export EASYSIF_RENDEZVOUS_KEY
+
 # each rank is bound to the CPUs next to its GPU
 srun --cpu-bind=mask_cpu:0xfe000000000000,0xfe00000000000000,0xfe0000,0xfe000000,\
 0xfe,0xfe00,0xfe00000000,0xfe0000000000 singularity exec "$SIFTORCH" conda-python-distributed -u train.py --gpu

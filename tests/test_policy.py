@@ -56,7 +56,8 @@ def test_what_a_scheduler_tells_a_process_is_let_in(tmp_path):
     """As it is, and not over what user or site set inside; what only looks like it in another value does not count."""
     fake = Fake(tmp_path / 'p')
     told = {'CUDA_VISIBLE_DEVICES': '0,1', 'ROCR_VISIBLE_DEVICES': '', 'HIP_VISIBLE_DEVICES': '2', 'SLURM_PROCID': '3',
-            'PMI_FD': '7', 'PMIX_RANK': '1', 'OMPI_COMM_WORLD_RANK': '1', 'SLURM_JOB_NAME': 'a $(id) `id` \\ "\'$'}
+            'EASYSIF_RENDEZVOUS_KEY': ' 0a 1b', 'EASYSIF_GPUS': 'all', 'PMI_FD': '7', 'PMIX_RANK': '1',
+            'OMPI_COMM_WORLD_RANK': '1', 'SLURM_JOB_NAME': 'a $(id) `id` \\ "\'$'}
     others = {'OTHER': 'x\nexport SLURM_NOT=1', 'MY_SLURM_X': '1', 'SLURM_CLUSTER': 'host', 'PMI_SIZE': '2',
               'APPTAINERENV_SLURM_CLUSTER': 'users', 'SINGULARITYENV_PMI_SIZE': '4'}
     assert not [name for name in fake.by_wrapper(tmp_path, told)[0] if 'ENV_SLURM' in name or 'ENV_CUDA' in name]

@@ -4,10 +4,13 @@
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+import harness
 
 pytest_plugins = ['standin_fixtures']
 pytestmark = pytest.mark.e2e
@@ -113,10 +116,37 @@ def test_ranks_share_their_image_on_each_node_in_each_step(job, tmp_path):
     assert len(short) == 2 and not {space for _, space in long} & {space for _, space in short}
 
 
-def test_masks_and_signals_of_the_scheduler_reach_the_program(job, tmp_path):
-    result = job('import os; print(os.environ["RANK"], sorted(os.sched_getaffinity(0)), flush=True)',
-                 '--cpu-bind=mask_cpu:0x2,0x1 ', text=JOB.replace('--nodes=4 --ntasks=4', '--nodes=1 --ntasks=2'))
-    assert (result.status, sorted(re.findall(r'\d \[.*', (tmp_path / 'out').read_text()))) == (0, ['0 [1]', '1 [0]'])
+#: the ranks of one node, each in a container of its own, and then in one that they share; they know a key
+TWICE = '''#!/bin/bash
+#SBATCH --nodes=1 --ntasks=2 --output=out
+EASYSIF_RENDEZVOUS_KEY=$(od -An -N16 -tx8 /dev/urandom)
+export EASYSIF_RENDEZVOUS_KEY
+mask=%s program=%s
+srun $mask singularity exec "$SIF" conda-python-distributed -u $program
+srun $mask ./easysif node-exec jax -- conda-python-distributed -u $program
+'''
+
+EASYSIF = '''#!/bin/sh
+PYTHONPATH={0}:{0}/tools EASYBUILD_PREFIX='{1}' exec {2} -m easysif.cli "$@"
+'''
+
+TELL = '''
+import os
+print(os.environ['RANK'], sorted(os.sched_getaffinity(0)), os.readlink('/proc/self/ns/mnt'), os.environ['MASTER_PORT'],
+      os.environ.get('EASYSIF_RENDEZVOUS_KEY'), flush=True)
+'''
+
+
+def test_masks_of_the_scheduler_reach_the_program_also_where_ranks_share_their_image(job, standin, tmp_path):
+    (tmp_path / 'easysif').write_text(EASYSIF.format(harness.CLONE, standin('jax').prefix, sys.executable))
+    (tmp_path / 'easysif').chmod(0o755)
+    result = job(TELL, '--cpu-bind=mask_cpu:0x2,0x1', text=TWICE)
+    out = (tmp_path / 'out').read_text()
+    told = re.findall(r'(\d) (\[.*\]) (mnt:\S+) (\d+) None\n', out)
+    assert (result.status, len(told)) == (0, 4), out
+    for step, containers in ((told[:2], 2), (told[2:], 1)):
+        assert sorted(words[:2] for words in step) == [('0', '[1]'), ('1', '[0]')]
+        assert (len({space for _, _, space, _ in step}), len({port for *_, port in step})) == (containers, 1)
 
 
 def test_a_rank_that_fails_ends_the_job(job, tmp_path):

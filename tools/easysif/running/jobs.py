@@ -271,15 +271,15 @@ def _script(job, wanted, options, module):
         step = '%s\n%s' % (_hash('for PyTorch DDP or jax.distributed: %s in the place of %s' % (
             DISTRIBUTED, job.command[0])), step)
     parts = {'about': about, 'directives': ['#SBATCH %s' % _directive(one) for one in lines], 'module': module.lines(),
-             'step': [step]}
+             'ranks': [''] * (job.command[0] == DISTRIBUTED), 'step': [step]}
     return ''.join(_filled(line, parts) for line in helper_text('job-script').splitlines(True))
 
 
 def _filled(line, parts):
     """Return what stands in a script for a line of helpers/job-script (str)."""
-    name = re.fullmatch(r'#@\{(\w+)\}\n', line)
+    name = re.fullmatch(r'#@\{(\w+)\}(.*\n)', line)
     if name:
-        return ''.join('%s\n' % one for one in parts[name.group(1)])
+        return ''.join(one + name.group(2) for one in parts[name.group(1)])
     return line[2:] if line.startswith('#@') else ''
 
 

@@ -2,8 +2,7 @@
 """Usage: imported by ranks.py
 
 What connects the ranks of a job step: lines of JSON, proofs that these are of the ranks, and ports that two steps never
-share. Runs under every Python that
-images have, so it uses old syntax only.
+share. Runs under every Python that images have, so it uses old syntax only.
 """
 
 import hmac
@@ -65,7 +64,7 @@ def is_proof(said, right):
 
 
 def find(step, deadline):
-    """Return a connection with the first rank of a job step (Link), what it says (list of dict) and at which port (int).
+    """Return a connection with the first rank of a job step (Link), what it says (list of dict) and where (port, int).
 
     It greets who comes. Somebody else may listen where it could be: one that is silent is left waiting, and one that
     cannot prove that it knows the key of this job, where there is one, is not believed.
