@@ -54,7 +54,7 @@ def job(standin, slurm, tmp_path, monkeypatch):
         (tmp_path / 'program.py').write_text(program)
         (tmp_path / 'job').write_text(text % (options, 'program.py'))
         return module.shell('cd %r\n%s' % (str(tmp_path), then), env=env, check=False, timeout=240)
-    submit.is_killed = False
+    submit.is_killed, submit.prefix = False, module.prefix
     yield submit
     for _ in range(50):  # the last of them may still be on its way out
         left = [line for line in processes() if str(module.sif) in line or 'program.py' in line]
@@ -137,8 +137,8 @@ print(os.environ['RANK'], sorted(os.sched_getaffinity(0)), os.readlink('/proc/se
 '''
 
 
-def test_masks_of_the_scheduler_reach_the_program_also_where_ranks_share_their_image(job, standin, tmp_path):
-    (tmp_path / 'easysif').write_text(EASYSIF.format(harness.CLONE, standin('jax').prefix, sys.executable))
+def test_masks_of_the_scheduler_reach_the_program_also_where_ranks_share_their_image(job, tmp_path):
+    (tmp_path / 'easysif').write_text(EASYSIF.format(harness.CLONE, job.prefix, sys.executable))
     (tmp_path / 'easysif').chmod(0o755)
     result = job(TELL, '--cpu-bind=mask_cpu:0x2,0x1', text=TWICE)
     out = (tmp_path / 'out').read_text()
