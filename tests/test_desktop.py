@@ -23,7 +23,7 @@ import harness
 import standins
 import users
 from easysif import holder
-from easysif.running.desktop import MODULES, command, place, reach, server
+from easysif.running.desktop import COMMANDS, MODULES, command, place, reach, server
 
 pytestmark = pytest.mark.long
 
@@ -514,6 +514,17 @@ def test_what_cannot_be_a_size_or_a_display_is_refused(argv, said, capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(argv)
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_ends_with_examples_that_are_understood(name, capsys):
+    with pytest.raises(SystemExit):
+        command.main([name, '--help'])
+    told = capsys.readouterr().out.partition('\nexamples:\n')[2].splitlines()
+    assert told and all(line.startswith('  # ') for line in told[::2])
+    for line in told[1::2]:
+        first, *words = line.split()
+        assert first == name and command._parser(name).parse_args(words)
 
 
 def test_where_no_directory_can_be_made_that_is_said(monkeypatch, tmp_path, capsys):

@@ -3,11 +3,15 @@
 
 import argparse
 import shlex
+import subprocess
+import sys
 
 import pytest
 
 from easysif import cli
 from easysif.cli.examples import EXAMPLES
+from easysif.data import helper
+from easysif.overlay import command
 
 
 def commands(parser, path=()):
@@ -40,6 +44,18 @@ def test_help_of_a_group_has_one_of_each_of_its_commands(easysif, path):
     for below, _ in ALL:
         if below[:-1] == path:
             assert '\n  easysif %s' % ' '.join(below) in out.partition('examples:\n')[2]
+
+
+@pytest.mark.parametrize('name', ['make-squashfs', 'unmake-squashfs', 'list-packages'])
+def test_help_of_the_commands_of_a_module_has_examples(name, capfd):
+    with pytest.raises(SystemExit) as ended:
+        if name == 'list-packages':
+            sys.exit(subprocess.call([sys.executable, helper('runscripts/lib/list_packages.py'), '--help']))
+        command.main([name.partition('-')[0], '--help'])
+    assert not ended.value.code
+    told = capfd.readouterr().out.partition('\nexamples:\n')[2].splitlines()
+    assert told and all(line.startswith('  # ') for line in told[::2])
+    assert all(line.startswith('  %s' % name) for line in told[1::2])
 
 
 def test_there_are_examples_of_no_other_commands():

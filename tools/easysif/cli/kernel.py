@@ -22,8 +22,7 @@ def register(subparsers):
     commands = parser.add_subparsers(metavar='COMMAND', required=True, title='commands')
 
     add = commands.add_parser('add', help='let Jupyter offer a module', description=(
-        'Make a kernel of a module, or make it anew. ipykernel has to be in its image or in your overlay.'),
-        epilog='example: easysif kernel add jax/24.10-singularity --display-name "JAX 24.10"')
+        'Make a kernel of a module, or make it anew. ipykernel has to be in its image or in your overlay.'))
     _add_module(add)
     add.add_argument('--name', metavar='WORD', help='what Jupyter calls it (default: from the name of the module)')
     add.add_argument('--display-name', metavar='TEXT', help='what users see (default: the name of the module)')
@@ -33,14 +32,12 @@ def register(subparsers):
     add.set_defaults(run=_add)
 
     show = commands.add_parser('list', help='list the kernels of modules', description=(
-        'List the kernels of modules wherever Jupyter looks for kernels, and which of them do not start any more.'),
-        epilog='example: easysif kernel list')
+        'List the kernels of modules wherever Jupyter looks for kernels, and which of them do not start any more.'))
     show.add_argument('module', metavar='MODULE', nargs='?', help='only those of one module')
     show.set_defaults(run=_list)
 
     remove = commands.add_parser('remove', help='remove the kernels of a module', description=(
-        'Remove the kernels of a module, which need not be installed any more, and nothing else.'),
-        epilog='example: easysif kernel remove jax/24.10-singularity')
+        'Remove the kernels of a module, which need not be installed any more, and nothing else.'))
     _add_module(remove)
     remove.add_argument('--name', metavar='WORD', help='only the one that Jupyter calls so')
     remove.set_defaults(run=_remove)

@@ -141,6 +141,13 @@ def _finish(overlay, _):
     execute(overlay, hold)
 
 
+#: what the help of each ends with
+EXAMPLES = {
+    'make': 'examples:\n  # what it would do\n  make-squashfs --dry-run\n'
+            '  # and without the directory, in which packages are added\n  make-squashfs --remove',
+    'unmake': 'examples:\n  # the directory again, to add packages\n  unmake-squashfs'}
+
+
 def main(argv=None):
     """Run ``make-squashfs`` or ``unmake-squashfs`` for the wrapper, which knows the place; return the exit code (int).
 
@@ -149,7 +156,8 @@ def main(argv=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     action = argv.pop(0) if argv else 'make'
-    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, description={
+    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, epilog=EXAMPLES.get(action),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, description={
         'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
         'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}.get(action))
     {'make': add_pack_options, 'unmake': add_unpack_options, 'finish': lambda _: None}[action](parser)

@@ -5,10 +5,17 @@ A copy of this package and of what it imports lies in every installation of such
 EasySIF; so it imports the standard library and its small neighbours only.
 """
 
-__all__ = ('COMMANDS', 'MODULES')
+__all__ = ('COMMANDS', 'EXAMPLES', 'MODULES')
 
 #: what a recipe may name in ``runscripts``
 COMMANDS = ('start-vnc', 'stop-vnc', 'vnc-info')
+
+#: what the help of each ends with
+EXAMPLES = {
+    'start-vnc': 'examples:\n  # a desktop for a large screen\n  start-vnc --geometry 1920x1080',
+    'stop-vnc': 'examples:\n  # one of several\n  stop-vnc :2\n  # all of yours on this node\n  stop-vnc --all',
+    'vnc-info': 'examples:\n  # how to reach it\n  vnc-info\n'
+                '  # to have programs of this shell seen there: eval "$(vnc-info --export)"\n  vnc-info --export'}
 
 #: the modules that an installation needs a copy of
 MODULES = ('__init__', 'errors', 'files', 'holder', 'run', 'supervisor', 'text', 'running/__init__', *(

@@ -15,7 +15,7 @@ import time
 from easysif import files
 from easysif.errors import TOOL, USAGE, EasySIFError, escaped, told
 from easysif.run import run
-from easysif.running.desktop import place, reach
+from easysif.running.desktop import EXAMPLES, place, reach
 from easysif.running.desktop.server import Server, is_there, step_of
 
 CONNECT, READY, STOPPED = 60, 180, 20  #: seconds: the desktop's process, its programs; one that is to end
@@ -211,10 +211,11 @@ def main(argv):
 
 
 def _parser(name):
-    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, description={
+    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, epilog=EXAMPLES.get(name), description={
         'start-vnc': 'Starts a desktop on this node, which you see in a browser or a VNC client on your own machine.',
         'stop-vnc': 'Ends a desktop on this node.',
-        'vnc-info': 'Tells of your desktops on this node, and how to reach them.'}.get(name))
+        'vnc-info': 'Tells of your desktops on this node, and how to reach them.'}.get(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     if name in ('stop-vnc', 'vnc-info'):
         parser.add_argument('display', nargs='?', type=_display, help='one of several, such as :1')
     if name == 'stop-vnc':

@@ -50,8 +50,10 @@ def _shown(text):
 
 def main():
     """Print the table, or with ``--json`` a list of objects; return the exit code (int)."""
-    parser = argparse.ArgumentParser(prog='list-packages',
-                                     description='Lists Python packages, and where they come from.')
+    parser = argparse.ArgumentParser(
+        prog='list-packages', description='Lists Python packages, and where they come from.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='examples:\n  # which numpy it is, and whether that of the image\n  list-packages numpy')
     parser.add_argument('--json', action='store_true', help='print a list of objects')
     parser.add_argument('names', nargs='*', metavar='NAME', help='only these packages')
     options = parser.parse_args()
