@@ -85,6 +85,31 @@ def test_the_whole_life_of_an_overlay(easysif, toy):
     assert 'error: easysif overlay remove: there is nothing to remove\n' in refused(easysif, toy, 'remove', 'toy')
 
 
+@pytest.mark.parametrize('after', [['unpack', 'toy'], ['unpack', 'toy', '--replace'], ['pack', 'toy', '--replace']])
+def test_what_a_rollback_put_aside_does_not_give_way_to_what_is_older(easysif, toy, after):
+    """Who goes back to look, and goes on from there, can still have the newer packages."""
+    write(toy, 'older')
+    done(easysif, 'pack', 'toy')
+    write(toy, 'newer')
+    done(easysif, 'pack', 'toy', '--replace', '--remove')
+    older, newer = packed(toy)['user-software.squashfs.1'], packed(toy)['user-software.squashfs']
+    done(easysif, 'rollback', 'toy')
+    if '--replace' in after:
+        (toy.overlay / 'user-software' / 'venv' / 'toy').mkdir(parents=True)
+        write(toy, 'else')
+    would = json.loads(done(easysif, *after, '--json', '--dry-run'))
+    told = json.loads(done(easysif, *after, '--json'))
+    assert packed(toy)['user-software.squashfs.2'] == newer
+    assert told['pruned'] == would['pruned'] == (['%s.3' % (toy.overlay / 'user-software.squashfs')] if (
+        after[0] == 'unpack' and '--replace' in after) else [])
+    assert after[-1] == '--replace' or packed(toy)['user-software.squashfs.3'] == older
+    # it gives way like others when what came after it does
+    write(toy, 'last')
+    for command in (['pack', 'toy', *(['--replace'] if after[0] == 'pack' else [])], ['unpack', 'toy']):
+        done(easysif, *command)
+    assert newer not in packed(toy).values() and len(packed(toy)) == 1
+
+
 def rolled_back(easysif, toy):
     """Go back, and see that a dry run says it before, and changes nothing; return what is told (str)."""
     before = toys.snapshot(toy.overlay)

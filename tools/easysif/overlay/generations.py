@@ -38,7 +38,7 @@ def damage(overlay, path):
     return None
 
 
-def put(overlay, path, values, first=False, made_for=None):
+def put(overlay, path, values, first=False, made_for=None, aside=False):
     """Put a squashfs file into its place; the one that is there is kept. At every moment one of the two is there.
 
     :param overlay: the overlay (Overlay)
@@ -46,12 +46,13 @@ def put(overlay, path, values, first=False, made_for=None):
     :param values: what is recorded of it (dict), None where nothing is known
     :param first: whether the next rollback is to find that nothing was packed before (bool)
     :param made_for: what the overlay is made for then (str), None where that is as before
+    :param aside: whether the one that is there may be newer, and is not to go before this one (bool)
     :returns: where the former one is now (str), None where there was none
     :raises OSError: it cannot be done, and all is as before
     """
     kept = next_name(overlay) if os.path.lexists(overlay.squashfs) else None
     digest = values['sha256'] if values else recorded.sha256(path)
-    _record(overlay, kept, squashfs=values, made_for=_said_later(digest, made_for),
+    _record(overlay, kept, digest if aside else None, squashfs=values, made_for=_said_later(digest, made_for),
             rollback={'sha256': digest, 'made_for': now_made_for(overlay)} if first else None)
     if kept:
         _duplicate(overlay, kept)
@@ -67,7 +68,7 @@ def retire(overlay, made_for=None):
     :param made_for: what the overlay is made for then (str), None where that is as before
     """
     kept = next_name(overlay)
-    _record(overlay, kept, squashfs=None, made_for=_said_later(None, made_for))
+    _record(overlay, kept, None, squashfs=None, made_for=_said_later(None, made_for))
     os.rename(overlay.squashfs, kept)
     _settle(overlay, made_for, rollback=None)
     return kept
@@ -109,28 +110,34 @@ def renew(overlay, path):
     return kept
 
 
-def prune(overlay):
-    """Remove the oldest squashfs files that are kept, so that as many are left as the site wants (list of str)."""
-    gone = too_many(overlay)
+def prune(overlay, former):
+    """Remove the oldest squashfs files that are kept, so that as many are left as the site wants (list of str).
+
+    :param former: the one that was in use until now (str)
+    """
+    gone = too_many(overlay, former)
     for path in gone:
         os.unlink(path)
     _set_kept(overlay, {})
     return gone
 
 
-def too_many(overlay, more=()):
+def too_many(overlay, former, more=()):
     """Return the oldest squashfs files that are kept and more than the site wants (list of str).
 
     Those that are not what is recorded under their number are somebody's own, as those to which somebody made a link,
-    and are not counted.
+    and are not counted. Neither is what a rollback put aside for the one that was in use until now: it may be newer.
 
+    :param former: the one that was in use until now (str)
     :param more: files that would be kept besides, the newest last (sequence of str)
     """
     known, kept = recorded.kept_records(overlay.root), overlay.kept()
     links = [path for path in (overlay.squashfs, *(path for _, path in kept)) if os.path.islink(path)]
     led_to = [os.path.realpath(path) for path in links]
+    used = recorded.sha256(former) if os.path.isfile(former) else None
     paths = [path for number, path in kept
-             if recorded.is_recorded(path, known.get(str(number))) and os.path.realpath(path) not in led_to]
+             if recorded.is_recorded(path, known.get(str(number))) and os.path.realpath(path) not in led_to
+             and known[str(number)].get('instead', '') != used]
     return [*paths, *more][:-int(overlay.site['keep'])]
 
 
@@ -164,7 +171,8 @@ def rollback(overlay, lock, dry_run=False):
             if is_damaged:
                 os.rename(overlay.squashfs, done['damaged'])
             values = recorded.squashfs_record(overlay.root, path)
-            put(overlay, path, values, not done['kept'], (values or {}).get('made_for'))
+            is_back = bool((values or {}).pop('instead', None))
+            put(overlay, path, values, not done['kept'], (values or {}).get('made_for'), aside=not is_back)
     return done
 
 
@@ -222,12 +230,16 @@ def _number(path):
     return path.rpartition('.')[2]
 
 
-def _record(overlay, kept, **values):
+def _record(overlay, kept, instead, **values):
     """Record that the squashfs is kept under another name (str, None where it is not), and whatever else.
 
     A kill in between does no harm: what is known of a file is found by its checksum.
+
+    :param instead: what a rollback puts into its place (str, sha256), None where there is none
     """
     former = recorded.squashfs_record(overlay.root, overlay.squashfs) if kept else None
+    if former and instead:
+        former = dict(former, instead=instead)
     _set_kept(overlay, {_number(kept): former} if former else {}, **values)
 
 

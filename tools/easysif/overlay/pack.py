@@ -140,7 +140,7 @@ def is_packed(overlay, content, every_byte=False):
 def _would_keep(overlay):
     kept = generations.next_name(overlay)
     counts = recorded.squashfs_record(overlay.root, overlay.squashfs)
-    return {'kept': kept, 'pruned': generations.too_many(overlay, [kept] if counts else [])}
+    return {'kept': kept, 'pruned': generations.too_many(overlay, overlay.squashfs, [kept] if counts else [])}
 
 
 def _pack(overlay, lock, content, full):
@@ -151,7 +151,7 @@ def _pack(overlay, lock, content, full):
         kept = generations.put(overlay, beside, values)
     finally:
         discard(beside)
-    return {'size': values['size'], 'kept': kept, 'pruned': generations.prune(overlay) if kept else []}
+    return {'size': values['size'], 'kept': kept, 'pruned': generations.prune(overlay, kept) if kept else []}
 
 
 def _difference(overlay, content, packed):

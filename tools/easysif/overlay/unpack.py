@@ -54,7 +54,7 @@ def unpack(overlay, use_directory=False, replace=False, force=False, dry_run=Fal
         done['kept'] = generations.retire(overlay, before['made_for'] if before and not done['extracted'] else None)
         if done['kept_directory']:  # what is in use now is what is not needed to go back
             done['kept_directory'] = generations.renew(overlay, done['kept_directory'])
-        done['pruned'] = generations.prune(overlay)
+        done['pruned'] = generations.prune(overlay, done['kept'])
         return done
 
 
@@ -67,7 +67,7 @@ def _would_keep(overlay, replaced):
     directory = generations.next_name(overlay, ahead=2) if replaced else None
     more = [kept] if recorded.squashfs_record(overlay.root, overlay.squashfs) else []
     return {'kept': kept, 'kept_directory': directory,
-            'pruned': generations.too_many(overlay, [*more, *([directory] if replaced else [])])}
+            'pruned': generations.too_many(overlay, overlay.squashfs, [*more, *([directory] if replaced else [])])}
 
 
 def _check(overlay):
