@@ -100,7 +100,7 @@ def test_what_a_rollback_put_aside_does_not_give_way_to_what_is_older(easysif, t
     would = json.loads(done(easysif, *after, '--json', '--dry-run'))
     told = json.loads(done(easysif, *after, '--json'))
     assert packed(toy)['user-software.squashfs.2'] == newer
-    assert told['pruned'] == would['pruned'] == (['%s.3' % (toy.overlay / 'user-software.squashfs')] if (
+    assert told['pruned'] == would['pruned'] == (['%s.4' % (toy.overlay / 'user-software.squashfs')] if (
         after[0] == 'unpack' and '--replace' in after) else [])
     assert after[-1] == '--replace' or packed(toy)['user-software.squashfs.3'] == older
     # it gives way like others when what came after it does
