@@ -184,7 +184,8 @@ GOOD_RECIPE = {
     'python_env': NAME, 'conda_env': NAME, 'commands': st.one_of(
         commands().map(lambda found: {name: escaped(shlex.join(words)) for name, words in found.items()}),
         commands().map(list)),
-    'container_env': variables(_good_lines()), 'binds': _good_binds(), 'sanity_check_commands': _lists(_good_lines()),
+    'container_env': variables(_good_lines()), 'sanity_check_commands': _lists(_good_lines()),
+    'binds': _good_binds().map(lambda found: list(map(escaped, found))),
     'moduleclass': st.just('tools'), 'usage': _good_help(), 'modaltsoftname': NAME, 'docurls': _lists(_good_help()),
     'modextravars': variables(_good_lines().map(
         lambda text: re.sub('[\\\\"]|os.getenv| \\.\\. ', '', text).strip(' .'))),
