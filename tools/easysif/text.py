@@ -94,3 +94,11 @@ def table(rows, flexible, limit=None, dispensable=()):
 
 def _total(widths):
     return sum(widths.values()) + 2 * (len(widths) - 1)
+
+
+def examples(pairs):
+    """Return what the help of a command ends with (str).
+
+    :param pairs: what is wanted, and what to type (list of (str, str))
+    """
+    return '\n'.join(['examples:', *('  # %s\n  %s' % pair for pair in pairs)])

@@ -3,6 +3,8 @@
 
 import argparse
 
+from easysif.text import examples
+
 _JAX = 'jax/24.10-singularity'
 
 EXAMPLES = {
@@ -77,7 +79,7 @@ EXAMPLES = {
                    ('in ~/.config/fish/config.fish: easysif completion fish | source', 'easysif completion fish')],
 }
 
-HEAD = 'examples:\n'
+HEAD = examples([])
 
 
 class Formatter(argparse.HelpFormatter):
@@ -99,5 +101,5 @@ def add_to(parser, path=()):
              for one in add_to(below, (*path, name))[:1]] or EXAMPLES.get(' '.join(path), [])
     parser.formatter_class = Formatter
     if path and found:
-        parser.epilog = HEAD + '\n'.join('  # %s\n  %s' % one for one in found)
+        parser.epilog = examples(found)
     return found

@@ -11,7 +11,7 @@ from easysif.errors import EasySIFError, escaped, told
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.unpack import unpack
-from easysif.text import counted, human
+from easysif.text import counted, examples, human
 
 #: settings of the site that a wrapper hands on
 SITE = ('compressor', 'level', 'block', 'keep')
@@ -143,9 +143,9 @@ def _finish(overlay, _):
 
 #: what the help of each ends with
 EXAMPLES = {
-    'make': 'examples:\n  # what it would do\n  make-squashfs --dry-run\n'
-            '  # and without the directory, in which packages are added\n  make-squashfs --remove',
-    'unmake': 'examples:\n  # the directory again, to add packages\n  unmake-squashfs'}
+    'make': [('what it would do', 'make-squashfs --dry-run'),
+             ('and without the directory, in which packages are added', 'make-squashfs --remove')],
+    'unmake': [('the directory again, to add packages', 'unmake-squashfs')]}
 
 
 def main(argv=None):
@@ -156,7 +156,7 @@ def main(argv=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     action = argv.pop(0) if argv else 'make'
-    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, epilog=EXAMPLES.get(action),
+    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, epilog=examples(EXAMPLES.get(action, ())),
                                      formatter_class=argparse.RawDescriptionHelpFormatter, description={
         'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
         'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}.get(action))

@@ -12,10 +12,10 @@ COMMANDS = ('start-vnc', 'stop-vnc', 'vnc-info')
 
 #: what the help of each ends with
 EXAMPLES = {
-    'start-vnc': 'examples:\n  # a desktop for a large screen\n  start-vnc --geometry 1920x1080',
-    'stop-vnc': 'examples:\n  # one of several\n  stop-vnc :2\n  # all of yours on this node\n  stop-vnc --all',
-    'vnc-info': 'examples:\n  # how to reach it\n  vnc-info\n'
-                '  # to have programs of this shell seen there: eval "$(vnc-info --export)"\n  vnc-info --export'}
+    'start-vnc': [('a desktop for a large screen', 'start-vnc --geometry 1920x1080')],
+    'stop-vnc': [('one of several', 'stop-vnc :2'), ('all of yours on this node', 'stop-vnc --all')],
+    'vnc-info': [('how to reach it', 'vnc-info'),
+                 ('to have programs of this shell seen there: eval "$(vnc-info --export)"', 'vnc-info --export')]}
 
 #: the modules that an installation needs a copy of
 MODULES = ('__init__', 'errors', 'files', 'holder', 'run', 'supervisor', 'text', 'running/__init__', *(

@@ -17,6 +17,7 @@ from easysif.errors import TOOL, USAGE, EasySIFError, escaped, told
 from easysif.run import run
 from easysif.running.desktop import EXAMPLES, place, reach
 from easysif.running.desktop.server import Server, is_there, step_of
+from easysif.text import examples
 
 CONNECT, READY, STOPPED = 60, 180, 20  #: seconds: the desktop's process, its programs; one that is to end
 ALPHABET = 'abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789'  #: of passwords: none that look alike
@@ -211,7 +212,7 @@ def main(argv):
 
 
 def _parser(name):
-    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, epilog=EXAMPLES.get(name), description={
+    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, epilog=examples(EXAMPLES.get(name, ())), description={
         'start-vnc': 'Starts a desktop on this node, which you see in a browser or a VNC client on your own machine.',
         'stop-vnc': 'Ends a desktop on this node.',
         'vnc-info': 'Tells of your desktops on this node, and how to reach them.'}.get(name),
