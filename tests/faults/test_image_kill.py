@@ -17,12 +17,10 @@ MOMENTS = 20
 ALL = [(way, (number + 0.5) / MOMENTS) for way in WAYS for number in range(MOMENTS)]
 
 
-def chosen(numbers, ways=WAYS):
-    """Return the moments of every run of the tests, and the others (list for parametrize)."""
-    some = [(way, (numbers[way] + 0.5) / MOMENTS) for way in ways]
-    others = [one for one in ALL if one not in some]
-    return pytest.mark.parametrize('moments', [some, pytest.param(others, marks=pytest.mark.nightly)],
-                                   ids=['some', 'others'])
+#: of every run: all moments, each of another kind of image than the one before
+SOME = [(WAYS[number % len(WAYS)], (number + 0.5) / MOMENTS) for number in range(MOMENTS)]
+CHOSEN = pytest.mark.parametrize('moments', [SOME, pytest.param([one for one in ALL if one not in SOME],
+                                                                marks=pytest.mark.nightly)], ids=['some', 'others'])
 
 
 def kill(moment, *args):
@@ -49,13 +47,13 @@ def kill(moment, *args):
 
 
 @pytest.mark.fault('`kill -9` of `eb --fetch` at 20 moments of it, for each of six kinds of image')
-@chosen({way: 4 + 3 * number for number, way in enumerate(WAYS)})
+@CHOSEN
 def test_a_fetch_is_killed(each_image, moment, moments):
     each_image(kill(moment, '--fetch'), moments)
 
 
 @pytest.mark.fault('`kill -9` of an install at 20 moments of it, for each of six kinds of image')
-@chosen({'docker': 13, 'definition': 9}, ways=('docker', 'definition'))
+@CHOSEN
 def test_an_install_is_killed(each_image, moment, moments):
     each_image(kill(moment), moments)
 
