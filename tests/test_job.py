@@ -86,6 +86,16 @@ def test_the_job_of_lumis_manual_is_one_line(easysif, prefix, gpu, site_of):
                   'conda-python-distributed', '-u', 'train.py', '--gpu') == LUMI.format(modules=prefix / 'modules/all')
 
 
+def test_a_site_whose_jobs_share_images_has_wrappers_do_so(easysif, gpu, site_of, monkeypatch):
+    site_of('lumi')
+    monkeypatch.setenv('EASYSIF_SHARE', 'none')
+    assert script(easysif, 'torch', '--', 'other', 'x').endswith(' singularity exec "$SIFTORCH" other x\n')
+    monkeypatch.setenv('EASYSIF_SHARE', 'node')
+    text = script(easysif, 'torch', '--ntasks', '2', '--', 'conda-python-distributed', '-u', 'train.py')
+    assert text.endswith("\nsrun start-shell -c 'exec \"$0\" \"$@\"' conda-python-distributed -u train.py\n")
+    assert script(easysif, 'torch', '--', 'python', 'x').endswith('\nsrun python x\n')
+
+
 @pytest.mark.parametrize('name, lines', [
     ('lumi', ['--account=project_<number>', '--partition=small-g', '--gpus-per-node=1', '--cpus-per-gpu=7',
               '--mem-per-gpu=60G']),

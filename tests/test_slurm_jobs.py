@@ -116,7 +116,8 @@ def test_ranks_share_their_image_on_each_node_in_each_step(job, tmp_path):
     assert len(short) == 2 and not {space for _, space in long} & {space for _, space in short}
 
 
-#: the ranks of one node, each in a container of its own, and then in one that they share; they know a key
+#: the ranks of one node, each in a container of its own, and then in one that they share, as the manual and as easysif
+#: job have it; they know a key
 TWICE = '''#!/bin/bash
 #SBATCH --nodes=1 --ntasks=2 --output=out
 EASYSIF_RENDEZVOUS_KEY=$(od -An -N16 -tx8 /dev/urandom)
@@ -124,6 +125,7 @@ export EASYSIF_RENDEZVOUS_KEY
 mask=%s program=%s
 srun $mask singularity exec "$SIF" conda-python-distributed -u $program
 srun $mask ./easysif node-exec jax -- conda-python-distributed -u $program
+EASYSIF_SHARE=node srun $mask start-shell -c 'exec "$0" "$@"' conda-python-distributed -u $program
 '''
 
 EASYSIF = '''#!/bin/sh
@@ -143,8 +145,8 @@ def test_masks_of_the_scheduler_reach_the_program_also_where_ranks_share_their_i
     result = job(TELL, '--cpu-bind=mask_cpu:0x2,0x1', text=TWICE)
     out = (tmp_path / 'out').read_text()
     told = re.findall(r'(\d) (\[.*\]) (mnt:\S+) (\d+) None\n', out)
-    assert (result.status, len(told)) == (0, 4), out
-    for step, containers in ((told[:2], 2), (told[2:], 1)):
+    assert (result.status, len(told)) == (0, 6), out
+    for step, containers in ((told[:2], 2), (told[2:4], 1), (told[4:], 1)):
         assert sorted(words[:2] for words in step) == [('0', '[1]'), ('1', '[0]')]
         assert (len({space for _, _, space, _ in step}), len({port for *_, port in step})) == (containers, 1)
 

@@ -237,7 +237,7 @@ class _Module:
         text = shlex.join(command)
         if '/' not in command[0] and os.path.lexists(os.path.join(self.root, 'bin', command[0])):
             return text  # its wrapper
-        if not self.has_modules():
+        if not self.has_modules() or self.site.share == 'node':  # what the runtime itself is called for shares nothing
             # shell that is to run inside: it becomes its arguments
             return '''start-shell -c 'exec "$0" "$@"' %s''' % text
         runtime = self.site.runtime if self.site.runtime != 'auto' else self.record['runtime']['name']
