@@ -361,7 +361,7 @@ def test_the_launcher_binds_the_connection_files_directory_and_passes_gpus_whate
     directory.mkdir()
     env, argv = launched(toy, directory, APPTAINER_BINDPATH='/opt', SINGULARITY_BINDPATH='/srv', VIRTUAL_ENV='/mine',
                          CONDA_PREFIX='/conda', CONDA_SHLVL='2', PYTHONPATH='/mine', root='exported', SIF='/other.sif')
-    assert argv == ['--silent', 'exec', str(toy.sif), '/bin/sh', '/runscripts/conda-python-simple',
+    assert argv == ['--silent', 'exec', str(toy.sif), '/bin/sh', '/runscripts/conda-python-simple', '-B',
                     '/runscripts/lib/kernel.py', 'Toy/1+x', '-f', '%s/kernel-1.json' % directory]
     for name in ('APPTAINER_BINDPATH', 'SINGULARITY_BINDPATH'):
         binds = env[name].split(',')

@@ -198,6 +198,7 @@ def test_a_notebook_runs_is_interrupted_restarted_and_leaves_nothing(module, tmp
         os.kill(one.launcher, signal.SIGKILL)
         wait_for_end(known)
         assert other.run('print(1)') == ('1\n', '')
+        assert not (module.root / 'runscripts' / 'lib' / '__pycache__').exists()
         other.manager.shutdown_kernel()
         wait_for_end(other_known)
     with session(tmp_path / 'early') as early:  # killed while its container starts
