@@ -276,6 +276,33 @@ def test_a_runtime_that_says_much_is_not_in_its_own_way(name, why, tmp_path):
     assert subprocess.run(argv, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300).stdout == why + '\n'
 
 
+@pytest.mark.parametrize('shell', ['dash', 'bash', 'busybox sh'])
+@pytest.mark.parametrize('is_killed', [True, False])
+def test_what_a_killed_runtime_leaves_is_ended_with_the_last_that_share(shell, is_killed, tmp_path):
+    """Of the processes that it is told of, those that began when it was told; none where the runtime is there to do so."""
+    serving, other = (subprocess.Popen(['sleep', '300']) for _ in range(2))
+    text = harness.Path(helper('node'), 'hold').read_text()
+    holder = subprocess.Popen([*shell.split(), '-c', text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == '%d\n' % holder.pid
+        began = harness.Path('/proc/%d/stat' % serving.pid).read_text().rpartition(')')[2].split()[19]
+        holder.stdin.write('%d %s\n%d 1\n%d 1\n' % (serving.pid, began, other.pid, 2 ** 22 + 1))
+        holder.stdin.flush()
+        if is_killed:
+            holder.kill()
+            holder.wait(300)
+        holder.stdin.close()
+        if is_killed:
+            assert serving.wait(300) == -signal.SIGKILL
+        else:
+            assert holder.wait(300) == 0 and serving.poll() is None
+        assert other.poll() is None
+    finally:
+        for process in (serving, other, holder):
+            process.kill()
+            process.wait()
+
+
 def test_a_namespace_that_cannot_be_entered(monkeypatch, capsys):
     found = {'holder': os.getpid(), 'outside': dict(os.environ), 'inside': {}, 'mentioned': [], 'directory': None}
     answers = []

@@ -168,9 +168,15 @@ AT_END = ('\nfor _ in $(seq 600); do squeue -h -j "$number" 2>/dev/null | grep -
           'squeue -h -j "$number" 2>/dev/null; true')
 
 
-def test_a_job_that_is_cancelled_ends_all_ranks(job, tmp_path):
+#: as JOB, by a wrapper, with images that are shared
+SHARED = JOB.replace('singularity exec "$SIF"', 'start-shell -c \'exec "$0" "$@"\'').replace(
+    'srun', 'EASYSIF_SHARE=node srun')
+
+
+@pytest.mark.parametrize('text', [JOB, SHARED])
+def test_a_job_that_is_cancelled_ends_all_ranks(text, job, tmp_path):
     job.is_killed = True
-    result = job(WORK, then=AT_WORK + 'scancel "$number"' + AT_END)
+    result = job(WORK, then=AT_WORK + 'scancel "$number"' + AT_END, text=text)
     assert (result.status, result.stdout.split()) == (0, ['up0', 'up1', 'up2', 'up3'])
     assert 'error: conda-python-distributed' not in (tmp_path / 'out').read_text()
 
