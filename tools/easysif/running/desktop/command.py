@@ -212,11 +212,11 @@ def main(argv):
 
 
 def _parser(name):
-    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, epilog=examples(EXAMPLES.get(name, ())), description={
+    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, description={
         'start-vnc': 'Starts a desktop on this node, which you see in a browser or a VNC client on your own machine.',
         'stop-vnc': 'Ends a desktop on this node.',
         'vnc-info': 'Tells of your desktops on this node, and how to reach them.'}.get(name),
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=examples(EXAMPLES.get(name, ())))
     if name in ('stop-vnc', 'vnc-info'):
         parser.add_argument('display', nargs='?', type=_display, help='one of several, such as :1')
     if name == 'stop-vnc':
