@@ -156,11 +156,10 @@ def main(argv=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     action = argv.pop(0) if argv else 'make'
-    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog=examples(EXAMPLES.get(action, ())), description={
+    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, description={
         'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
-        'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}.get(action))
+        'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}.get(action),
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=examples(EXAMPLES.get(action, ())))
     {'make': add_pack_options, 'unmake': add_unpack_options, 'finish': lambda _: None}[action](parser)
     for option in ('containerroot', 'module', 'installation', *SITE):
         parser.add_argument('--' + option, help=argparse.SUPPRESS)
