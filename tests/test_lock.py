@@ -509,12 +509,15 @@ def test_a_parent_that_others_remove_when_it_is_empty_is_made_again(tmp_path):
         remover.join()
 
 
-def test_a_lock_on_a_file_system_that_is_read_only_cannot_be_made(tmp_path, start):
+@pytest.mark.parametrize('options, reason, hint', [('ro', 'Read-only file system', 'ls -ld'),
+                                                   ('nr_inodes=1', 'No space left on device', 'df -h')])
+def test_a_lock_on_a_file_system_that_is_read_only_or_full_cannot_be_made(tmp_path, start, options, reason, hint):
     code = 'try:\n    Lock(path, "x.eb").__enter__()\nexcept EasySIFError as err:\n    print(err)\n'
-    process = start(code, tmp_path / 'x.lock', before=[
-        'unshare', '--map-root-user', '--mount', 'sh', '-c', 'mount -t tmpfs -o ro none "$0" && exec "$@"', tmp_path])
-    assert process.ends() == ('x.eb: the lock cannot be made (Read-only file system)\n  lock  %s\nhint: ls -ld -- %s\n'
-                              % (tmp_path / 'x.lock', tmp_path))
+    path = tmp_path / 'not there' / 'x.lock'
+    process = start(code, path, before=['unshare', '--map-root-user', '--mount', 'sh', '-c',
+                                        'mount -t tmpfs -o %s none "$0" && exec "$@"' % options, tmp_path])
+    assert process.ends() == 'x.eb: the lock cannot be made (%s)\n  lock  %s\nhint: %s -- %s\n' % (
+        reason, path, hint, tmp_path)
 
 
 def test_a_lock_that_cannot_be_written_leaves_nothing(path, start):

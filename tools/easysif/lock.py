@@ -58,7 +58,10 @@ class Lock:
             self._pulse.start()
         except OSError as err:
             self._give_back()
-            raise self._failure('the lock cannot be made', err) from err
+            is_full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+            there = _above(self.path, os.path.ismount if is_full else os.path.isdir)
+            raise self._failure('the lock cannot be made', err, 'df -h -- %s' if is_full else 'ls -ld -- %s',
+                                there) from err
         except BaseException:
             self._give_back()
             raise
@@ -250,6 +253,14 @@ class Lock:
     def _failure(self, what, err, hint='ls -ld -- %s', path=None):
         return EasySIFError(self.where, '%s (%s)' % (what, err.strerror), facts=[('lock', self.path)],
                             hint=hint % shlex.quote(path or os.path.dirname(os.path.abspath(self.path))))
+
+
+def _above(path, is_meant):
+    """Return the nearest directory above a path for which a function says so (str)."""
+    path = os.path.dirname(os.path.abspath(path))
+    while not is_meant(path) and path != '/':
+        path = os.path.dirname(path)
+    return path
 
 
 def _patience(record):

@@ -39,15 +39,22 @@ def _run(args):
 
 def _offer(parser, files):
     """Have the arguments of a parser and of its sub-commands offer what they stand for."""
-    known = {'MODULE': _modules, 'RECIPE': lambda prefix, **kwargs: [*_recipes(), *files(prefix, **kwargs)],
-             'IMAGE|MODULE': lambda prefix, parsed_args, **kwargs: [
-                 *_modules(parsed_args), *files(prefix, parsed_args=parsed_args, **kwargs)], 'OWN': _commands}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():
                 _offer(one, files)
-        elif action.metavar in known:
-            action.completer = known[action.metavar]
+        elif isinstance(action.metavar, str) and {'MODULE', 'RECIPE', 'OWN'} & set(action.metavar.split('|')):
+            action.completer = _completer(action.metavar.split('|'), files)
+
+
+def _completer(kinds, files):
+    """Return what offers words for an argument that may be of several kinds, as RECIPE (callable)."""
+    lists = {'MODULE': _modules, 'RECIPE': _recipes, 'OWN': _commands}
+
+    def complete(prefix, **kwargs):
+        words = [word for kind in kinds if kind in lists for word in lists[kind](**kwargs)]
+        return words if set(kinds) <= {'MODULE', 'OWN'} else [*words, *files(prefix, **kwargs)]
+    return complete
 
 
 def _modules(parsed_args, **_):
@@ -66,7 +73,7 @@ def _commands(**_):
         return []
 
 
-def _recipes():
+def _recipes(**_):
     try:
         return [os.path.basename(path) for path in check.find()]
     except EasySIFError:
