@@ -98,6 +98,16 @@ def test_the_user_decides_else_the_site_for_its_jobs(share, env, is_tried, fake,
     assert (out, error) == ('own: python x\n', WARNING % 'FATAL: unknown flag: --userns' if is_tried else '')
 
 
+@pytest.mark.parametrize('env, is_told', [({'SLURM_STEP_ID': '0', 'EASYSIF_SHARE': 'node'}, True),
+                                          ({'SLURM_STEP_ID': '0'}, False), ({'EASYSIF_SHARE': 'node'}, False)])
+def test_ranks_to_which_slurm_tells_no_tmpdir_share_with_the_one_to_which_it_does(env, is_told, fake):
+    fake, binds = fake(), []
+    for values in ({}, {'TMPDIR': '/tmp'}):
+        out = start(fake, fake.root / 'easysif' / 'wrapper', 'print-environment', **env, **values).communicate()[0]
+        binds.append([line for line in out.splitlines() if line.startswith(('APPTAINER_BINDPATH=', 'TMPDIR='))])
+    assert (binds[0] == binds[1]) == is_told and 'TMPDIR=/tmp' in binds[1], binds
+
+
 def close_two():
     """Close standard input and output, whose numbers the next two files get."""
     os.closerange(0, 2)
@@ -279,7 +289,7 @@ def test_a_runtime_that_says_much_is_not_in_its_own_way(name, why, tmp_path):
 @pytest.mark.parametrize('shell', ['dash', 'bash', 'busybox sh'])
 @pytest.mark.parametrize('is_killed', [True, False])
 def test_what_a_killed_runtime_leaves_is_ended_with_the_last_that_share(shell, is_killed, tmp_path):
-    """Of the processes that it is told of, those that began when it was told; none where the runtime is there to do so."""
+    """Of the processes that it is told of, those that began when it is told; none where the runtime can do so."""
     serving, other = (subprocess.Popen(['sleep', '300']) for _ in range(2))
     text = harness.Path(helper('node'), 'hold').read_text()
     holder = subprocess.Popen([*shell.split(), '-c', text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
