@@ -23,7 +23,7 @@ import harness
 import standins
 import users
 from easysif import holder
-from easysif.running.desktop import COMMANDS, MODULES, command, place, reach, server
+from easysif.running.desktop import COMMANDS, MODULES, command, place, reach, server, terminals
 
 pytestmark = pytest.mark.long
 
@@ -544,3 +544,17 @@ def test_where_the_directory_cannot_be_held_it_goes_again(monkeypatch, tmp_path,
     assert command.main(['start-vnc']) == 1
     assert '/holder: cannot be written (No space left on device)\nhint: ' in capsys.readouterr().err
     assert list((tmp_path / 'top').iterdir()) == []
+
+
+def test_a_terminal_has_the_module_system_although_sh_hands_no_functions_on(monkeypatch, tmp_path):
+    (tmp_path / 'init').mkdir()
+    monkeypatch.setenv('SHELL', '/bin/bash')
+    monkeypatch.delenv('MODULESHOME', raising=False)
+    assert terminals.shell() == ['/bin/bash']
+    monkeypatch.setenv('MODULESHOME', str(tmp_path))
+    assert terminals.shell() == ['/bin/bash']
+    (tmp_path / 'init' / 'bash').write_text('module() { echo "$0 $1"; }; export -f module; false')
+    assert subprocess.run(terminals.shell(), input='module load', text=True, stdout=subprocess.PIPE,
+                          check=True).stdout == '/bin/bash load\n'
+    monkeypatch.setenv('SHELL', '/bin/zsh')
+    assert terminals.shell() == ['/bin/zsh']

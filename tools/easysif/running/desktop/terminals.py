@@ -15,6 +15,7 @@ from easysif.errors import EasySIFError
 from easysif.run import run
 
 LONGEST = 1 << 16  #: bytes of a request
+MODULE = os.path.join('init', 'bash')  #: below MODULESHOME, of Lmod and of Environment Modules
 HANGING_UP = 2  #: seconds that shells get when their terminals are gone
 
 
@@ -69,7 +70,7 @@ class Control:
             socket.send_fds(connection, [os.path.basename(name).encode()], [ours])
             os.close(ours)
             ours = -1
-            run([sys.executable, '-I', '-S', self.shell_helper, name, *(command or [shell()])], check=False,
+            run([sys.executable, '-I', '-S', self.shell_helper, name, *(command or shell())], check=False,
                 env=environment(os.environ, self.directory, display), cwd=os.path.expanduser('~'))
         finally:
             os.close(theirs)
@@ -89,11 +90,17 @@ def environment(outer, directory, display):
 
 
 def shell():
-    """Return the user's shell (str)."""
+    """Return what runs in a terminal unless told otherwise: the user's shell (list of str).
+
+    bash gets the module system first: the shell that ran start-vnc may not have handed on its function.
+    """
     try:
-        return os.environ.get('SHELL') or pwd.getpwuid(os.getuid()).pw_shell or '/bin/sh'
+        path = os.environ.get('SHELL') or pwd.getpwuid(os.getuid()).pw_shell or '/bin/sh'
     except KeyError:
-        return '/bin/sh'
+        path = '/bin/sh'
+    if os.path.basename(path) == 'bash' and os.path.exists(os.path.join(os.environ.get('MODULESHOME', ''), MODULE)):
+        return [path, '-c', '. "$MODULESHOME/%s"; exec "$0"' % MODULE, path]
+    return [path]
 
 
 def _line(connection):
