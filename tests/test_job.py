@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures('its_prefix')
 def site_of(monkeypatch):
     """A function that chooses the site, on a machine with modules; without an account of the user's."""
     monkeypatch.setenv('LMOD_CMD', '/usr/share/lmod')
-    monkeypatch.delenv('SBATCH_ACCOUNT', raising=False)
+    for name in ('SBATCH_ACCOUNT', 'SBATCH_PARTITION'):
+        monkeypatch.delenv(name, raising=False)
     return lambda name: monkeypatch.setenv('EASYSIF_SITE', str(name))
 
 
@@ -161,7 +162,10 @@ def test_the_account_of_the_environment_or_of_ones_own_settings_is_enough(easysi
     monkeypatch.setenv('EASYSIF_JOB', '{account: mine}')
     assert '--account=mine\n' in script(easysif, 'torch', '--', 'python')
     monkeypatch.setenv('SBATCH_ACCOUNT', 'other')
-    assert '--account' not in script(easysif, 'torch', '--', 'python')
+    monkeypatch.setenv('SBATCH_PARTITION', 'other')
+    text = script(easysif, 'torch', '--', 'python')
+    assert '--account' not in text and '--partition' not in text
+    assert '--partition=mine\n' in script(easysif, 'torch', '--partition', 'mine', '--', 'python')
 
 
 def test_where_there_are_no_modules_the_wrappers_are_used(easysif, gpu, site_of, monkeypatch):
@@ -186,6 +190,8 @@ def test_where_there_are_no_modules_the_wrappers_are_used(easysif, gpu, site_of,
                             'hint: --partition standard\n'),
     (['--option=--nodes=2-4'], "--nodes must be a number\n  given  '2-4'\nhint: --nodes 1\n"),
     (['--option=--account'], "--account must be an account of Slurm\n  given  ''\nhint: --account project_1\n"),
+    (['--option=xxaccount=y'], "--option must be a long option of sbatch\n  given  'xxaccount=y'\n"
+                             'hint: --option=--exclusive\n'),
     (['--option=-x y'], "--option must be a long option of sbatch\n  given  '-x y'\nhint: --option=--exclusive\n"),
     (['--nodes', '0'], '--nodes must be a number from 1\n  given  0\nhint: --nodes 1\n'),
     (['--gpus-per-node', '-1'], '--gpus-per-node must be a number from 0\n  given  -1\nhint: --gpus-per-node 1\n'),
@@ -235,7 +241,8 @@ def test_a_job_that_cannot_be_submitted_says_why(easysif, gpu, site_of, monkeypa
     (tools / 'sbatch').write_text('#!/bin/sh\necho "no such partition" >&2\nexit 1\n')
     (tools / 'sbatch').chmod(0o755)
     assert refusal(easysif, *submit, code=3) == (
-        'error: sbatch: the job was not accepted\n  command    sbatch --parsable\n  exit code  1\n'
+        'error: sbatch: the job was not accepted\n  command    sbatch --parsable --account=a '
+        '--partition=small-g\n  exit code  1\n'
         '  last line  no such partition\nhint: the same without --submit shows the script\n')
 
 

@@ -7,6 +7,7 @@ from easysif import installed, lookup, manifest, site
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.errors import EasySIFError
 from easysif.running import jobs
+from easysif.running.wanted import Wanted
 
 NUMBERS = {'nodes': ('N', 'nodes (1)'), 'gpus': ('N', 'GPUs of the whole job'),
            'gpus-per-node': ('N', 'GPUs of each node'), 'ntasks': ('N', 'ranks of the whole job'),
@@ -44,7 +45,7 @@ def _run(args):
     numbers = {key: values[key] for key in (name.replace('-', '_') for name in NUMBERS) if values[key] is not None}
     texts = {name: values[name.replace('-', '_')] for name in TEXTS if values[name.replace('-', '_')] is not None}
     job = jobs.make(name, root, top, site.resolve().site,
-                    jobs.Wanted(texts=texts, options=tuple(args.option), **numbers), args.command)
+                    Wanted(texts=texts, options=tuple(args.option), **numbers), args.command)
     if args.submit:
         job.job = jobs.submit(job)
     if args.json:

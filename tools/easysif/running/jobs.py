@@ -8,49 +8,18 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 
 from easysif import manifest
 from easysif.data import helper_text
 from easysif.errors import INPUT, TOOL, USAGE, EasySIFError, escaped
 from easysif.run import failure, run
+from easysif.running.wanted import share
 
 #: needs for which a job gets nodes with GPUs
 GPU_NEEDS = ('nvidia-gpu', 'amd-gpu')
 
 DISTRIBUTED = 'conda-python-distributed'  #: a program over all ranks: one rank for each GPU unless told otherwise
-
-WORD = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.@:+-]*')
-#: what is taken for each option, and what a message says of it
-FORMS = {
-    'time': (re.compile(r'\d+(:\d\d(:\d\d)?)?|\d+-\d+(:\d\d(:\d\d)?)?'),
-             'a time: minutes, hours:minutes:seconds or days-hours', '1:00:00'),
-    'mem': (re.compile(r'\d+[KMGT]?'), 'an amount of memory, such as 16G', '16G'),
-    'account': (WORD, 'an account of Slurm', 'project_1'),
-    'partition': (re.compile('%s(,%s)*' % (WORD.pattern, WORD.pattern)), 'a partition, or several as a,b', 'standard'),
-    'job-name': (WORD, 'a name without blanks', 'train'),
-    'output': (re.compile(r'[^\x00-\x20\x7f"\'#\\]+'), 'a file name without blanks, quotes, # and \\', '%x-%j.out'),
-    'option': (re.compile(r'--[a-z][a-z-]*(=[ -~]+)?'), 'a long option of sbatch', '--exclusive'),
-}
-NUMBERS = ('nodes', 'gpus', 'gpus_per_node', 'ntasks', 'ntasks_per_node', 'cpus_per_task')
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a user asks for; None where the site or the module says it.
-
-    ``gpus`` and ``ntasks`` are of the whole job, as srun counts them. ``texts`` are those of FORMS (dict of str),
-    ``options`` more options of sbatch (list of str).
-    """
-
-    nodes: int = None
-    gpus: int = None
-    gpus_per_node: int = None
-    ntasks: int = None
-    ntasks_per_node: int = None
-    cpus_per_task: int = None
-    texts: dict = field(default_factory=dict)
-    options: tuple = ()
 
 
 @dataclass
@@ -95,17 +64,17 @@ def make(module, root, top, site, wanted, command, environ=None):
     :raises EasySIFError: an option does not fit, or not with the others
     """
     environ = os.environ if environ is None else environ
-    record, wanted = manifest.read(root), _settled(wanted)
-    _check(wanted, command)
+    record, wanted = manifest.read(root), wanted.settled()
+    _check(command)
     gpus = _gpus(wanted, record, site, command)
     nodes = (site.job.get('gpu' if gpus else 'cpu') or {})
     is_whole = gpus == nodes.get('gpus') if gpus else wanted.nodes > 1
     more = nodes.get('whole' if is_whole else 'part') or {}
     tasks = _tasks(wanted, gpus if command[0] == DISTRIBUTED else 0)
-    account = wanted.texts.get('account') or site.job.get('account')
-    if environ.get('SBATCH_ACCOUNT') and not wanted.texts.get('account'):
-        account = None
-    partition = wanted.texts.get('partition') or more.get('partition') or nodes.get('partition')
+    # where the user says nothing, Slurm takes these variables before what the script says
+    account = wanted.texts.get('account') or not environ.get('SBATCH_ACCOUNT') and site.job.get('account') or None
+    partition = wanted.texts.get('partition') or not environ.get('SBATCH_PARTITION') and (
+        more.get('partition') or nodes.get('partition')) or None
     job = Job(module, site.name, list(command), wanted.nodes, tasks, gpus, partition, account,
               wanted.texts.get('time') or '1:00:00', more.get('cpu_bind') if tasks == gpus else None)
     options = [*(nodes.get('options') or ()), *(more.get('options') or ()), *wanted.options]
@@ -126,71 +95,18 @@ def submit(job):
     if not shutil.which('sbatch'):
         raise EasySIFError('easysif job', 'sbatch is not on PATH', exit_code=TOOL,
                            hint='leave out --submit, and submit what is printed where Slurm is')
-    result = run(['sbatch', '--parsable'], stdin=job.script, check=False)
+    # once more as options, which count before variables of Slurm as lines of a script do not
+    said = ['--%s=%s' % (name, getattr(job, name)) for name in ('account', 'partition') if getattr(job, name)]
+    result = run(['sbatch', '--parsable', *said], stdin=job.script, check=False)
     if result.status:
         raise failure(result, what='the job was not accepted', hint='the same without --submit shows the script')
     return result.stdout.strip().partition(';')[0]
 
 
-def _settled(wanted):
-    """Return what a user asks for, of one node unless told otherwise (Wanted).
-
-    What was given as another option of sbatch, and has one of our own, counts as if that had been given.
-    """
-    texts, numbers, options = {}, {}, []
-    for one in wanted.options:
-        word, _, value = one[2:].partition('=')
-        if word in FORMS and word != 'option':
-            texts[word] = value
-        elif word.replace('-', '_') in NUMBERS:
-            if not re.fullmatch('[0-9]{1,9}', value):
-                raise EasySIFError('easysif job', '--%s must be a number' % word, facts=[('given', ascii(value))],
-                                   hint='--%s 1' % word, exit_code=USAGE)
-            numbers[word.replace('-', '_')] = int(value)
-        else:
-            options.append(one)
-    given = {name: getattr(wanted, name) for name in NUMBERS if getattr(wanted, name) is not None}
-    return replace(wanted, texts={**texts, **wanted.texts}, options=tuple(options), **{'nodes': 1, **numbers, **given})
-
-
-def _check(wanted, command):
-    """Raise what is wrong with the words of the user, before they stand in a script."""
-    for name, text in [*wanted.texts.items(), *(('option', one) for one in wanted.options)]:
-        form, what, example = FORMS[name]
-        if text is not None and not form.fullmatch(text):
-            raise EasySIFError('easysif job', '--%s must be %s' % (name, what), facts=[('given', ascii(text))],
-                               hint='--%s%s%s' % (name, '=' if name == 'option' else ' ', example), exit_code=USAGE)
-    for name in NUMBERS:
-        value, least = getattr(wanted, name), 0 if name.startswith('gpus') else 1
-        if value is not None and value < least:
-            option = '--' + name.replace('_', '-')
-            raise EasySIFError('easysif job', '%s must be a number from %d' % (option, least),
-                               facts=[('given', value)], hint='%s 1' % option, exit_code=USAGE)
-    for text in command:
-        if '\0' in text:
-            raise EasySIFError('easysif job', 'no command can hold a null byte', hint='easysif job --help',
-                               exit_code=USAGE)
-
-
-def _share(total, per_node, nodes, name):
-    """Return what each node gets of a number for the job (int), None where neither is given."""
-    if total is None or per_node is not None:
-        if total is not None and total != per_node * nodes:
-            raise EasySIFError('easysif job', '--%s and --%s-per-node do not fit together' % (name, name),
-                               facts=[('--%s' % name, total), ('on all nodes', per_node * nodes)],
-                               hint='--%s %d; or leave out one of them' % (name, per_node * nodes), exit_code=USAGE)
-        return per_node
-    if total % nodes:
-        raise EasySIFError('easysif job', '--%s cannot be shared evenly among the nodes' % name,
-                           facts=[('--%s' % name, total), ('--nodes', nodes)],
-                           hint='--%s-per-node %d' % (name, -(-total // nodes)), exit_code=USAGE)
-    return total // nodes
-
-
 def _gpus(wanted, record, site, command):
     """Return how many GPUs each node gives to the job (int)."""
     has = (site.job.get('gpu') or {}).get('gpus')
-    gpus = _share(wanted.gpus, wanted.gpus_per_node, wanted.nodes, 'gpus')
+    gpus = share(wanted.gpus, wanted.gpus_per_node, wanted.nodes, 'gpus')
     if gpus is None:
         needs = (record.get('parameters') or {}).get('needs') or ()
         if not any(need.rstrip('?') in GPU_NEEDS for need in needs):
@@ -205,7 +121,14 @@ def _gpus(wanted, record, site, command):
 
 
 def _tasks(wanted, usual):
-    return _share(wanted.ntasks, wanted.ntasks_per_node, wanted.nodes, 'ntasks') or usual or 1
+    return share(wanted.ntasks, wanted.ntasks_per_node, wanted.nodes, 'ntasks') or usual or 1
+
+
+def _check(command):
+    for text in command:
+        if '\0' in text:
+            raise EasySIFError('easysif job', 'no command can hold a null byte', hint='easysif job --help',
+                               exit_code=USAGE)
 
 
 @dataclass(frozen=True)
