@@ -6,22 +6,21 @@ function takes the parsed arguments and returns an exit code (None for 0).
 """
 
 import argparse
-import difflib
 import os
 import sys
 import traceback
 
-from easysif import __version__
+from easysif import __version__, options
 from easysif.cli import (authoring, catalogue, check, command, completion, config, doctor, examples, image, job, kernel,
                          list, node, overlay, pin, refresh, remove, show, site, store, test, upgrade, verify)
-from easysif.errors import TOOL, USAGE, EasySIFError
+from easysif.errors import TOOL, EasySIFError
 
 GROUPS = (list, show, verify, refresh, upgrade, overlay, image, command, job, node, kernel, remove, authoring, check,
           catalogue, pin, store, config, site, doctor, test, completion)
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that tells of wrong usage in our form, and knows --debug at every level.
+class Parser(options.Parser):
+    """A parser that knows --debug at every level.
 
     Where it ``is_mixed``, options may stand between the words of a list. Where it ``has_command``, its list ``command``
     ends with what follows the first ``--``, as that is: argparse would take another ``--`` out of it.
@@ -30,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     is_mixed = has_command = is_asked = False
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **kwargs)
         self.add_argument('--debug', action='store_true', default=argparse.SUPPRESS,
                           help='show where in the program an error comes from')
 
@@ -47,7 +46,8 @@ class Parser(argparse.ArgumentParser):
         finally:
             self.is_asked = False
         if left:
-            self._refuse(left, args)
+            wants_mark = self.has_command and '--' not in args
+            self.refuse(left, *['put -- before the command, as in: %s --help' % self.prog] * wants_mark)
         return found, left
 
     def _parse(self, args, namespace):
@@ -59,22 +59,6 @@ class Parser(argparse.ArgumentParser):
         if self.is_mixed:
             return self.parse_known_intermixed_args(args, namespace)
         return super().parse_known_args(args, namespace)
-
-    def _refuse(self, left, args):
-        options = [word.partition('=')[0] for word in left if word.startswith('--')]
-        near = difflib.get_close_matches(options[0], self._option_string_actions, n=1) if options else []
-        hints = ["did you mean '%s'?" % near[0]] if near else []
-        if self.has_command and '--' not in args:
-            hints.append('put -- before the command, as in: %s --help' % self.prog)
-        raise EasySIFError(self.prog, 'unrecognized arguments: %s' % ' '.join(left),
-                           hint='; '.join(hints) or '%s --help' % self.prog, exit_code=USAGE)
-
-    def error(self, message):
-        """Raise what is wrong with the command line.
-
-        :raises EasySIFError: always
-        """
-        raise EasySIFError(self.prog, message, hint='%s --help' % self.prog, exit_code=USAGE)
 
 
 def main(argv=None):

@@ -11,7 +11,7 @@ from easysif.overlay.recorded import record, update_record
 __all__ = ('MODULES', 'record', 'update_record')
 
 #: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'resources', 'run', 'squashfs', 'supervisor', 'terminal',
-           'text', *('overlay/' + name for name in (
+MODULES = ('__init__', 'errors', 'files', 'holder', 'lock', 'options', 'resources', 'run', 'squashfs', 'supervisor',
+           'terminal', 'text', *('overlay/' + name for name in (
                '__init__', 'bytecode', 'command', 'content', 'environment', 'generations', 'pack', 'place', 'progress',
                'recorded', 'tools', 'unpack', 'usage')))

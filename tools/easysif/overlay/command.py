@@ -8,6 +8,7 @@ import sys
 
 from easysif import files
 from easysif.errors import EasySIFError, escaped, told
+from easysif.options import Parser
 from easysif.overlay.pack import Wishes, pack
 from easysif.overlay.place import Overlay
 from easysif.overlay.unpack import unpack
@@ -156,7 +157,7 @@ def main(argv=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     action = argv.pop(0) if argv else 'make'
-    parser = argparse.ArgumentParser(prog=action + '-squashfs', allow_abbrev=False, description={
+    parser = Parser(prog=action + '-squashfs', description={
         'make': 'Packs the overlay of the loaded module into one read-only file; the directory stays.',
         'unmake': 'Unpacks the overlay of the loaded module, so that packages can be added again.'}.get(action),
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=examples(EXAMPLES.get(action, ())))
@@ -165,11 +166,11 @@ def main(argv=None):
         parser.add_argument('--' + option, help=argparse.SUPPRESS)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='backslashreplace')
-    args = parser.parse_args(argv)
-    site = {name: getattr(args, name) for name in SITE if getattr(args, name)}
-    overlay = Overlay(args.containerroot, args.module, args.module if action == 'finish' else parser.prog,
-                      args.installation, site)
     try:
+        args = parser.parse_args(argv)
+        site = {name: getattr(args, name) for name in SITE if getattr(args, name)}
+        overlay = Overlay(args.containerroot, args.module, args.module if action == 'finish' else parser.prog,
+                          args.installation, site)
         {'make': run_pack, 'unmake': run_unpack, 'finish': _finish}[action](overlay, args)
     except EasySIFError as err:
         print('error: %s' % err, file=sys.stderr)

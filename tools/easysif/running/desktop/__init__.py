@@ -18,5 +18,5 @@ EXAMPLES = {
                  ('to have programs of this shell seen there: eval "$(vnc-info --export)"', 'vnc-info --export')]}
 
 #: the modules that an installation needs a copy of
-MODULES = ('__init__', 'errors', 'files', 'holder', 'run', 'supervisor', 'text', 'running/__init__', *(
+MODULES = ('__init__', 'errors', 'files', 'holder', 'options', 'run', 'supervisor', 'text', 'running/__init__', *(
     'running/desktop/' + name for name in ('__init__', 'command', 'place', 'reach', 'server', 'terminals')))

@@ -14,6 +14,7 @@ import time
 
 from easysif import files
 from easysif.errors import TOOL, USAGE, EasySIFError, escaped, told
+from easysif.options import Parser
 from easysif.run import run
 from easysif.running.desktop import EXAMPLES, place, reach
 from easysif.running.desktop.server import Server, is_there, step_of
@@ -197,9 +198,9 @@ def main(argv):
 
     :param argv: name of the command, then the user's arguments and the wrapper's options (list of str)
     """
-    args = _parser(argv[0]).parse_args(argv[1:])
-    args.prog = argv[0]
     try:
+        args = _parser(argv[0]).parse_args(argv[1:])
+        args.prog = argv[0]
         if argv[0] == 'serve-vnc':
             return _serve(args)
         return {'start-vnc': _start, 'stop-vnc': _stop, 'vnc-info': _info}[argv[0]](args)
@@ -212,7 +213,7 @@ def main(argv):
 
 
 def _parser(name):
-    parser = argparse.ArgumentParser(prog=name, allow_abbrev=False, description={
+    parser = Parser(prog=name, description={
         'start-vnc': 'Starts a desktop on this node, which you see in a browser or a VNC client on your own machine.',
         'stop-vnc': 'Ends a desktop on this node.',
         'vnc-info': 'Tells of your desktops on this node, and how to reach them.'}.get(name),
