@@ -191,7 +191,7 @@ def test_where_there_are_no_modules_the_wrappers_are_used(easysif, gpu, site_of,
     (['--option=--nodes=2-4'], "--nodes must be a number\n  given  '2-4'\nhint: --nodes 1\n"),
     (['--option=--account'], "--account must be an account of Slurm\n  given  ''\nhint: --account project_1\n"),
     (['--option=xxaccount=y'], "--option must be a long option of sbatch\n  given  'xxaccount=y'\n"
-                             'hint: --option=--exclusive\n'),
+                               'hint: --option=--exclusive\n'),
     (['--option=-x y'], "--option must be a long option of sbatch\n  given  '-x y'\nhint: --option=--exclusive\n"),
     (['--nodes', '0'], '--nodes must be a number from 1\n  given  0\nhint: --nodes 1\n'),
     (['--gpus-per-node', '-1'], '--gpus-per-node must be a number from 0\n  given  -1\nhint: --gpus-per-node 1\n'),
