@@ -244,8 +244,8 @@ def test_of_two_starts_at_once_the_second_waits_and_finds_the_first(fake):
     Path(str(fake.pid) + '.go').touch()
     said = [one.communicate() for one in (first, second)]
     assert sorted((first.returncode, second.returncode)) == [0, 1], said
-    assert [err.partition('\n')[0] for _, err in said if err] == [
-        'error: start-vnc: a desktop of yours runs here already']
+    assert [err.splitlines()[:2] for _, err in said if err] == [
+        ['start-vnc: waiting for another one of yours', 'error: start-vnc: a desktop of yours runs here already']]
 
 
 def test_a_start_that_was_killed_before_it_held_anything_is_cleared_away(fake):
@@ -260,16 +260,16 @@ def test_a_start_that_was_killed_before_it_held_anything_is_cleared_away(fake):
 
 def test_the_name_of_a_start_is_not_waited_for_where_it_is_somebody_elses(monkeypatch, tmp_path):
     monkeypatch.setattr(place, 'TOP', str(tmp_path))
-    with place.alone() as first:
+    with place.alone(lambda: None) as first:
         monkeypatch.setattr(place.struct, 'unpack', lambda *_: (1, -1, -1))  # another user's, as the kernel says
-        with place.alone() as second:
+        with place.alone(lambda: None) as second:
             assert (first, second) == (True, False)
     monkeypatch.undo()
     monkeypatch.setattr(place, 'TOP', str(tmp_path))
     monkeypatch.setattr(place, 'SILENT', 0.1)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(os.fsencode('\0easysif-vnc-%d in %s' % (os.getuid(), tmp_path))[:107])
-        with place.alone() as third:
+        with place.alone(lambda: None) as third:
             assert third is False
 
 

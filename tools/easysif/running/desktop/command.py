@@ -34,7 +34,7 @@ def start(args):
 
     :raises EasySIFError: one runs already, or it does not start
     """
-    with place.alone() as is_alone:
+    with place.alone(lambda: print('%s: waiting for another one of yours' % args.prog, file=sys.stderr)) as is_alone:
         place.sweep(is_alone)
         return _start_anew(args)
 

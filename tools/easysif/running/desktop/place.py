@@ -29,19 +29,21 @@ SILENT = 5  #: seconds for one who has the name of `alone` to listen
 
 
 @contextmanager
-def alone():
+def alone(tell):
     """Have no two starts of this user on this node at work at once, in the block; give whether that is so (bool).
 
     What is held is a name of the kernel's and no file: nothing of it is left, however this process ends. Where somebody
     else has taken it, nobody is waited for.
+
+    :param tell: called when another start is waited for (callable)
     """
     with socket.socket(socket.AF_UNIX) as ours:
-        yield _take(ours, os.fsencode('\0%s%d in %s' % (PREFIX, os.getuid(), TOP))[:MOST])
+        yield _take(ours, os.fsencode('\0%s%d in %s' % (PREFIX, os.getuid(), TOP))[:MOST], tell)
 
 
-def _take(ours, name):
+def _take(ours, name, tell):
     """Take a name for a socket, when who of this user has it is done; return whether it is ours (bool)."""
-    end = time.monotonic() + SILENT
+    end, has_told = time.monotonic() + SILENT, False
     while time.monotonic() < end:
         with suppress(OSError):
             ours.bind(name)
@@ -51,7 +53,9 @@ def _take(ours, name):
             other.connect(name)
             if struct.unpack('3i', other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1] != os.getuid():
                 return False
-            end = None  # as long as it takes
+            if not has_told:
+                tell()
+            end, has_told = None, True  # as long as it takes
             other.recv(1)
         end = time.monotonic() + SILENT if end is None else end
         time.sleep(0.01)
