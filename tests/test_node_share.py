@@ -330,6 +330,15 @@ def test_a_namespace_that_cannot_be_entered(monkeypatch, capsys):
         'error: i.sif: its namespaces cannot be entered (Operation not permitted)\nhint: export EASYSIF_SHARE=none\n')
 
 
+@pytest.mark.parametrize('word, told', [('', ''), ('a\x1b[31m', r'a\x1b[31m')])
+def test_a_command_that_cannot_be_one_is_told(monkeypatch, capsys, word, told):
+    monkeypatch.setattr(join.os, 'environ', {})
+    with pytest.raises(SystemExit) as raised:
+        join.become([word, 'x'], {'PATH': '/nowhere'}, 'i.sif')
+    assert (raised.value.code, capsys.readouterr().err) == (
+        127, "error: i.sif: command '%s' is not in the image\n" % told)
+
+
 OUTSIDE = {'PLAIN': '1', 'GONE': 'x', 'IMAGES': 'host', 'APPTAINERENV_A': '1', 'PATH': '/host', environment.PROBE: '1'}
 INSIDE = {'PLAIN': '1', 'GONE': 'x', 'IMAGES': 'of the image', 'A': '1', 'PATH': '/bin', environment.PROBE: '1'}
 

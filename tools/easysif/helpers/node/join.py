@@ -107,6 +107,8 @@ def become(command, environment, image):
         os.execvpe(command[0], command, environment)
     except OSError as err:
         code = err.errno
+    except ValueError:  # the empty word
+        pass
     tell("error: %s: command '%s' %s" % (image, command[0], 'is not in the image' if code == errno.ENOENT else (
         'cannot be run (%s)' % os.strerror(code))))
     sys.exit(MISSING if code == errno.ENOENT else REFUSED)
@@ -165,6 +167,7 @@ def report(where, image, shared, found=None):
 
 
 def tell(*lines):
-    """Print lines as errors, all at once: those of several processes do not mix."""
-    sys.stderr.write(''.join('%s\n' % line for line in lines))
+    """Print lines as errors, all at once: those of several processes do not mix. A terminal obeys nothing in them."""
+    sys.stderr.write(''.join(re.sub('[\0-\x1f\x7f-\x9f]', lambda found: ascii(found.group())[1:-1], line) + '\n'
+                             for line in lines))
     sys.stderr.flush()
