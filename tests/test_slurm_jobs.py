@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Jobs of users on a real Slurm of four nodes, in containers: training over all ranks, masks, ends of all kinds."""
 
+import contextlib
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -57,7 +57,7 @@ def job(standin, slurm, tmp_path, monkeypatch):
     submit.is_killed, submit.prefix = False, module.prefix
     yield submit
     for _ in range(50):  # the last of them may still be on its way out
-        left = [line for line in processes() if str(module.sif) in line or 'program.py' in line]
+        left = [line for where, line in processes() if str(module.sif) in line or where == str(tmp_path)]
         if not left:
             break
         time.sleep(0.2)
@@ -69,9 +69,13 @@ def job(standin, slurm, tmp_path, monkeypatch):
 
 
 def processes():
-    """Return the command lines of all processes of ours (list of str)."""
-    return subprocess.run(['ps', '-ww', '-u', str(os.getuid()), '-o', 'args='], stdout=subprocess.PIPE,
-                          text=True).stdout.splitlines()
+    """Return where each process of ours but this works, and its command line (list of str, str)."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*'):
+        with contextlib.suppress(OSError):  # of another user, or it has ended
+            if path.name != str(os.getpid()):
+                found.append((os.readlink(path / 'cwd'), (path / 'cmdline').read_text(errors='replace')))
+    return found
 
 
 def test_jax_trains_over_four_nodes(job, tmp_path):

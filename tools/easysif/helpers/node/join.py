@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import sys
 
