@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         """
         options = [word.partition('=')[0] for word in left if word.startswith('--')]
         near = difflib.get_close_matches(options[0], self._option_string_actions, n=1) if options else []
-        hints = ["did you mean '%s'?" % near[0]] * bool(near) + list(hints) or ['%s --help' % self.prog]
+        hints = [*("did you mean '%s'?" % one for one in near), *hints] or ['%s --help' % self.prog]
         raise EasySIFError(self.prog, 'unrecognized arguments: %s' % ' '.join(left), hint='; '.join(hints),
                            exit_code=USAGE)
 
