@@ -198,9 +198,11 @@ def test_signals_and_exit_codes_are_those_of_the_command(node):
         assert node.start('sh', '-c', 'kill -%d $$' % number).wait(300) == -number
     missing = node.start('nothing-of-the-kind')
     assert missing.wait(300) == 127
-    assert missing.stderr.read() == "error: %s: command 'nothing-of-the-kind' is not in the image\n" % node.image
+    assert missing.stderr.read() == ("error: {0}: command 'nothing-of-the-kind' is not in the image\n"
+                                     'hint: see what there is: apptainer exec "{0}" ls /usr/bin\n').format(node.image)
     unreadable = node.start('/etc/passwd')
-    assert unreadable.wait(300) == 126 and "command '/etc/passwd' cannot be run (" in unreadable.stderr.read()
+    assert unreadable.wait(300) == 126 and re.search(
+        "command '/etc/passwd' cannot be run (.*)\nhint: .* ls -l \"/etc/passwd\"\n", unreadable.stderr.read())
     node.go(*node.processes[1:2])
 
 

@@ -334,9 +334,10 @@ def test_a_namespace_that_cannot_be_entered(monkeypatch, capsys):
 def test_a_command_that_cannot_be_one_is_told(monkeypatch, capsys, word, told):
     monkeypatch.setattr(join.os, 'environ', {})
     with pytest.raises(SystemExit) as raised:
-        join.become([word, 'x'], {'PATH': '/nowhere'}, 'i.sif')
+        join.become([word, 'x'], {'PATH': '/nowhere'}, 'toy/1', 'apptainer exec "i.sif"')
     assert (raised.value.code, capsys.readouterr().err) == (
-        127, "error: i.sif: command '%s' is not in the image\n" % told)
+        127, "error: toy/1: command '%s' is not in the image\nhint: see what there is: apptainer exec \"i.sif\" "
+             'ls /usr/bin\n' % told)
 
 
 OUTSIDE = {'PLAIN': '1', 'GONE': 'x', 'IMAGES': 'host', 'APPTAINERENV_A': '1', 'PATH': '/host', environment.PROBE: '1'}

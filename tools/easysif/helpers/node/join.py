@@ -96,11 +96,14 @@ def join(options, runtime, image, command):
     # what a container of one's own sets as well: no program in it gets more rights than its caller
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     enter(found['directory'], cwd, environment)
-    become(command, environment, image)
+    become(command, environment, options.get('module') or image, '%s exec "%s"' % (os.path.basename(runtime), image))
 
 
-def become(command, environment, image):
-    """Become a command; with an exit code of a shell where there is none of that name."""
+def become(command, environment, where, call):
+    """Become a command; with an exit code of a shell where there is none of that name.
+
+    :param where: the image or the module, and ``call``, how another command of it is called, for messages (str)
+    """
     os.environ.clear()
     os.environ.update(environment)
     code = errno.ENOENT
@@ -110,9 +113,11 @@ def become(command, environment, image):
         code = err.errno
     except ValueError:  # the empty word
         pass
-    tell("error: %s: command '%s' %s" % (image, command[0], 'is not in the image' if code == errno.ENOENT else (
-        'cannot be run (%s)' % os.strerror(code))))
-    sys.exit(MISSING if code == errno.ENOENT else REFUSED)
+    is_missing = code == errno.ENOENT
+    tell("error: %s: command '%s' %s" % (where, command[0], 'is not in the image' if is_missing else (
+        'cannot be run (%s)' % os.strerror(code))),
+         'hint: see what there is: %s ls %s' % (call, '/usr/bin' if is_missing else '-l "%s"' % command[0]))
+    sys.exit(MISSING if is_missing else REFUSED)
 
 
 def enter(directory, cwd, environment):
