@@ -174,6 +174,8 @@ def test_modules_and_images_that_node_exec_does_not_take(tmp_path):
             node.argv(word, ['true'], site, lambda: str(tmp_path / 'p'))
         return str(raised.value)
     assert told('./no.sif') == './no.sif: there is no such image\nhint: ls -l -- ./no.sif'
+    assert told('docker://a/b c') == (
+        "docker://a/b c: is no file yet\nhint: apptainer pull image.sif 'docker://a/b c'")
     assert told('toy') == ('toy/1: its wrappers cannot share the image yet, they were made by an older EasySIF\n'
                            'hint: easysif refresh toy/1 --prefix %s' % (tmp_path / 'p'))
     assert told('toi').startswith('toi: is not installed here\n')

@@ -11,7 +11,7 @@ import sys
 from easysif import installed, runtime
 from easysif.data import helper
 from easysif.errors import EasySIFError
-from easysif.running.words import is_image
+from easysif.running.words import REFERENCE, is_image
 
 SHELL = '/bin/sh'  #: of images that are no modules, by which they are held
 
@@ -34,6 +34,8 @@ def argv(word, command, site, prefix, as_json=False):
             raise EasySIFError(name, 'its wrappers cannot share the image yet, they were made by an older EasySIF',
                                hint='easysif refresh %s%s' % (name, installed.option(top)))
         return [os.path.join(root, 'easysif', 'wrapper'), 'node-exec', *json, *command]
+    if REFERENCE.match(word):
+        raise EasySIFError(word, 'is no file yet', hint='apptainer pull image.sif %s' % shlex.quote(word))
     if not os.path.isfile(word):
         raise EasySIFError(word, 'there is no such image', hint='ls -l -- %s' % shlex.quote(word))
     return [sys.executable, '-I', '-S', '-B', helper('node'), 'join', '--only', *json, '--shell', SHELL,
