@@ -4,8 +4,8 @@
 import pytest
 
 from easysif.errors import INPUT, EasySIFError
-from easysif.images.reference import (ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, SUPPORTED, URL, is_digest,
-                                      parse)
+from easysif.images.reference import (ARCHIVE, DEFINITION, DOCKER, FILE, LIBRARY, ORAS, SUPPORTED, URL,
+                                      check_no_login, is_digest, parse)
 
 DIGEST = 'sha256:' + '5f0c' * 16
 
@@ -134,6 +134,9 @@ def test_a_login_is_seen_however_it_is_spelled(text):
 def test_what_only_looks_like_a_login_is_none():
     for text in ('https://a.b/x@y/z.sif', 'https://a.b:80/x:1@y/z.sif', 'a@b/x.sif', 'docker-archive:a@b/x.tar'):
         assert parse(text, 'x.eb').text == text
+    for text in ('/home/me@a.b/x.sif', 'me@a.b/x.def', '/a:b@c/x.sif'):
+        check_no_login(text, 'x.eb')
+        assert parse(text, 'x.eb').path == text
     with pytest.raises(EasySIFError, match="digest 'd' is not sha256"):
         parse('docker://a.b:5000/c@d', 'x.eb')
 

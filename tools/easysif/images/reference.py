@@ -104,7 +104,7 @@ def check_no_login(text, where):
     """
     scheme, separator, rest = text.partition('://')
     kind = scheme.lower() if separator else text.partition(':')[0].lower()
-    if kind in ARCHIVES:
+    if kind in ARCHIVES or not SCHEME.match(text) and text.endswith(('.sif', '.def')):  # files, called as they may be
         return
     before, at, after = re.sub(r'@sha256:[^@/]*\Z', '', rest if separator else text).rpartition('@')
     if kind in ('https', 'http'):  # elsewhere in an address of the web it means nothing
