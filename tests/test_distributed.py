@@ -225,6 +225,10 @@ def test_nobody_waits_for_one_who_comes_in_or_believes_that_it_is_another(step, 
     assert [step.ranks[rank].stdout.readline() for rank in (0, 1)] == ['up\n'] * 2
     with socket.create_connection(('localhost', port)) as stranger:
         assert stranger.recv(1000).startswith(b'{')
+        stranger.sendall(b'[' * 60000 + b'\n')  # deeper than Python can follow
+        assert stranger.recv(1) == b''
+    with socket.create_connection(('localhost', port)) as stranger:
+        assert stranger.recv(1000).startswith(b'{')
         stranger.sendall(b'{"step": "%s", "rank": %d, "host": "n1", "proof": "%064d"}\n{"ended": 9}\n' % (
             step.name.encode(), rank, 0))
         step.start(sys.executable, '-c', UP, ranks=(2,), **key)
@@ -298,11 +302,12 @@ def test_a_proof_is_of_one_run_of_one_step_at_one_port(lib):
     base = {'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2', 'SLURM_LOCALID': '0',
             'MASTER_ADDR': 'localhost', 'EASYSIF_RENDEZVOUS_KEY': 'ü'}
     steps = [dict(base, **changes) for changes in (
-        {}, {'SLURM_STEP_ID': '1'}, {'SLURM_RESTART_COUNT': '1'}, {'EASYSIF_RENDEZVOUS_KEY': 'other'})]
+        {}, {'SLURM_STEP_ID': '1'}, {'SLURM_RESTART_COUNT': '1'}, {'EASYSIF_RENDEZVOUS_KEY': 'other'},
+        {'EASYSIF_RENDEZVOUS_KEY': '\udcff'})]
     proofs = [distributed.Step(env).proof('first', 20000, 20001) for env in steps]
     proofs += [distributed.Step(base).proof(*words) for words in (
         ('rank', 20000, 20001), ('first', 20002, 20001), ('first', 20000, 20002))]
-    assert len(set(proofs)) == 7 and links.is_proof(proofs[0], proofs[0])
+    assert len(set(proofs)) == 8 and links.is_proof(proofs[0], proofs[0])
     assert not any(links.is_proof(said, proofs[0]) for said in (None, 1, '', 'ü', '\udcff', proofs[1]))
     assert links.is_proof('', '') and not links.is_proof(None, '')
 

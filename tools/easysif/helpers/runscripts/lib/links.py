@@ -7,6 +7,7 @@ share. Runs under every Python that images have, so it uses old syntax only.
 
 import hmac
 import json
+import os
 import resource
 import selectors
 import socket
@@ -44,14 +45,14 @@ class Link(object):
             return None
         try:
             found = [json.loads(line.decode()) for line in lines]
-        except ValueError:
+        except (ValueError, RuntimeError):  # the second: nested deeper than Python can follow
             return None
         return found if all(isinstance(one, dict) for one in found) else None
 
 
 def proof(key, *words):
     """Return what only one who has a key can say of some words (str), '' where there is no key."""
-    return hmac.new(key.encode(), json.dumps(words).encode(), 'sha256').hexdigest() if key else ''
+    return hmac.new(os.fsencode(key), json.dumps(words).encode(), 'sha256').hexdigest() if key else ''
 
 
 def is_proof(said, right):
