@@ -174,6 +174,6 @@ def report(where, image, shared, found=None):
 
 def tell(*lines):
     """Print lines as errors, all at once: those of several processes do not mix. A terminal obeys nothing in them."""
-    sys.stderr.write(''.join(re.sub('[\0-\x1f\x7f-\x9f]', lambda found: ascii(found.group())[1:-1], line) + '\n'
-                             for line in lines))
+    obeyed = {number: ascii(chr(number))[1:-1] for number in (*range(32), *range(127, 160))}
+    sys.stderr.write(''.join(line.translate(obeyed) + '\n' for line in lines))
     sys.stderr.flush()
