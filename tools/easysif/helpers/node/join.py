@@ -14,7 +14,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import signal
 import sys
 
