@@ -426,12 +426,27 @@ def test_what_serves_the_image_ends_with_a_launcher_that_is_killed_before_there_
             return path.read_bytes()
         except OSError:
             return b''
-    guard = b'\0'.join(os.fsencode(one) for one in ('/bin/sh', helper('kernel'), '--after', str(launcher.pid), ''))
+    guard = b'\0'.join(os.fsencode(one) for one in (
+        '/bin/sh', helper('kernel'), '--after', str(launcher.pid), began(launcher.pid), ''))
     wait_until(told.exists)
     wait_until(lambda: left(guard))
     launcher.kill()
     launcher.wait()
     wait_until(lambda: not Path('/proc', told.read_text(), 'cmdline').exists() and not left(guard))
+
+
+def began(process):
+    """Return when a process began, as the kernel tells it (str)."""
+    return Path('/proc/%d/stat' % process).read_text().rpartition(')')[2].split()[19]
+
+
+def test_a_process_that_has_the_number_of_a_launcher_again_is_left_alone():
+    other = subprocess.Popen(['sleep', '1000'], start_new_session=True)
+    before = str(int(began(other.pid)) - 1)
+    assert subprocess.call(['/bin/sh', helper('kernel'), '--after', str(other.pid), before], timeout=60) == 0
+    assert other.poll() is None
+    other.kill()
+    other.wait()
 
 
 # --- inside -------------------------------------------------------------------------------------------------------
