@@ -267,10 +267,14 @@ def test_the_name_of_a_start_is_not_waited_for_where_it_is_somebody_elses(monkey
     monkeypatch.undo()
     monkeypatch.setattr(place, 'TOP', str(tmp_path))
     monkeypatch.setattr(place, 'SILENT', 0.1)
-    with socket.socket(socket.AF_UNIX) as silent:
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as guest:
         silent.bind(os.fsencode('\0easysif-vnc-%d in %s' % (os.getuid(), tmp_path))[:107])
         with place.alone(lambda: None) as third:
             assert third is False
+        silent.listen(0)
+        guest.connect(silent.getsockname())  # who lets nobody in, and now has no room either
+        with place.alone(lambda: None) as fourth:
+            assert fourth is False
 
 
 def test_a_desktop_whose_processes_are_ended_by_the_scheduler_leaves_nothing(fake):

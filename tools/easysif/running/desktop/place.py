@@ -25,7 +25,7 @@ RECORD = 'desktop.json'
 LOCK, SOCKET = '.X%d-lock', '.X11-unix/X%d'  #: of an X server, below /tmp
 LONGEST = 64  #: characters of a lock that are read: it has 11
 MOST = 107  #: bytes of the name of a socket
-SILENT = 5  #: seconds for one who has the name of `alone` to listen
+SILENT = 5  #: seconds for one who has the name of `alone` to listen, and let others in
 
 
 @contextmanager
@@ -50,12 +50,14 @@ def _take(ours, name, tell):
             ours.listen()
             return True
         with suppress(OSError), socket.socket(socket.AF_UNIX) as other:
+            other.settimeout(SILENT)  # for one who lets nobody in, who may be another user
             other.connect(name)
             if struct.unpack('3i', other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1] != os.getuid():
                 return False
             if not has_told:
                 tell()
             end, has_told = None, True  # as long as it takes
+            other.settimeout(None)
             other.recv(1)
         end = time.monotonic() + SILENT if end is None else end
         time.sleep(0.01)
