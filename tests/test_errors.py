@@ -48,7 +48,8 @@ def test_of_a_long_text_the_middle_is_left_out():
     ('oras://me:s3@a.b/c@sha256:12', 'oras://me:***@a.b/c@sha256:12'),
     *[(same, same) for same in (
         'docker://a.b:5000/c@sha256:12', 'docker://c:1@sha256:12', 'docker://a.b:5000/c@latest', 'docker://c@latest',
-        'ask me@a.b: it is c:1', 'https://a.b:80/x@y/z.sif', 'https://a.b/x:y@z', 'git@a.b:c/d', '')],
+        'ask me@a.b: it is c:1', 'https://a.b:80/x@y/z.sif', 'https://a.b/x:y@z', 'git@a.b:c/d',
+        'docker-archive:me@a.b/x.tar', "'oci-archive:me@a.b/x.tar'", '')],
 ])
 def test_a_password_in_an_address_is_not_shown_wherever_it_stands(text, shown):
     assert masked(text) == shown and masked('%s  %s' % (text, text)) == '%s  %s' % (shown, shown)

@@ -36,7 +36,7 @@ def masked(text):
 def _masked(word):
     first, *addresses = word.split('://')
     if not addresses:  # what was meant for an address
-        return re.sub(r'^([^/@:]+):[^/@]+(?=@(?!sha256:)[^/@]+/)', r'\1:***', word)
+        return re.sub(r'^(?!\W*\w+-archive:)([^/@:]+):[^/@]+(?=@(?!sha256:)[^/@]+/)', r'\1:***', word)
     for number, (before, address) in enumerate(zip([first, *addresses], addresses)):
         end = address.rfind('@')
         while address.startswith('sha256:', end + 1) and end >= 0:
