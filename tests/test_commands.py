@@ -128,9 +128,9 @@ def test_a_command_that_the_module_has_not_is_an_error_with_near_names(easysif, 
         "error: tool/2: has no command 'other'\n  closest   none\n  commands  fine\n"
         'hint: easysif command add %s other\n' % tool.sif)
     assert error(easysif, 'add', 'tol', 'fine').startswith('error: tol: is not installed here\n')
-    assert error(easysif, 'add', 'tool', 'fine', '--needs', 'nvidia-gpu') == (
+    assert error(easysif, 'add', 'tool', 'good=fine', '--needs', 'nvidia-gpu') == (
         'error: tool: is a module, which has the needs of its recipe: --needs is for images\n'
-        '  --needs  nvidia-gpu\nhint: easysif command add tool fine\n')
+        '  --needs  nvidia-gpu\nhint: easysif command add tool good=fine\n')
     assert error(easysif, 'add', 'tool', 'a/b').startswith('error: easysif command: the name of a command ')
     assert toys.files(home) == set()
 

@@ -73,12 +73,12 @@ class Commands:
         :raises EasySIFError: something else has the name there, the image has no such command or cannot be had
         """
         inside = {os.path.join(os.path.abspath(directory), new): name for new, name in map(_parts, names)}
-        names = list(dict.fromkeys(inside.values()))
         of_image = is_image(image, lambda: self.prefix)
         if needs and not of_image:
             raise EasySIFError(image, 'is a module, which has the needs of its recipe: --needs is for images',
                                facts=[('--needs', ','.join(needs))],
                                hint='easysif command add %s' % shlex.join([image, *names]))
+        names = list(dict.fromkeys(inside.values()))
         with self._alone(image) as known:
             for path in inside:
                 self._check_free(path, known)
