@@ -342,7 +342,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_recipe_or_none(easysif, recipe, 
 
 def test_a_recipe_without_an_image_has_versions_too(easysif, recipe, tmp_path):
     begin, end = RECIPE.index('image = ('), RECIPE.index('commands = ')
-    path = recipe({"'ContainerImage'": "'ContainerBindings'", RECIPE[begin:end]: "needs = ['mpi']\n",
+    path = recipe({"'ContainerImage'": "'ContainerBindings'", RECIPE[begin:end]: "needs = ['mpi']\nchecksums = ['a']\n",
                    "commands = [ 'x' ]\n": ''})
     assert easysif('bump', path, '1.3', '--image', 'docker://up.invalid/x/y:1.3') == (
         1, '', 'error: %s: has no image, so it cannot get another one\nhint: leave out --image\n' % path)

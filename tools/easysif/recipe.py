@@ -155,11 +155,12 @@ def parse(path):
 def checksums_of_image(values):
     """Return the checksums that are those of the image's file, as they are written (list), None or empty for none.
 
-    Where a recipe has sources or patches they are those of these.
+    Where a recipe has sources or patches they are those of these; without an image they are of nothing.
 
     :param values: what the recipe says (dict)
     """
-    return None if values.get('sources') or values.get('patches') else values.get('checksums')
+    is_of_others = values.get('sources') or values.get('patches') or not values.get('image')
+    return None if is_of_others else values.get('checksums')
 
 
 def validate(values, where, lines=None, path=None):
