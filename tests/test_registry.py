@@ -262,7 +262,7 @@ def test_a_registry_itself_that_lies_is_not_blamed_on_the_mirrors(tmp_path):
                                % liar.host)
 
 
-@pytest.mark.parametrize('body', [b'<html>log in to the network</html>', b'[]', b''])
+@pytest.mark.parametrize('body', [b'<html>log in to the network</html>', b'[]', b'', b'[' * 99999])
 def test_an_answer_that_is_no_manifest_falls_through(loopback, body):
     digest = loopback.digest('x/tiny:1')
     with stub({'/v2/x/tiny/manifests/%s' % digest: (200, {}, body)}) as portal:

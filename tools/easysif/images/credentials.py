@@ -82,7 +82,7 @@ def read_json(data):
     """Return the JSON object in some bytes, an empty one where there is none (dict)."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
