@@ -591,14 +591,15 @@ def test_what_is_mounted_in_the_directory_keeps_its_files(overlay, tmp_path, mon
     """As somebody's data by sshfs."""
     (tmp_path / 'far').mkdir()
     (tmp_path / 'far' / 'precious').write_text('mine')
-    (overlay.directory / 'my data').mkdir()
+    (overlay.directory / 'my\u3000 data').mkdir()
 
     def run(*argv, check=False):
         script = 'mount --bind "$0" "$1"; shift; exec "$@"'
         return harness.run(['unshare', '--map-root-user', '--mount', 'sh', '-ec', script, tmp_path / 'far',
-                            overlay.directory / 'my data', *argv], env=overlay.env, check=check)
-    said = ('something is mounted in the directory, whose own files would go with it\n  mounted  %s/my data\n'
-            'hint: umount %s, or fusermount -u\n') % (overlay.directory, shlex.quote('%s/my data' % overlay.directory))
+                            overlay.directory / 'my\u3000 data', *argv], env=overlay.env, check=check)
+    said = ('something is mounted in the directory, whose own files would go with it\n  mounted  %s/my\u3000 data\n'
+            'hint: umount %s, or fusermount -u\n') % (
+                overlay.directory, shlex.quote('%s/my\u3000 data' % overlay.directory))
     make, unmake = [overlay.fake.root / 'bin' / name for name in ('make-squashfs', 'unmake-squashfs')]
     assert run(make, '--remove').stderr == 'error: make-squashfs: ' + said
     run(make, check=True)

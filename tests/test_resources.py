@@ -60,7 +60,8 @@ def test_a_quota_counts_like_processors(machine, cgroup, mountinfo, files, count
 
 def test_a_mount_point_may_hold_blanks(machine, tmp_path):
     (tmp_path / 'a b').mkdir()
-    proc = machine('0::/\n', V2.replace('MNT/cg', 'MNT/a\\040b'), {'a b/cpu.max': '200000 100000\n'})
+    others = ''.join('36 35 0:1 / /home/x/a%sb rw - fuse.sshfs x rw\n' % blank for blank in '\r\v\x85\u2028\u3000')
+    proc = machine('0::/\n', others + V2.replace('MNT/cg', 'MNT/a\\040b'), {'a b/cpu.max': '200000 100000\n'})
     assert resources.processors(proc) == 2
 
 

@@ -8,6 +8,7 @@ much time on them. Imports nothing of ours.
 import math
 import os
 import re
+from contextlib import suppress
 
 #: MiB for mksquashfs: as fast as its default, a quarter of all memory, and a whole process stays below 200 MB
 MEMORY = 64
@@ -70,15 +71,28 @@ def _quotas(proc):
     for line in _lines(os.path.join(proc, 'cgroup')):
         _, controllers, path = line.split(':', 2)
         groups.update((controller, path) for controller in controllers.split(','))
-    for line in _lines(os.path.join(proc, 'mountinfo')):
-        # 36 35 98:0 /root/of/mount /mount/point opts - type source superoptions
-        before, _, after = line.partition(' - ')
-        root, mount = (_unescape(text) for text in before.split()[3:5])
-        kind, _, options = after.split(' ', 2)
-        if kind == 'cgroup2' and '' in groups:
-            yield from _upwards(mount, root, groups[''], _quota2)
-        elif kind == 'cgroup' and 'cpu' in options.split(',') and 'cpu' in groups:
-            yield from _upwards(mount, root, groups['cpu'], _quota1)
+    with suppress(OSError):
+        for fields in mounts(os.path.join(proc, 'mountinfo')):
+            (root, mount), (kind, _, options, *_) = fields[3:5], fields[fields.index('-', 6) + 1:]
+            if kind == 'cgroup2' and '' in groups:
+                yield from _upwards(mount, root, groups[''], _quota2)
+            elif kind == 'cgroup' and 'cpu' in options.split(',') and 'cpu' in groups:
+                yield from _upwards(mount, root, groups['cpu'], _quota1)
+
+
+def mounts(path):
+    """Yield the fields of each line of a file such as /proc/self/mountinfo, without its octal escapes (list of str).
+
+    36 35 98:0 /root/of/mount /mount/point options … - type source superoptions; what is mounted last comes last. Only a
+    blank is between two: users mount at names with others that are blanks, or ends of lines, for Python.
+
+    :param path: the file (str)
+    :raises OSError: it cannot be read
+    """
+    with open(path, 'rb') as lines:
+        for line in lines:
+            yield [os.fsdecode(re.sub(rb'\\([0-7]{3})', lambda match: bytes([int(match.group(1), 8)]), word))
+                   for word in line.rstrip(b'\n').split(b' ')]
 
 
 def _upwards(mount, root, path, quota):
@@ -108,8 +122,3 @@ def _lines(path):
             return handle.read().splitlines()
     except OSError:
         return []
-
-
-def _unescape(text):
-    """Return a field of mountinfo with its octal escapes undone (str)."""
-    return re.sub(r'\\([0-7]{3})', lambda match: chr(int(match.group(1), 8)), text)

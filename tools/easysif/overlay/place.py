@@ -13,6 +13,7 @@ from easysif.errors import TOOL, EasySIFError
 from easysif.lock import Lock
 from easysif.overlay import environment, generations
 from easysif.overlay.progress import Progress
+from easysif.resources import mounts
 from easysif.run import run
 from easysif.text import human
 
@@ -119,9 +120,7 @@ class Overlay:
         :raises EasySIFError: something is, whose own files would go as well
         """
         above = os.path.join(os.path.realpath(self.directory), '')
-        with open('/proc/self/mountinfo', encoding='utf-8', errors='surrogateescape') as lines:
-            found = [re.sub(r'\\([0-7]{3})', lambda match: chr(int(match[1], 8)), line.split()[4]) for line in lines]
-        mounted = [one for one in found if one.startswith(above)]
+        mounted = [fields[4] for fields in mounts('/proc/self/mountinfo') if fields[4].startswith(above)]
         if mounted:
             raise EasySIFError(self.where, 'something is mounted in the directory, whose own files would go with it',
                                facts=[('mounted', one) for one in mounted],

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from easysif.errors import EasySIFError
+from easysif.resources import mounts
 from easysif.text import shorten
 
 INSIDE = '/user-software'  #: where the overlay is in a container
@@ -84,11 +85,9 @@ def _what(pid, directory, info):
 def _is_writable(pid):
     """Tell whether the overlay is mounted in a process's container so that it can be written (bool)."""
     writable = False
-    with open('/proc/%d/mountinfo' % pid, 'rb') as handle:
-        for line in handle:  # 36 35 98:0 /root/of/mount /mount/point rw,nosuid …; what is mounted last is what is seen
-            words = line.split()
-            if os.fsdecode(words[4]) == INSIDE:
-                writable = b'rw' in words[5].split(b',')
+    for fields in mounts('/proc/%d/mountinfo' % pid):  # what is mounted last is what is seen
+        if fields[4] == INSIDE:
+            writable = 'rw' in fields[5].split(',')
     return writable
 
 
