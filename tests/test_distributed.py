@@ -101,6 +101,12 @@ def test_what_is_no_node_list_is_an_error(nodes, what):
     assert get_master(*nodes) == (1, '', 'error: get-master: %s\n%s' % (what, HINT))
 
 
+def test_get_master_tells_how_it_is_used():
+    status, out, errors = get_master('--help')
+    assert (status, errors) == (0, '') and out.startswith('Usage: get-master NODELIST\n')
+    assert get_master(re.search("get-master '(.+)'", out)[1]) == (0, 'nid001\n', '')
+
+
 class Step:
     """A job step of ranks that are processes of this machine."""
 
