@@ -3,11 +3,13 @@
 
 import ast
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +162,13 @@ def test_what_an_image_was_made_of_is_held_against_the_recipe_where_it_is_run_fr
         assert run(*sums).path == store.path('any name.sif')
     for wrong in (OTHER, '0' * 32, {name: OTHER}):
         assert refusal(wrong).startswith('toy-1.0.eb: checksums do not match %s\n  recipe  ' % beside)
+    if name == 'toy.def':
+        assert "the image store does not have the image, and image_mode is 'link'" in refusal(build_args={'a': 'b'})
+        record = json.loads(Path(store.directory, '.easysif', 'any name.sif.json').read_text())
+        store.write_record('any name.sif', dict(record, build_args={'a': 'b'}))
+        assert run(build_args={'a': 'b'}).path == store.path('any name.sif')
+        assert "the image store does not have the image, and image_mode is 'link'" in refusal()
+        store.write_record('any name.sif', record)
     beside.write_bytes(b'another')
     assert "the image store does not have the image, and image_mode is 'link'" in refusal()
     beside.unlink()

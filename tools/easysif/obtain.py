@@ -240,7 +240,8 @@ def _from_definition(reference, recipe, site, runtime, places):
         facts = define.from_definition(definition, part, values, runtime, site, places.work, places.log, recipe.where,
                                        recipe.build_args, find_base, places.tell, bases.Bases(kept),
                                        partial(known.bases, places, site))
-        return dict(facts, reference=reference.text, digest=None, definition_sha256=written)
+        return dict(facts, reference=reference.text, digest=None, definition_sha256=written,
+                    build_args=recipe.build_args)
 
     kept = _kept(recipe, places)
     # not the installed one: to rebuild from a definition is to get what its packages are now

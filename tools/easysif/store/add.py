@@ -25,7 +25,7 @@ ALREADY, RECORD = 'already', 'recorded'
 MORE_ROOM = 'free some space there (or quota); what could go: easysif store gc%s; or use another one: --store DIR'
 
 #: what the record of an image says of where it came from, as in easysif.json
-ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator', 'definition_sha256')
+ORIGIN = ('reference', 'digest', 'manifest_digest', 'source', 'validator', 'definition_sha256', 'build_args')
 
 
 @dataclass(frozen=True)

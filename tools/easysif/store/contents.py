@@ -23,7 +23,8 @@ HIDDEN = '.easysif'  #: the directory in a store that is ours
 LONGEST = 200        #: bytes of a name, so that its record has one as well
 MODE = 0o755         #: of a store that is made here: all may read, its owner writes
 SHA256 = re.compile('[0-9a-f]{64}')
-NUMBERS = ('schema', 'size', 'mtime_ns')  #: of a record; all else are texts
+#: what is in a record and is no text
+TYPES = {'schema': int, 'size': int, 'mtime_ns': int, 'build_args': dict}
 
 RECORDED, CHANGED, BY_HAND = 'recorded', 'changed', 'by hand'
 
@@ -188,7 +189,7 @@ class Store:
             return {}
         is_sound = isinstance(record, dict) and SHA256.fullmatch(str(record.get('sha256'))) and (
             {'size', 'mtime_ns'} <= record.keys()) and all(
-            isinstance(value, int if key in NUMBERS else str) for key, value in record.items())
+            isinstance(value, TYPES.get(key, str)) for key, value in record.items())
         return record if is_sound else {}
 
     def _record_path(self, name):

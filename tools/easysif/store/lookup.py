@@ -50,8 +50,8 @@ def _named(reference, store):
 
 def _added(reference, recipe, store, made_of):
     if reference.kind == DEFINITION:
-        wanted = {'recipe': recipe.where, 'definition_sha256': made_of}
+        wanted = {'recipe': recipe.where, 'definition_sha256': made_of, 'build_args': recipe.build_args}
     else:
         digest = recipe.digest or made_of
         wanted = {'digest': digest} if digest else {'reference': reference.text}
-    return store.find(lambda record: wanted.items() <= record.items())
+    return store.find(lambda record: wanted.items() <= {'build_args': {}, **record}.items())
