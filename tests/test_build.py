@@ -464,6 +464,7 @@ def test_without_a_recipe_the_image_is_named(loopback, site, apptainer, place):
 
 # Logins
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['.apptainer/docker-config.json', '.singularity/docker-config.json',
                                   '.docker/config.json', 'elsewhere.json'])
 def test_what_can_be_resolved_can_be_fetched(tmp_path, layout, site, fetch, define, place, name, monkeypatch):

@@ -186,6 +186,7 @@ def test_quickstart_leaves_a_directory_of_somebody_else_alone(clone, tmp_path):
     assert files(tmp_path / 'its') == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['prefix', 'a b'])
 def test_quickstart_removes_its_own_temporary_files_only(copy, tmp_path, name):
     """Here its first step says where they are, and fails."""

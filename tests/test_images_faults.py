@@ -161,6 +161,7 @@ def world(tmp_path, monkeypatch):
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('name', FAULTS)
 def test_what_is_got_is_whole_and_what_fails_leaves_nothing(world, kind, name):

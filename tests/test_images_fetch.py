@@ -147,6 +147,7 @@ def test_a_refusal_is_put_into_words(tmp_path, answer, reason, hint):
     assert error.exit_code == TOOL
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('second, reason', [
     (cut(served(), 1000, times=99), 'connection was cut'),
     (lambda _: time.sleep(20), 'no byte within 1 s'),

@@ -410,6 +410,7 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_what_serves_the_image_ends_with_a_launcher_that_is_killed_before_there_is_a_kernel(tmp_path):
     start, told = tmp_path / 'bin' / 'start-shell', tmp_path / 'told'
     start.parent.mkdir()

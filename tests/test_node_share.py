@@ -228,6 +228,7 @@ def test_why_an_image_cannot_be_shared(tmp_path, monkeypatch, capsys):
         assert reason(join.meet, *meet) == 'another user holds its address'
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('listens', [False, True])
 def test_another_user_who_has_the_address_and_says_nothing_costs_no_time(tmp_path, monkeypatch, listens):
     """One who does not listen, or lets nobody in: who that is the kernel does not tell, but it is none of us."""

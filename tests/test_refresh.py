@@ -55,6 +55,7 @@ def damage(path, text='damaged'):
     path.write_text(text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('harm, told', [
     (lambda toy: toy.modulefile.unlink(), '{p}/modules/all/toy/1.lua'),
     (lambda toy: damage(toy.modulefile, ''), '{p}/modules/all/toy/1.lua'),

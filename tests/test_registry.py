@@ -302,6 +302,7 @@ def test_a_status_is_put_into_words(status, reason):
         assert reason in str(refusal('docker://up.invalid/x/y:1', {'up.invalid': ['http://' + running.host]}))
 
 
+@pytest.mark.long
 def test_a_stalled_registry_is_given_up(loopback, monkeypatch):
     monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
     begin = time.monotonic()
@@ -313,6 +314,7 @@ def test_a_stalled_registry_is_given_up(loopback, monkeypatch):
     assert time.monotonic() - begin < 15
 
 
+@pytest.mark.long
 def test_a_registry_that_stalls_within_its_answer_is_given_up(monkeypatch):
     monkeypatch.setattr(transport, 'READ_TIMEOUT', 1)
 

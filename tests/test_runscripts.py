@@ -101,6 +101,7 @@ def test_a_maker_that_is_told_to_end_leaves_nothing(fake, tmp_path, number, stat
     assert process.wait(timeout=60) == status and left(fake) == set()
 
 
+@pytest.mark.long
 def test_one_who_makes_it_elsewhere_is_waited_for(fake, tmp_path):
     lock = fake.mine / '.venv.lock'
     lock.mkdir()

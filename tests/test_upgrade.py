@@ -193,6 +193,7 @@ hint: to keep what is now: rm -r -- {0}/.user-software.before-upgrade; to go bac
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('choice', ['keep what is now', 'go back'])
 def test_after_kill_9_nothing_is_lost_and_the_user_chooses(easysif, both, choice):
     new = both[1]
