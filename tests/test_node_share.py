@@ -263,7 +263,7 @@ case $0 in
     */fails) echo >&2; exit 9 ;;
 esac
 echo 'of the image'
-sh -c 'echo $$; head -c 300000 /dev/zero >&2; : >done; read -r line'
+sh -c 'echo $$; head -c 300000 /dev/zero >&2; : >done; while read -r line; do :; done'
 """
 
 
