@@ -20,7 +20,7 @@ from slurm import Slurm
 sys.path[:0] = [str(harness.CLONE), str(harness.CLONE / 'tools')]
 
 # Hypothesis takes words from the project's modules that are loaded: all are, so that it tries the same texts whichever
-# tests run before, in whichever process.
+# tests run before, in whichever process. What is no part of the package is imported where a test file begins.
 for found in pkgutil.walk_packages(importlib.import_module('easysif').__path__, 'easysif.'):
     importlib.import_module(found.name)
 

@@ -30,6 +30,12 @@ pytestmark = pytest.mark.long
 
 RUNSCRIPTS = CLONE / 'tools' / 'easysif' / 'helpers' / 'runscripts'
 DISTRIBUTED = RUNSCRIPTS / 'lib' / 'distributed.py'
+
+sys.path.append(str(RUNSCRIPTS / 'lib'))
+import distributed  # noqa: E402 (they are shipped as files, not as modules)
+import ends  # noqa: E402
+import links  # noqa: E402
+import ranks  # noqa: E402
 HINT = 'hint: get-master "$SLURM_JOB_NODELIST", in a job of Slurm\n'
 
 #: runs distributed.py, its first argument, as the Python of an image whose packages are in its second, a directory
@@ -192,20 +198,13 @@ def test_two_steps_at_once_have_ports_of_their_own(tmp_path, step):
     assert step.end()[0] == other.end()[0] == [0]
 
 
-@pytest.fixture
-def lib(monkeypatch):
-    """Have what ranks are made of imported by tests."""
-    monkeypatch.syspath_prepend(str(RUNSCRIPTS / 'lib'))
-
-
 def ports_of(step):
     """Return where the first rank of a step may be met (list of int)."""
-    import distributed
     return distributed.Step({'SLURM_JOB_ID': step.name.split('.')[0], 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0',
                              'SLURM_NTASKS': '2', 'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}).ports()
 
 
-def test_a_port_that_somebody_else_has_is_not_taken(step, lib):
+def test_a_port_that_somebody_else_has_is_not_taken(step):
     ports = ports_of(step)
     taken = []
     for port in ports[:5]:
@@ -223,7 +222,7 @@ UP = 'print("up", flush=True); import os, time\nwhile not os.path.exists("go"): 
 
 
 @pytest.mark.parametrize('key, rank', [({}, 1), ({'EASYSIF_RENDEZVOUS_KEY': 'of the job'}, 2)])
-def test_nobody_waits_for_one_who_comes_in_or_believes_that_it_is_another(step, lib, key, rank, monkeypatch):
+def test_nobody_waits_for_one_who_comes_in_or_believes_that_it_is_another(step, key, rank, monkeypatch):
     """Or, in a job with a key, that it is the one which has not come yet; when all have come, nobody comes in."""
     monkeypatch.chdir(step.tmp.parent)
     port = ports_of(step)[0]
@@ -276,7 +275,7 @@ class Impostor(threading.Thread):
 
 
 @pytest.mark.parametrize('relays', [False, True])
-def test_who_listens_where_the_first_rank_could_be_is_not_believed_in_a_job_with_a_key(step, lib, relays):
+def test_who_listens_where_the_first_rank_could_be_is_not_believed_in_a_job_with_a_key(step, relays):
     """Neither what it makes up, nor what the first rank itself told it; and the program does not see the key."""
     ports = ports_of(step)
 
@@ -294,7 +293,7 @@ def test_who_listens_where_the_first_rank_could_be_is_not_believed_in_a_job_with
     assert not [env for env in envs if 'EASYSIF_RENDEZVOUS_KEY' in env]
 
 
-def test_where_only_another_one_answers_that_is_said(step, lib):
+def test_where_only_another_one_answers_that_is_said(step):
     impostor = Impostor(ports_of(step)[0], lambda: b'{"step": "%s", "port": 1, "proof": ""}\n' % step.name.encode())
     statuses, _, errors = step.start('true', ranks=(1,), size=2, EASYSIF_RENDEZVOUS_TIMEOUT='2',
                                      EASYSIF_RENDEZVOUS_KEY='of the job').end()
@@ -302,9 +301,7 @@ def test_where_only_another_one_answers_that_is_said(step, lib):
     assert statuses == [1] and ' within 2 seconds (who is there does not know the key of this job)\n' in errors
 
 
-def test_a_proof_is_of_one_run_of_one_step_at_one_port(lib):
-    import distributed
-    import links
+def test_a_proof_is_of_one_run_of_one_step_at_one_port():
     base = {'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2', 'SLURM_LOCALID': '0',
             'MASTER_ADDR': 'localhost', 'EASYSIF_RENDEZVOUS_KEY': 'ü'}
     steps = [dict(base, **changes) for changes in (
@@ -318,10 +315,7 @@ def test_a_proof_is_of_one_run_of_one_step_at_one_port(lib):
     assert links.is_proof('', '') and not links.is_proof(None, '')
 
 
-def test_so_many_who_come_in_that_there_are_no_files_left_are_sent_away(lib, step):
-    import distributed
-    import links
-    import ranks
+def test_so_many_who_come_in_that_there_are_no_files_left_are_sent_away(step):
     rank = ranks.Rank(distributed.Step({'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'SLURM_PROCID': '0',
                                         'SLURM_NTASKS': '3', 'SLURM_LOCALID': '0', 'MASTER_ADDR': 'localhost'}), [])
     pairs = [socket.socketpair() for _ in range(2)]
@@ -510,8 +504,7 @@ def test_a_jax_that_only_knows_slurm_takes_the_gpu_that_the_rank_sees(step, tmp_
     assert json.loads(told[1])['SLURM_LOCALID'] == expected and json.loads(told[1])['RANK'] == '1'
 
 
-def test_a_full_disk_is_no_reason_not_to_begin(lib, monkeypatch, tmp_path):
-    import ends
+def test_a_full_disk_is_no_reason_not_to_begin(monkeypatch, tmp_path):
     monkeypatch.setattr(ends.tempfile, 'mkdtemp', lambda: _full())
     assert ends.rehearse() is None
     monkeypatch.setattr(ends.tempfile, 'mkdtemp', lambda: str(tmp_path / 'made'))  # a file there cannot be made
@@ -522,10 +515,7 @@ def _full():
     raise OSError(28, 'No space left on device')
 
 
-def test_a_port_that_is_taken_between_two_looks_at_it_is_not_used(step, lib, monkeypatch):
-    import distributed
-    import links
-    import ranks
+def test_a_port_that_is_taken_between_two_looks_at_it_is_not_used(step, monkeypatch):
     taken, real = [], links.serve
 
     def serve(port, others):
