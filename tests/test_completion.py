@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """easysif completion: what real shells make of a Tab."""
 
+import json
 import os
 import subprocess
 import sys
@@ -62,3 +63,11 @@ def test_what_is_offered(line, words, env, tmp_path):
                        env={key: value for key, value in env.items() if not key.startswith('_ARG')}, check=True)
     assert subprocess.run([sys.executable, '-m', 'easysif.cli'], env=env, cwd=tmp_path).returncode == 0
     assert [word for word in (tmp_path / 'out').read_text().split('\n') if word] == words
+
+
+@pytest.mark.parametrize('shell', SHELLS)
+def test_the_script_is_said_as_json_too(shell, easysif):
+    code, script, _ = easysif('completion', shell)
+    told, out, err = easysif('completion', shell, '--json')
+    assert (code, told, err) == (0, 0, '') and 'easysif' in script
+    assert json.loads(out) == {'shell': shell, 'script': script[:-1]}

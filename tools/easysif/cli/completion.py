@@ -2,6 +2,7 @@
 """``easysif completion``: what a shell needs to complete easysif, and the names that it offers."""
 
 import argparse
+import json
 import os
 
 from easysif import check, installed
@@ -17,6 +18,7 @@ def register(subparsers):
     parser = subparsers.add_parser('completion', help='let the shell complete easysif', description=(
         'Print what makes a shell complete sub-commands, options, modules and recipes.'))
     parser.add_argument('shell', choices=SHELLS, help='the shell')
+    parser.add_argument('--json', action='store_true', help='print the shell and the script as JSON')
     parser.set_defaults(run=_run)
 
 
@@ -34,7 +36,8 @@ def answer(parser):
 
 def _run(args):
     import argcomplete
-    print(argcomplete.shellcode(['easysif'], shell=args.shell))
+    script = argcomplete.shellcode(['easysif'], shell=args.shell)
+    print(json.dumps({'shell': args.shell, 'script': script}, indent=2) if args.json else script)
 
 
 def _offer(parser, files):

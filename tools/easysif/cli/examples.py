@@ -76,7 +76,8 @@ EXAMPLES = {
     'doctor': [('what is wrong with this machine', 'easysif doctor')],
     'test': [('the tests of a recipe again', 'easysif test %s' % _JAX)],
     'completion': [('in ~/.bashrc: eval "$(easysif completion bash)"', 'easysif completion bash'),
-                   ('in ~/.config/fish/config.fish: easysif completion fish | source', 'easysif completion fish')],
+                   ('in ~/.config/fish/config.fish: easysif completion fish | source', 'easysif completion fish'),
+                   ('for a program', 'easysif completion zsh --json')],
 }
 
 HEAD = examples([])
