@@ -101,16 +101,25 @@ def test_a_list_that_slurm_writes_begins_with_the_host_that_slurm_names_first(sc
     (('a[x]',), "no node list: 'a[x]' has no number at the beginning of a bracket"),
     (('$(id),b',), "no node list: '$(id),b'"),
     (('a]',), "no node list: 'a]'"),
-    (('-rf',), "no node list: '-rf'"),
+    (('[1-2]', 'a'), 'one node list is needed'),
+    (('--json',), 'one node list is needed'),
 ])
 def test_what_is_no_node_list_is_an_error(nodes, what):
     assert get_master(*nodes) == (1, '', 'error: get-master: %s\n%s' % (what, HINT))
 
 
-def test_get_master_tells_how_it_is_used():
-    status, out, errors = get_master('--help')
-    assert (status, errors) == (0, '') and out.startswith('Usage: get-master NODELIST\n')
-    assert get_master(re.search("get-master '(.+)'", out)[1]) == (0, 'nid001\n', '')
+@pytest.mark.parametrize('words', [['-rf'], ['--jsn', 'a1'], ['a1', '-'], ['--json=yes', 'a1']])
+def test_get_master_takes_no_option_for_a_node_list(words):
+    wrong = next(word for word in words if word.startswith('-'))
+    assert get_master(*words) == (2, '', (
+        'error: get-master: unrecognized arguments: %s\nhint: get-master --help\n' % wrong))
+
+
+@pytest.mark.parametrize('shell', ['dash', 'bash', 'busybox sh'])
+@pytest.mark.parametrize('words', [['--json', 'nid[001-004,7],b'], ['nid[001-004,7],b', '--json']])
+def test_get_master_says_it_as_json(shell, words):
+    done = subprocess.run([*shell.split(), str(RUNSCRIPTS / 'get-master'), *words], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, '{"master": "nid001"}\n')
 
 
 class Step:
@@ -172,6 +181,37 @@ def test_each_rank_knows_the_others(step):
         own = '%s/easysif-%d-%s-%d@n1' % (step.tmp, os.getuid(), step.name, rank)
         assert env['TRITON_CACHE_DIR'] == own + '/triton' and env['MIOPEN_USER_DB_PATH'] == own + '/miopen'
     assert 10000 <= int(port) < 32768
+
+
+def test_each_rank_says_as_json_what_it_is_given(step):
+    """Before its program runs; and not the key of the job."""
+    statuses, told, errors = step.start(
+        '--json', sys.executable, '-c', 'import sys; sys.stderr.write("ran\\n")\n' + SAY, '--json', size=2,
+        CUDA_VISIBLE_DEVICES='4', SLURM_GPUS_ON_NODE='1', EASYSIF_RENDEZVOUS_KEY='of the job').end()
+    assert statuses == [0, 0] and 'of the job' not in errors
+    said = errors.splitlines()
+    assert said[1::2] == ['ran', 'ran'] and len(said) == 4
+    port = int(json.loads(told[0])['MASTER_PORT'])
+    assert [json.loads(line) for line in said[::2]] == [
+        {'step': step.name, 'host': 'n1', 'rank': rank, 'size': 2, 'local_rank': 0, 'local_size': 2,
+         'master': 'localhost', 'port': port} for rank in (0, 1)]
+
+
+def test_the_script_has_the_ranks_say_it_and_all_other_words_are_the_programs(tmp_path):
+    """Only the first word is an option of its own."""
+    script = tmp_path / 'conda-python-distributed'
+    (tmp_path / 'init-conda-venv').write_text('')
+    (tmp_path / 'lib').mkdir()
+    (tmp_path / 'lib' / 'distributed.py').write_text('import sys; print(sys.argv[1:])')
+    text = (RUNSCRIPTS / 'conda-python-distributed').read_text()
+    assert text.count('/runscripts/') == 4
+    script.write_text(text.replace('/runscripts/', '%s/' % tmp_path))
+    env = {'PATH': '%s:/usr/bin:/bin' % os.path.dirname(sys.executable)}
+    for words in (['-u', 'train.py', '--json', '', 'a  b'], ['-m', 'x', '--help'], ['-c', '$(id)', '-h'], ['--', '-h']):
+        for ours in ([], ['--json']):
+            done = subprocess.run(['sh', str(script), *ours, *words], env=env, stdout=subprocess.PIPE, text=True)
+            python = shutil.which('python', path=env['PATH']) or shutil.which('python3', path=env['PATH'])
+            assert done.stdout == '%r\n' % [*ours, python, *words]
 
 
 def test_one_rank_needs_no_other(step):

@@ -58,5 +58,18 @@ def test_help_of_the_commands_of_a_module_has_examples(name, capfd):
     assert all(line.startswith('  %s' % name) for line in told[1::2])
 
 
+@pytest.mark.parametrize('option', ['-h', '--help'])
+@pytest.mark.parametrize('name', ['conda-python-distributed', 'conda-python-simple', 'get-master'])
+def test_help_of_the_runscripts_has_examples_that_the_shell_understands(name, option):
+    """Wherever they are called: nothing is activated for it, and no job of Slurm is needed."""
+    done = subprocess.run([helper('runscripts/%s' % name), option, 'x'], env={}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, '') and done.stdout.startswith('Usage: %s ' % name)
+    told = done.stdout.partition('\nexamples:\n')[2].splitlines()
+    assert len(told) >= 4 and all(line.startswith('  # ') for line in told[::2])
+    for line in told[1::2]:
+        assert name in shlex.split(line)
+        assert subprocess.run(['sh', '-nc', line]).returncode == 0
+
+
 def test_there_are_examples_of_no_other_commands():
     assert set(EXAMPLES) == {' '.join(path) for path, is_group in ALL if not is_group}

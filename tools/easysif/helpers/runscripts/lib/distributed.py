@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Usage: python -B -E -s distributed.py PYTHON ARG...
+"""Usage: python -B -E -s distributed.py [--json] PYTHON ARG...
 
 Runs PYTHON ARG... as one rank of a job step of Slurm. The first rank finds a port that is free, tells it to all others,
 and hears from each how it ended; a rank that fails ends all. Runs under every Python that images have, so it uses old
@@ -206,12 +206,13 @@ def sweep(base, host):
 def main(argv):
     """Run a program as one rank and return its exit status (int).
 
-    :param argv: the program (list of str)
+    :param argv: as in the usage (list of str)
     """
+    is_json = argv[:1] == ['--json']
     try:
         step = Step(os.environ)
         os.environ.pop(KEY, None)
-        return Rank(step, argv).run()
+        return Rank(step, argv[is_json:], is_json).run()
     except Failure as err:
         tell(str(err), err.hint)
         return err.status

@@ -5,6 +5,7 @@ One rank of a job step: it runs the program, and is connected with the first ran
 them has failed. Runs under every Python that images have, so it uses old syntax only.
 """
 
+import json
 import os
 import resource
 import selectors
@@ -38,15 +39,29 @@ def tell(what, hint=None):
     sys.stderr.flush()
 
 
+def report(step, variables):
+    """Print what a rank is given, as one line of JSON, written at once: those of several do not mix.
+
+    :param step: the job step (distributed.Step)
+    :param variables: what its program has to know (dict of str)
+    """
+    sys.stderr.write(json.dumps({
+        'step': step.name, 'host': step.host, 'rank': step.rank, 'size': step.size, 'master': step.master,
+        'local_rank': int(variables['LOCAL_RANK']), 'local_size': step.local_size,
+        'port': int(variables['MASTER_PORT'])}) + '\n')
+    sys.stderr.flush()
+
+
 class Rank(object):
     """This rank: its program, its connections, and what it has to do when one of them ends.
 
     :param step: the job step (distributed.Step), which knows ports, environment and caches
     :param argv: the program (list of str)
+    :param is_json: whether it is said what the program is given (bool)
     """
 
-    def __init__(self, step, argv):
-        self.step, self.argv, self.is_first = step, argv, step.rank == 0
+    def __init__(self, step, argv, is_json=False):
+        self.step, self.argv, self.is_json, self.is_first = step, argv, is_json, step.rank == 0
         self.name = 'rank %d on %s' % (step.rank, step.host)
         self.selector, self.links, self.come, self.kept = selectors.DefaultSelector(), set(), set(), []
         self.child, self.directory, self.wake = None, None, None
@@ -136,6 +151,8 @@ class Rank(object):
     def start(self):
         """Start the program."""
         self.directory, variables = self.step.variables(self.port)
+        if self.is_json:
+            report(self.step, variables)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the program would have them
         self.child = os.fork()
         if not self.child:
