@@ -486,6 +486,44 @@ def test_a_step_that_is_told_to_end_complains_of_nothing(step):
     assert (statuses, errors) == ([143] * 3, '')
 
 
+def until_its_program_has_ended(process):
+    """Wait until a rank has no process below it any more."""
+    children, deadline = Path('/proc/{0}/task/{0}/children'.format(process.pid)), time.monotonic() + 20
+    while children.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_first_rank_that_waits_for_one_who_does_not_come_ends_when_it_is_told_to(step):
+    """And with it the one that came, whose program is at work."""
+    step.start(sys.executable, '-c', 'import os, time; print("up", flush=True)\n'
+               'if os.environ["RANK"] == "1": time.sleep(60)', ranks=(0, 1))
+    assert [step.ranks[rank].stdout.readline() for rank in (0, 1)] == ['up\n'] * 2
+    until_its_program_has_ended(step.ranks[0])
+    step.ranks[0].terminate()
+    statuses, _, errors = step.end()
+    assert (statuses, errors) == ([143, 143], '')
+
+
+def test_the_first_rank_whose_program_ends_well_when_told_to_waits_for_nobody_who_did_not_come(step):
+    step.start(sys.executable, '-c', 'import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n'
+               'print("up", flush=True); time.sleep(60)', ranks=(0,))
+    assert step.ranks[0].stdout.readline() == 'up\n'
+    step.ranks[0].terminate()
+    statuses, _, errors = step.end()
+    assert (statuses, errors) == ([143], '')
+
+
+def test_the_first_rank_that_waits_for_others_at_work_has_them_end_when_it_is_told_to(step):
+    step.start(sys.executable, '-c', 'import os, time; print("up", flush=True)\n'
+               'if os.environ["RANK"] != "0": time.sleep(60)')
+    assert all(process.stdout.readline() == 'up\n' for process in step.ranks.values())
+    until_its_program_has_ended(step.ranks[0])
+    step.ranks[0].send_signal(signal.SIGINT)
+    statuses, _, errors = step.end()
+    assert (statuses, errors) == ([130] * 3, '')
+
+
 GPUS = '4,5,6,7'
 
 

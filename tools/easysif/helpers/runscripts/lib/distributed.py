@@ -9,6 +9,7 @@ syntax only.
 import errno
 import fcntl
 import glob
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,17 @@ class Step(object):
         path, found = caches(self, os.environ)
         found.update(environment(self, port, os.environ))
         return path, found
+
+    def report(self, variables):
+        """Print what the rank is given, as one line of JSON, written at once: those of several do not mix.
+
+        :param variables: what its program has to know (dict of str)
+        """
+        sys.stderr.write(json.dumps({
+            'step': self.name, 'host': self.host, 'rank': self.rank, 'size': self.size, 'master': self.master,
+            'local_rank': int(variables['LOCAL_RANK']), 'local_size': self.local_size,
+            'port': int(variables['MASTER_PORT'])}) + '\n')
+        sys.stderr.flush()
 
 
 def tasks_here(text, node):

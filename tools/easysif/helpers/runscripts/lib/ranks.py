@@ -5,7 +5,6 @@ One rank of a job step: it runs the program, and is connected with the first ran
 them has failed. Runs under every Python that images have, so it uses old syntax only.
 """
 
-import json
 import os
 import resource
 import selectors
@@ -39,19 +38,6 @@ def tell(what, hint=None):
     sys.stderr.flush()
 
 
-def report(step, variables):
-    """Print what a rank is given, as one line of JSON, written at once: those of several do not mix.
-
-    :param step: the job step (distributed.Step)
-    :param variables: what its program has to know (dict of str)
-    """
-    sys.stderr.write(json.dumps({
-        'step': step.name, 'host': step.host, 'rank': step.rank, 'size': step.size, 'master': step.master,
-        'local_rank': int(variables['LOCAL_RANK']), 'local_size': step.local_size,
-        'port': int(variables['MASTER_PORT'])}) + '\n')
-    sys.stderr.flush()
-
-
 class Rank(object):
     """This rank: its program, its connections, and what it has to do when one of them ends.
 
@@ -67,7 +53,7 @@ class Rank(object):
         self.child, self.directory, self.wake = None, None, None
         self.server, self.meeting, self.port = None, None, None
         self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.status, self.why, self.kill_at, self.is_told_to_end = 0, None, None, False
+        self.status, self.why, self.kill_at, self.ending = 0, None, None, 0
         self.deadline = time.monotonic() + step.patience
 
     def run(self):
@@ -152,7 +138,7 @@ class Rank(object):
         """Start the program."""
         self.directory, variables = self.step.variables(self.port)
         if self.is_json:
-            report(self.step, variables)
+            self.step.report(variables)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the program would have them
         self.child = os.fork()
         if not self.child:
@@ -171,11 +157,14 @@ class Rank(object):
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def forward(self, numbers):
-        """Hand on signals to the program."""
+        """Hand on signals to the program; one that is to end it ends the first rank which only waits for the others."""
         for number in bytearray(numbers):
+            if number in ENDING:
+                self.ending = self.ending or number
             if number in FORWARDED and self.child:
-                self.is_told_to_end = self.is_told_to_end or number in ENDING
                 os.kill(self.child, number)
+            elif number in ENDING:
+                self.stop_as_told()
 
     def welcome(self):
         """Let another rank in."""
@@ -226,7 +215,7 @@ class Rank(object):
     def lost(self, who):
         """End, as another rank is gone."""
         if not self.why and (self.child or self.is_first):
-            if not self.is_told_to_end:
+            if not self.ending:
                 tell('%s was lost' % who)
             self.stop('%s was lost' % who, 1)
 
@@ -240,6 +229,10 @@ class Rank(object):
             os.kill(self.child, signal.SIGTERM)
         for link in self.links if self.is_first else ():
             link.send(stop=self.why, status=status)
+
+    def stop_as_told(self):
+        """Have all others end, as somebody wants this one to end."""
+        self.stop('%s was told to end' % self.name, 128 + self.ending)
 
     def look(self):
         """See whether the program has ended, and what time it is."""
@@ -255,6 +248,8 @@ class Rank(object):
             self.selector.unregister(self.server)
             self.server = self.server.close()
         missing = sorted(set(range(1, self.step.size)) - self.come) if self.is_first else []
+        if missing and self.ending and not self.child:
+            self.stop_as_told()
         if missing and now > self.deadline and not self.why:
             what = 'rank %s did not come within %d seconds' % (', '.join(map(str, missing)), self.step.patience)
             tell(what, 'look above for what it printed; EASYSIF_RENDEZVOUS_TIMEOUT=<seconds> waits longer')
@@ -278,7 +273,10 @@ class Rank(object):
                 link.send(ended=status, why=self.why)
 
     def is_over(self):
-        """Return whether there is nothing left to do (bool): of the first rank, when all others are gone."""
+        """Return whether there is nothing left to do (bool): of the first rank, when all others are gone.
+
+        Those that did not come yet are not waited for by one that was told to end.
+        """
         if self.child:
             return False
         if not self.is_first:
@@ -286,4 +284,4 @@ class Rank(object):
         everybody_came = len(self.come) == self.step.size - 1
         # who only came in is none of the ranks, and may stay for ever
         is_left = all(link.rank is None for link in self.links)
-        return is_left and (everybody_came or time.monotonic() > self.deadline)
+        return is_left and bool(everybody_came or self.ending or time.monotonic() > self.deadline)
