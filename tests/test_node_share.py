@@ -222,7 +222,7 @@ def test_why_an_image_cannot_be_shared(tmp_path, monkeypatch, capsys):
     assert reason(join.meet, *meet) == 'the process that mounts it does not start, or is ended'
     monkeypatch.undo()
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(meeting.address(*meet[1:]))
+        server.bind(meeting.addresses(*meet[1:])[1])
         server.listen()
         monkeypatch.setattr(meeting.struct, 'unpack', lambda *_: (1, -1, 1))
         assert reason(join.meet, *meet) == 'another user holds its address'
@@ -236,7 +236,7 @@ def test_another_user_who_has_the_address_and_says_nothing_costs_no_time(tmp_pat
     image.touch()
     meet = ({'shell': '/bin/sh'}, '/bin/false', str(image), dict(os.environ), {})
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as other:
-        name = meeting.address(*meet[1:])
+        name = meeting.addresses(*meet[1:])[1]
         server.bind(name)
         if listens:
             server.listen(0)
@@ -388,7 +388,7 @@ def test_processes_share_what_they_may_and_nothing_else(tmp_path, monkeypatch):
     base = {'HOME': '/h', 'SLURM_JOB_ID': '1', 'SLURM_STEP_ID': '0', 'APPTAINER_BIND': '/x'}
 
     def address(also=(), **changes):
-        return meeting.address('/usr/bin/apptainer', str(image), dict(base, **changes), dict(also))
+        return meeting.addresses('/usr/bin/apptainer', str(image), dict(base, **changes), dict(also))[1]
     same = address()
     assert len(same.encode()) < 108 and same[0] == '\0'
     assert address(SLURM_PROCID='1', CUDA_VISIBLE_DEVICES='1', APPTAINERENV_A='1', APPTAINER_NAME='x') == same

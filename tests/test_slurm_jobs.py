@@ -2,6 +2,7 @@
 """Jobs of users on a real Slurm of four nodes, in containers: training over all ranks, masks, ends of all kinds."""
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -120,6 +121,68 @@ def test_ranks_share_their_image_on_each_node_in_each_step(job, tmp_path):
     assert len(short) == 2 and not {space for _, space in long} & {space for _, space in short}
 
 
+#: steps one after the other and two at once, the script itself, and an image that is no module; then it is ended
+HELD = '''#!/bin/bash
+#SBATCH --nodes=2 --ntasks=4 --output=out
+export EASYSIF_SHARE=node
+mask=%s program=%s
+./easysif node-hold jax --json >held.json
+srun --nodes=2 --ntasks=4 python $program held
+srun --overlap --nodes=2 --ntasks=2 python $program held & one=$!
+srun --overlap --nodes=2 --ntasks=2 python $program held
+wait $one
+python $program held
+for holder in $(sed -n 's/.*"holder": //p' held.json); do echo "holder $(readlink /proc/$holder/ns/mnt)"; done
+scancel "$(sed -n 's/.*"step": "\\(.*\\)",/\\1/p' held.json)"
+for keeper in $(sed -n 's/.*"keeper": \\(.*\\),/\\1/p' held.json); do
+    while [ -e "/proc/$keeper" ]; do sleep 0.1; done
+done
+srun --nodes=2 --ntasks=2 python $program ended
+./easysif node-hold "$SIF"
+srun --nodes=2 --ntasks=2 ./easysif node-exec "$SIF" -- python $program file
+srun --nodes=2 --ntasks=2 ./easysif node-exec "$SIF" -- python $program file
+'''
+
+PLACE = '''
+import os, sys
+print(sys.argv[1], os.environ['SLURMD_NODENAME'], os.readlink('/proc/self/ns/mnt'), flush=True)
+'''
+
+
+def test_all_steps_of_a_job_share_an_image_that_is_held_for_it(job, tmp_path):
+    _easysif(tmp_path, job)
+    result = job(PLACE, text=HELD)
+    out = (tmp_path / 'out').read_text()
+    assert result.status == 0, out
+    held, ended, file = (re.findall('^%s (n[0-9]) (mnt:.*)' % name, out, re.M) for name in ('held', 'ended', 'file'))
+    assert (len(held), len(ended), len(file)) == (9, 2, 4)
+    assert len(set(held)) == len(set(file)) == 2
+    assert [space for _, space in sorted(set(held))] == re.findall('^holder (.*)', out, re.M)
+    answer = json.loads((tmp_path / 'held.json').read_text())
+    assert [node['node'] for node in answer['nodes']] == ['n1', 'n2'] and answer['image'].endswith('.sif')
+    assert re.search(r'\.sif: mounted on 2 nodes until job \d+ ends; before that: scancel \d+\.\d+\n', out)
+    assert 'error' not in out
+
+
+def test_an_image_that_cannot_be_held_is_told_and_leaves_no_step(job, tmp_path):
+    _easysif(tmp_path, job)
+    (tmp_path / 'broken.sif').write_text('nothing')
+    result = job(PLACE, text='''#!/bin/bash
+#SBATCH --nodes=2 --output=out
+SLURM_STEP_NUM_TASKS=2 ./easysif node-hold jax
+./easysif node-hold broken.sif
+echo "ended with $?"
+srun %ssingularity exec "$SIF" python %s alone
+''')
+    out = re.sub('INFO:.*\n', '', (tmp_path / 'out').read_text())
+    assert result.status == 0 and out.startswith(
+        'error: easysif node-hold: it is called once in a job, not by each rank\n  ranks  2\n'
+        'hint: easysif node-hold jax, in the script before srun\n')
+    assert re.search('error: .*/broken.sif: the image cannot be kept mounted for the job\n  reason  n[12]: .*\n'
+                     'hint: leave out node-hold; each job step then mounts the image for itself\nended with 3\n'
+                     '(alone n[12] .*\n){2}$', out)
+
+
 #: the ranks of one node, each in a container of its own, and then in one that they share, as the manual and as easysif
 #: job have it; they know a key
 TWICE = '''#!/bin/bash
@@ -144,8 +207,7 @@ print(os.environ['RANK'], sorted(os.sched_getaffinity(0)), os.readlink('/proc/se
 
 
 def test_masks_of_the_scheduler_reach_the_program_also_where_ranks_share_their_image(job, tmp_path):
-    (tmp_path / 'easysif').write_text(EASYSIF.format(harness.CLONE, job.prefix, sys.executable))
-    (tmp_path / 'easysif').chmod(0o755)
+    _easysif(tmp_path, job)
     result = job(TELL, '--cpu-bind=mask_cpu:0x2,0x1', text=TWICE)
     out = (tmp_path / 'out').read_text()
     told = re.findall(r'(\d) (\[.*\]) (mnt:\S+) (\d+) None\n', out)
@@ -191,3 +253,9 @@ def test_the_time_limit_ends_all_ranks(job, tmp_path):
     result = job(WORK, then=AT_WORK + 'scontrol update JobId="$number" TimeLimit=0' + AT_END)
     assert (result.status, result.stdout.split()) == (0, ['up0', 'up1', 'up2', 'up3'])
     assert 'DUE TO TIME LIMIT' in (tmp_path / 'out').read_text()
+
+
+def _easysif(directory, job):
+    """Put easysif into the directory of a job, for its script."""
+    (directory / 'easysif').write_text(EASYSIF.format(harness.CLONE, job.prefix, sys.executable))
+    (directory / 'easysif').chmod(0o755)

@@ -46,6 +46,8 @@ EXAMPLES = {
     'node-exec': [('what each rank of srun runs, in an image that is mounted once a node',
                    'easysif node-exec jax -- python train.py'),
                   ('the same with an image that is no module', 'easysif node-exec ./my.sif -- ./solver input')],
+    'node-hold': [('in a batch script, before several lines with srun', 'easysif node-hold jax'),
+                  ('the same with an image that is no module', 'easysif node-hold ./my.sif')],
     'kernel add': [('work in a module from JupyterLab', 'easysif kernel add %s --display-name "JAX 24.10"' % _JAX)],
     'kernel list': [('what Jupyter can start', 'easysif kernel list')],
     'kernel remove': [('a kernel', 'easysif kernel remove %s' % _JAX)],

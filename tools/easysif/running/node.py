@@ -6,14 +6,16 @@ helpers/node does the rest, from the installation of a module or from here.
 
 import os
 import shlex
+import shutil
 import sys
 
-from easysif import installed, runtime
+from easysif import installed, manifest, runtime
 from easysif.data import helper
-from easysif.errors import EasySIFError
+from easysif.errors import TOOL, EasySIFError
 from easysif.running.words import REFERENCE, is_image
 
 SHELL = '/bin/sh'  #: of images that are no modules, by which they are held
+WRAPPERS, HOLDING = 'node', 'node/launch.py'  #: what an installation has whose wrappers can do either
 
 
 def argv(word, command, site, prefix, as_json=False):
@@ -26,17 +28,53 @@ def argv(word, command, site, prefix, as_json=False):
     :param as_json: tell in JSON what is done (bool)
     :raises EasySIFError: there is no such module or file; there is no runtime
     """
-    json = ['--json'] if as_json else []
+    _, _, call = _meant(word, site, prefix, 'node-exec', WRAPPERS)
+    return [*call('--only', 'node-exec', ['--json'] if as_json else []), *command]
+
+
+def hold(word, site, prefix, environ, as_json=False):
+    """Return the program that has an image mounted on all nodes of a job until it ends, with its arguments.
+
+    :param environ: the environment (dict); see ``argv`` for the others
+    :return: list of str
+    :raises EasySIFError: this is no job of Slurm, or one of several processes in it; else as ``argv``
+    """
+    if not environ.get('SLURM_JOB_ID'):
+        raise EasySIFError('easysif node-hold', 'this is no job of Slurm', hint='salloc --nodes=1')
+    if environ.get('SLURM_STEP_NUM_TASKS', '1') != '1':
+        raise EasySIFError('easysif node-hold', 'it is called once in a job, not by each rank',
+                           facts=[('ranks', environ['SLURM_STEP_NUM_TASKS'])],
+                           hint='easysif node-hold %s, in the script before srun' % shlex.quote(word))
+    srun = shutil.which('srun', path=environ.get('PATH'))
+    if not srun:
+        raise EasySIFError('easysif node-hold', 'srun is not on PATH', exit_code=TOOL, hint='command -v srun')
+    module, image, call = _meant(word, site, prefix, 'node-hold', HOLDING)
+    said = [*(['--module', module] if module else []), *(['--image', image] if image else []),
+            *(['--json'] if as_json else [])]
+    return [sys.executable, '-I', '-S', '-B', helper('node'), 'launch', *said, srun,
+            environ.get('SLURM_JOB_NUM_NODES') or '1', *call('--stay', 'node-hold', [])]
+
+
+def _meant(word, site, prefix, name, needed):
+    """Return what a word means, and how it is called.
+
+    :param name: of the sub-command, for messages (str)
+    :param needed: what the installation of a module has to have (str)
+    :return: the module (str, None for a file), its image (str, None where users bring their own), a function
+    """
     if not is_image(word, prefix):
         top = prefix()
-        name, root = installed.find(top, word)
-        if not os.path.exists(os.path.join(root, 'easysif', 'node')):
-            raise EasySIFError(name, 'its wrappers cannot share the image yet, they were made by an older EasySIF',
-                               hint='easysif refresh %s%s' % (name, installed.option(top)))
-        return [os.path.join(root, 'easysif', 'wrapper'), 'node-exec', *json, *command]
+        module, root = installed.find(top, word)
+        if not os.path.exists(os.path.join(root, 'easysif', needed)):
+            raise EasySIFError(module, 'its wrappers cannot share the image yet, they were made by an older EasySIF',
+                               hint='easysif refresh %s%s' % (module, installed.option(top)))
+        file = manifest.image_file(manifest.read(root))
+        return module, file and os.path.join(root, file), lambda _, verb, options: [
+            os.path.join(root, 'easysif', 'wrapper'), verb, *options]
     if REFERENCE.match(word):
         raise EasySIFError(word, 'is no file yet', hint='apptainer pull image.sif %s' % shlex.quote(word))
     if not os.path.isfile(word):
         raise EasySIFError(word, 'there is no such image', hint='ls -l -- %s' % shlex.quote(word))
-    return [sys.executable, '-I', '-S', '-B', helper('node'), 'join', '--only', *json, '--shell', SHELL,
-            runtime.find(site, 'easysif node-exec').path, os.path.abspath(word), *command]
+    found, image = runtime.find(site, 'easysif %s' % name).path, os.path.abspath(word)
+    return None, image, lambda how, _, options: [
+        sys.executable, '-I', '-S', '-B', helper('node'), 'join', how, *options, '--shell', SHELL, found, image]

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Usage: python -I -S -B DIRECTORY join [--module NAME] [--only] [--json] --shell SHELL RUNTIME IMAGE COMMAND [ARG...]
+python -I -S -B DIRECTORY join --stay --shell SHELL RUNTIME IMAGE
 
 Becomes a command inside an image that all processes of this job step on this node share: it is mounted once. The first
 one starts keeper.py, which mounts it and lets the others in; each enters the namespaces in which it is mounted and
 becomes the command, so what the scheduler gave it (processors, GPUs, limits, the process itself) stays its own.
 
+With --stay nothing runs: one process keeps the image for all steps of the job on this node, until it is ended itself.
 They meet as meeting.py says. Where the image cannot be shared the command runs in a container of its own, or not at all
 with --only. Imports little: it is on every rank's way.
 """
@@ -18,10 +20,11 @@ import signal
 import sys
 
 from environment import inside, needs_own_container
-from meeting import HIGH, CannotShare, meet
+from meeting import HIGH, TRIES, CannotShare, meet
 
 PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
 NAMESPACES = ('user', 'ipc', 'net', 'uts', 'cgroup', 'mnt')  #: all that can be entered without a new process
+LONGEST = 300  #: characters of a reason; Slurm keeps no longer lines apart
 TOOL, MISSING, REFUSED = 3, 127, 126  #: exit codes: no shared image, no such command in it, one that cannot run
 
 
@@ -40,6 +43,8 @@ def main(*argv):
         options[name] = argv.pop(0) if name in ('module', 'shell') else True
     runtime, image, *command = argv
     where = options.get('module') or image
+    if options.get('stay'):
+        sys.exit(stay(options, runtime, image))
     try:
         join(options, runtime, image, command)
     except (CannotShare, OSError) as err:
@@ -96,6 +101,32 @@ def join(options, runtime, image, command):
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     enter(found['directory'], cwd, environment)
     become(command, environment, options.get('module') or image, '%s exec "%s"' % (os.path.basename(runtime), image))
+
+
+def stay(options, runtime, image):
+    """Keep an image for all steps of the job on this node, as often as its keeper is killed, and return TOOL.
+
+    Prints one line of JSON for easysif/running/hold.py, when it is mounted or where that cannot be; nobody reads more.
+    """
+    said = {'easysif': 'node-hold', 'node': os.environ.get('SLURMD_NODENAME'),
+            'step': '%s.%s' % tuple(map(os.environ.get, ('SLURM_JOB_ID', 'SLURM_STEP_ID')))}
+    for turn in range(TRIES):
+        try:
+            link, found = meet(options, runtime, image, dict(os.environ), {})
+            if 'failed' in found:
+                raise CannotShare(found['failed'])
+            for space in open_namespaces(found['holder']):
+                os.close(space)
+        except (CannotShare, OSError) as err:
+            if not turn:
+                print(json.dumps(dict(said, failed=str(err)[:LONGEST])), flush=True)
+            break
+        if not turn:
+            print(json.dumps(dict(said, keeper=found['keeper'], holder=found['holder'])), flush=True)
+        os.read(link[0], 1)  # as long as the keeper is there
+        for descriptor in link:
+            os.close(descriptor)
+    return TOOL
 
 
 def become(command, environment, where, call):

@@ -25,6 +25,7 @@ ANOTHER = 'another user holds its address'
 
 #: what tells one job, or one login, from another; the first that is set
 STEPS = (('SLURM_JOB_ID', 'SLURM_STEP_ID', 'SLURMD_NODENAME'), ('PBS_JOBID',), ('LSB_JOBID',))
+JOB = ('SLURM_JOB_ID', 'SLURMD_NODENAME')  #: what tells it for all steps of a job
 
 #: what counts for the mounts besides the settings of the runtime
 COUNTING = ('HOME', 'PATH', 'LD_LIBRARY_PATH')
@@ -47,34 +48,40 @@ class CannotShare(Exception):
 def meet(options, runtime, image, own, also):
     """Return what connects us with the keeper of the image (list of int), and what it says (dict).
 
-    The keeper is started where there is none.
+    What `easysif node-hold` keeps for the whole job is taken first, and else what this step keeps; where there is none
+    of either, the keeper of this step is started.
 
     :raises CannotShare: there is no keeper to be had
     """
-    name, ended, deadline = address(runtime, image, own, also), 0, time.monotonic() + PATIENCE
+    where, name = addresses(runtime, image, own, also)
+    if options.get('stay'):
+        name = where
+    ended, deadline = 0, time.monotonic() + PATIENCE
     while ended < TRIES and time.monotonic() < deadline:
-        connection = socket.socket(socket.AF_UNIX)
+        connection, tried, is_taken = socket.socket(socket.AF_UNIX), where, False
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', LOOK, 0))
         try:
-            connection.connect(name)
+            connection.connect(where)
+            where = name
             _, user, _ = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if user != os.geteuid():
-                raise CannotShare(ANOTHER)
-            found, descriptors = receive(connection)
+            is_taken = user != os.geteuid()
+            found, descriptors = (None, []) if is_taken else receive(connection)
             if found:
                 return [connection.detach(), *descriptors], found
             ended += 1
         except BlockingIOError:  # more have come than wait in line
-            if is_anothers(name):
-                raise CannotShare(ANOTHER)
+            is_taken = is_anothers(where)
+            where = name if is_taken else where
         except ConnectionRefusedError:
-            if not start(name, options, runtime, image):
-                if is_anothers(name):
-                    raise CannotShare(ANOTHER)
-                time.sleep(0.01)  # another one does so at this moment
+            if where == name and not start(name, options, runtime, image):
+                is_taken = is_anothers(name)
+                time.sleep(0 if is_taken else 0.01)  # another one does so at this moment
+            where = name
         except ConnectionError:  # it has just ended
-            ended += 1
+            ended, where = ended + 1, name
         connection.close()
+        if is_taken and tried == name:
+            raise CannotShare(ANOTHER)
     raise CannotShare('the process that mounts it does not start, or is ended')
 
 
@@ -150,15 +157,21 @@ def start(name, options, runtime, image):
             os._exit(0)
 
 
-def address(runtime, image, own, also):
-    """Return the address of the keeper of an image: the same for all processes that may share it (str)."""
+def addresses(runtime, image, own, also):
+    """Return the addresses of the keepers of an image for this job, and for this step of it (str, str).
+
+    They are the same for all processes that may share it. Both are one where there are no steps.
+    """
     info = os.stat(image)
     facts = [os.geteuid(), os.path.realpath(runtime), os.path.realpath(image), info.st_dev, info.st_ino, info.st_size,
              info.st_mtime_ns, sorted(also.items()), [os.readlink('/proc/self/ns/' + name) for name in ('mnt', 'pid')],
              sorted((key, value) for key, value in own.items() if key in COUNTING or is_setting(key)), bound(own)]
-    words = next(([own.get(key) for key in step] for step in STEPS if own.get(step[0])), ['session', os.getsid(0)])
-    text = json.dumps([words, facts])
-    return '\0easysif-%d-%s' % (os.geteuid(), hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32])
+    found = []
+    for kinds in ((JOB, *STEPS), STEPS):
+        words = next(([own.get(key) for key in kind] for kind in kinds if own.get(kind[0])), ['session', os.getsid(0)])
+        text = json.dumps([words, facts]).encode('utf-8', 'surrogateescape')
+        found.append('\0easysif-%d-%s' % (os.geteuid(), hashlib.sha256(text).hexdigest()[:32]))
+    return found
 
 
 def bound(own):
