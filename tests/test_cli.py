@@ -4,12 +4,14 @@
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from easysif import __version__, cli
+from easysif import __version__
+from easysif.cli import command_line
 from easysif.errors import TOOL, EasySIFError
 
 RECIPE = """\
@@ -46,7 +48,7 @@ def command(monkeypatch):
     def add(function):
         def register(subparsers):
             subparsers.add_parser('try').set_defaults(run=function)
-        monkeypatch.setattr(cli, 'GROUPS', (argparse.Namespace(register=register),))
+        monkeypatch.setattr(command_line, 'GROUPS', (argparse.Namespace(register=register),))
     return add
 
 
@@ -99,6 +101,19 @@ def test_wrong_usage_exits_with_2(easysif, argv, expected):
 def test_an_error_is_printed_without_traceback(easysif, command, error, code, text):
     command(fail(error))
     assert easysif('try') == (code, '', text)
+
+
+@pytest.mark.parametrize('call', [['-m', 'easysif.cli'],
+                                  ['-c', 'import sys; from easysif.cli import main; sys.exit(main())']])
+@pytest.mark.parametrize('handler, status', [(signal.SIG_DFL, -signal.SIGINT), (signal.SIG_IGN, 7)])
+def test_an_interrupt_while_the_command_is_read_ends_it_quietly(tmp_path, call, handler, status):
+    """Unless it is to be ignored, as by what a shell has in the background."""
+    (tmp_path / 'jsonschema.py').write_text(
+        'import os, signal, sys\nos.kill(os.getpid(), signal.SIGINT)\nsys.exit(7)\n')
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    done = subprocess.run([sys.executable, *call, '--version'], env=env, capture_output=True, text=True,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, handler))
+    assert (done.returncode, done.stdout, done.stderr) == (status, '', '')
 
 
 @pytest.mark.parametrize('argv', [['--debug', 'try'], ['try', '--debug']])
@@ -215,7 +230,7 @@ def commands(parser):
 
 
 def test_every_command_says_as_json_what_it_did(easysif):
-    without = [one.prog for one in commands(cli._parser())
+    without = [one.prog for one in commands(command_line._parser())
                if not any('--json' in action.option_strings for action in one._actions)]
     assert without == []
 

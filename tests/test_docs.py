@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import harness
-from easysif import check, cli, module, plan, recipe, schema, site, site_plan, wrappers
+from easysif import check, module, plan, recipe, schema, site, site_plan, wrappers
+from easysif.cli import command_line
 from easysif.images.inspect import Conda
 from harness import CLONE
 from test_architecture import FILES
@@ -193,8 +194,8 @@ def test_variables_that_the_docs_name_are_read_somewhere():
 
 
 def test_every_use_of_easysif_is_understood_and_every_sub_command_is_used():
-    used = {cli._parser().parse_args(words[1:]).run.__module__ for words in commands('easysif') if words[1:]}
-    assert used == {group.__name__ for group in cli.GROUPS} | {'easysif.cli.overlay_packages'}  # below overlay
+    used = {command_line._parser().parse_args(words[1:]).run.__module__ for words in commands('easysif') if words[1:]}
+    assert used == {group.__name__ for group in command_line.GROUPS} | {'easysif.cli.overlay_packages'}  # below overlay
 
 
 def test_every_use_of_eb_has_options_that_it_knows_and_recipes_that_are_there():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from easysif import cli
+from easysif.cli import command_line
 from easysif.cli.examples import EXAMPLES
 from easysif.data import helper
 from easysif.overlay import command
@@ -23,7 +23,7 @@ def commands(parser, path=()):
             yield from commands(below, (*path, name))
 
 
-ALL = [(path, is_group) for path, is_group in commands(cli._parser()) if path]
+ALL = [(path, is_group) for path, is_group in commands(command_line._parser()) if path]
 
 
 @pytest.mark.parametrize('path', [path for path, is_group in ALL if not is_group], ids=' '.join)
@@ -35,7 +35,7 @@ def test_help_ends_with_examples_that_are_understood(easysif, path):
     for line in told[1::2]:
         words = shlex.split(line)
         assert words[:len(path) + 1] == ['easysif', *path], line
-        assert cli._parser().parse_args(words[1:]).run
+        assert command_line._parser().parse_args(words[1:]).run
 
 
 @pytest.mark.parametrize('path', [path for path, is_group in ALL if is_group], ids=' '.join)
