@@ -31,6 +31,10 @@ def test_no_part_of_a_message_looks_like_another_one():
         'hint: x\\nhint: rm -rf ~')
 
 
+def test_an_empty_word_is_seen():
+    assert str(EasySIFError('', 'is not installed here')) == "'': is not installed here"
+
+
 def test_of_a_long_text_the_middle_is_left_out():
     text = 'begin' + 'x' * 10 ** 6 + 'end'
     for shown in (shortened(text), str(EasySIFError('x', text)), str(EasySIFError('x', 'y', [('f', text)], text))):

@@ -84,7 +84,7 @@ class EasySIFError(Exception):
         What it quotes may be of any length and hold anything; further lines of a fact are indented.
         """
         where, what, hint = (escaped(shortened(part or '')) for part in (self.where, self.what, self.hint))
-        lines = ['%s: %s' % (where, what)]
+        lines = ['%s: %s' % (where or "''", what)]  # the word that an unset variable leaves on a command line
         width = max([len(label) for label, _ in self.facts], default=0)
         for label, value in self.facts:
             first, *others = [escaped(line) for line in shortened(value).split('\n')]
