@@ -68,6 +68,9 @@ def test_who_may_ask_for_it(tmp_path, monkeypatch, srun):
             node.hold(what, site, lambda: str(tmp_path / 'p'), environ)
         return str(raised.value), raised.value.exit_code
     assert told({}) == ('easysif node-hold: this is no job of Slurm\nhint: salloc --nodes=1', 1)
+    assert told({'PBS_JOBID': '5'})[0] == (
+        'easysif node-hold: this is no job of Slurm\n  PBS_JOBID  5\n'
+        'hint: leave it out: all processes of this job on a node share an image without it')
     assert told(dict(JOB, SLURM_STEP_NUM_TASKS='4'), 'a b')[0] == (
         "easysif node-hold: it is called once in a job, not by each rank\n  ranks  4\n"
         "hint: easysif node-hold 'a b', in the script before srun")
@@ -90,7 +93,7 @@ def test_what_srun_is_given(tmp_path, srun):
     assert (out, err, process.wait(300)) == (
         'jax/1: mounted on 2 nodes until job 7 ends; before that: scancel 7.3\n', '', 0)
     argv = (tmp_path / 'argv').read_text().splitlines()
-    assert {'--overlap', '--mem=0', '--nodes=2', '--ntasks=2', '--ntasks-per-node=1'} < set(argv)
+    assert {'--overlap', '--mem=0', '--job-name=node-hold', '--nodes=2', '--ntasks=2', '--ntasks-per-node=1'} < set(argv)
     assert argv[-2:] == ['what', 'each node runs']
     env = dict(pair.split('=', 1) for pair in (tmp_path / 'env').read_text().split('\0') if pair)
     assert {name for name in env if name.startswith(('SLURM', 'SRUN'))} == {

@@ -15,6 +15,7 @@ from easysif.errors import TOOL, EasySIFError
 from easysif.running.words import REFERENCE, is_image
 
 SHELL = '/bin/sh'  #: of images that are no modules, by which they are held
+WITHOUT_STEPS = ('PBS_JOBID', 'LSB_JOBID')  #: of schedulers whose jobs are one
 WRAPPERS, HOLDING = 'node', 'node/launch.py'  #: what an installation has whose wrappers can do either
 
 
@@ -40,7 +41,11 @@ def hold(word, site, prefix, environ, as_json=False):
     :raises EasySIFError: this is no job of Slurm, or one of several processes in it; else as ``argv``
     """
     if not environ.get('SLURM_JOB_ID'):
-        raise EasySIFError('easysif node-hold', 'this is no job of Slurm', hint='salloc --nodes=1')
+        other = next((name for name in WITHOUT_STEPS if environ.get(name)), None)
+        raise EasySIFError(
+            'easysif node-hold', 'this is no job of Slurm', facts=[(other, environ[other])] if other else (), hint=(
+                'leave it out: all processes of this job on a node share an image without it' if other
+                else 'salloc --nodes=1'))
     if environ.get('SLURM_STEP_NUM_TASKS', '1') != '1':
         raise EasySIFError('easysif node-hold', 'it is called once in a job, not by each rank',
                            facts=[('ranks', environ['SLURM_STEP_NUM_TASKS'])],

@@ -22,7 +22,7 @@ KILLING = 40    #: seconds in which Slurm ends a step: its KillWait and a little
 
 #: one process a node, beside whatever else runs there; it takes nothing from other steps
 OPTIONS = ('--overlap', '--mem=0', '--ntasks-per-node=1', '--cpu-bind=none', '--mpi=none', '--input=none',
-           '--kill-on-bad-exit=0', '--wait=0', '--quiet')
+           '--kill-on-bad-exit=0', '--wait=0', '--quiet', '--job-name=node-hold')
 
 #: what srun takes for options of its own, but for what tells it which job is meant
 CHOICES = re.compile('(SLURM|SRUN)_(?!(JOB_ID|CONF|CLUSTERS|JWT|EXPORT_ENV)$)')
