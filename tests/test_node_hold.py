@@ -93,7 +93,8 @@ def test_what_srun_is_given(tmp_path, srun):
     assert (out, err, process.wait(300)) == (
         'jax/1: mounted on 2 nodes until job 7 ends; before that: scancel 7.3\n', '', 0)
     argv = (tmp_path / 'argv').read_text().splitlines()
-    assert {'--overlap', '--mem=0', '--job-name=node-hold', '--nodes=2', '--ntasks=2', '--ntasks-per-node=1'} < set(argv)
+    assert {'--overlap', '--mem=0', '--job-name=node-hold', '--nodes=2', '--ntasks=2',
+            '--ntasks-per-node=1'} < set(argv)
     assert argv[-2:] == ['what', 'each node runs']
     env = dict(pair.split('=', 1) for pair in (tmp_path / 'env').read_text().split('\0') if pair)
     assert {name for name in env if name.startswith(('SLURM', 'SRUN'))} == {
