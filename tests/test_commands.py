@@ -14,6 +14,8 @@ import pytest
 
 import harness
 import toys
+from easysif import files
+from easysif.images import place
 from easysif.running import commands
 from made_up import MadeUp
 
@@ -242,6 +244,19 @@ def test_killed_anywhere_the_next_command_is_not_in_its_way(easysif, home, bin, 
     assert easysif('command', 'remove', 'fine')[0] == 0
     left = {'.local', '.local/share'} if moment == '_write' else set()  # nobody knows who made these two
     assert toys.snapshot(home, *left) == before
+
+
+@pytest.mark.e2e
+def test_where_there_is_no_space_for_an_image_no_other_prefix_is_proposed(easysif, home, bin, toy, monkeypatch,
+                                                                          site_file):
+    monkeypatch.setenv('EASYSIF_SITE', str(site_file()))
+    monkeypatch.setattr(place, '_reflink', lambda *_: False)  # which needs no space
+    monkeypatch.setattr(files, 'free_space', lambda _: 5)
+    before = toys.snapshot(home, '.apptainer')
+    told = error(easysif, 'add', str(toy), 'fine', code=3)
+    assert told.startswith('error: %s: not enough space for the image in %s/.local/share/easysif/' % (toy, home))
+    assert told.endswith('\n  free    5 bytes\nhint: free some space there (or quota), then the same again\n')
+    assert toys.snapshot(home, '.apptainer') == before
 
 
 @pytest.mark.e2e

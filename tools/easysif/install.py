@@ -40,12 +40,14 @@ class Install:
     :param prefix: EasyBuild's install path (str)
     :param root: the installation directory (str)
     :param module: name and full version, as it stands below ``software`` (str)
+    :param more_room: what to do where space is lacking, for messages (str), another prefix where None
     """
 
-    def __init__(self, recipe, site, prefix, root, module):
+    def __init__(self, recipe, site, prefix, root, module, more_room=None):
         self.recipe, self.site, self.prefix, self.root, self.module = recipe, site, prefix, root, module
         self.runtime = self.obtained = self.facts = self.installation = self.manifest = self.containerroot = None
         self.work = self.linked = None
+        self.more_room = more_room
         self.output = ''  # what the making of the image printed
 
     def check(self, module=None):
@@ -139,7 +141,8 @@ class Install:
             placed = refer(self.obtained.path, target, **known)
             origin['link'] = self.obtained.path
         else:
-            placed = place(self.obtained.path, target, link=self.obtained.own, verified=self.obtained.verified, **known)
+            placed = place(self.obtained.path, target, link=self.obtained.own, verified=self.obtained.verified,
+                           more_room=self.more_room, **known)
         sif = read_sif(target, self.recipe.where)
         if reference.kind == FILE:
             origin['digest'] = 'sha256:' + placed.sha256

@@ -19,13 +19,13 @@ from easysif.images import sif
 from easysif.images.kept import Kept, directories
 from easysif.images.place import place, refer, sha256_of
 from easysif.images.reference import ARCHIVE, DEFINITION, DOCKER, FILE, parse
+from easysif.images.space import AGAIN
 from easysif.modes import owner
 from easysif.obtain import Places, obtain
 from easysif.refresh import refresh_held
 from easysif.store.contents import Store
 
 WHOLE = 'whole'
-MORE_ROOM = 'free some space there (or quota), then the same again'
 
 
 @dataclass
@@ -158,7 +158,7 @@ class _Restoring:
     def _candidates(self):
         """Yield paths that may be the image, each with the function that makes it the module's."""
         def copied(path, target):
-            return place(path, target, expected=self.image['sha256'], where=self.known.name, more_room=MORE_ROOM)
+            return place(path, target, expected=self.image['sha256'], where=self.known.name, more_room=AGAIN)
 
         def linked(path, target):
             Store(os.path.dirname(path)).check_closed(self.known.name, path)

@@ -12,6 +12,8 @@ from easysif.text import human
 FULL = (errno.ENOSPC, errno.EDQUOT)
 #: what to do where what is fetched has no room
 ELSEWHERE = 'free some space there (or quota), or: export EASYSIF_CACHE_DIR=<a directory with more room>'
+#: what to do where an image has to go to that very place
+AGAIN = 'free some space there (or quota), then the same again'
 KEEP_SIZE = 1  # of fallocate(2)
 
 

@@ -17,6 +17,7 @@ from easysif import files, installed, layout, manifest, recipe, render
 from easysif.errors import EasySIFError
 from easysif.images.kept import directories
 from easysif.images.reference import DOCKER, ORAS, parse
+from easysif.images.space import AGAIN
 from easysif.install import Install
 from easysif.obtain import Places
 from easysif.remove import Removal
@@ -85,7 +86,7 @@ class OwnImages:
             'description': 'Commands of an image', 'toolchain': recipe.CONSTANTS['SYSTEM'], 'moduleclass': 'tools',
             'image': text, 'commands': list(dict.fromkeys([*before.get('commands', ()), *names])),
             'needs': list(dict.fromkeys([*before.get('needs', ()), *needs]))}, text)
-        work = Install(known, self.site, self.home, root, module)
+        work = Install(known, self.site, self.home, root, module, more_room=AGAIN)
         standing = Standing(root, module, os.path.join(layout.usual(self.home).modules, module + '.lua'), [])
         try:
             with standing.alone(text, wait=None, tell=self.tell):
