@@ -3,13 +3,17 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import tempfile
 from types import SimpleNamespace
 
 import pytest
 
 import harness
 import toys
-from easysif import compressors, runtime
+from easysif import compressors, holder, runtime
 from made_up import MadeUp
 
 #: a runtime that counts its starts, and mounts no lzo and no xz; a test may let it start nothing at all
@@ -86,6 +90,31 @@ def test_of_one_it_is_found_out_with_an_image_that_is_not_installed_yet(place, t
     assert place.starts() == 3  # xz, none, zstd
     place.broken.touch()
     assert compressors.refused_of('xz', image, found) == ()
+
+
+#: is killed while a container starts
+KILLED = '''
+import os, sys
+from types import SimpleNamespace
+from easysif import compressors, runtime
+os.environ['VICTIM'] = str(os.getpid())
+compressors.refused_of('xz', 'x.sif', runtime.find(SimpleNamespace(runtime=sys.argv[1])))
+'''
+
+
+def test_what_a_killed_call_left_goes_with_the_next_and_what_is_in_use_stays(place, tmp_path, monkeypatch):
+    temporary, text = tmp_path / 'tmp [x]', place.runtime.read_text()
+    for name in ('used', 'unknown'):
+        (temporary / (compressors.PREFIX + name)).mkdir(parents=True)
+    (temporary / (compressors.PREFIX + 'used') / holder.NAME).write_text(holder.write('x', ''))
+    place.runtime.write_text(text.replace('echo "$*"', 'kill -9 "$VICTIM"; echo "$*"'))
+    done = subprocess.run([sys.executable, '-c', KILLED, place.runtime],
+                          env=dict(os.environ, TMPDIR=str(temporary), PYTHONPATH=os.pathsep.join(sys.path)))
+    assert done.returncode == -signal.SIGKILL and len(os.listdir(temporary)) == 3
+    place.runtime.write_text(text)
+    monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+    assert place.refused() == ('lzo', 'xz', 'lzma')
+    assert set(os.listdir(temporary)) == {compressors.PREFIX + 'used', compressors.PREFIX + 'unknown'}
 
 
 def compressor(path):

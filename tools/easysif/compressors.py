@@ -9,9 +9,9 @@ import glob
 import json
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
-from easysif import files, runtime
+from easysif import files, holder, runtime
 from easysif.errors import EasySIFError
 from easysif.layout import layouts
 from easysif.images.asking import FLAGS
@@ -24,6 +24,7 @@ NAMES = ('gzip', 'lzo', 'xz', 'lz4', 'zstd')
 NEVER = ('lzma',)
 
 NAME = 'compressors.json'  #: in the directory ``easysif`` of a prefix
+PREFIX = 'easysif-compressors-'  #: of directories for what is tried
 TIMEOUT = 60  #: seconds for a container to start
 MOST = 3      #: images that are tried, the smallest first: one without a shell tells nothing
 
@@ -65,7 +66,7 @@ def refused_of(name, image, found):
     """
     if name == INSTEAD:
         return ()
-    with suppress(OSError), tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+    with suppress(OSError), _scratch() as directory:
         made = {name: os.path.join(directory, name + '.squashfs')}
         if _pack(name, made[name]) and not _starts(found, image, made, directory) and _starts(
                 found, image, {}, directory):
@@ -75,8 +76,21 @@ def refused_of(name, image, found):
 
 def packable():
     """Return the compressors that mksquashfs knows (list of str)."""
-    with tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+    with _scratch() as directory:
         return [name for name in NAMES if _pack(name, os.path.join(directory, name + '.squashfs'))]
+
+
+@contextmanager
+def _scratch():
+    """Give a private directory for what is tried, and remove those of this user's calls here that were killed."""
+    for path in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), PREFIX + '*')):
+        with suppress(OSError):
+            if os.lstat(path).st_uid == os.getuid() and holder.is_dead_in(path):
+                files.remove_tree(path)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+        with open(os.path.join(directory, holder.NAME), 'w', encoding='utf-8') as handle:
+            handle.write(holder.write('compressors', ''))
+        yield directory
 
 
 def _read(path):
@@ -97,7 +111,7 @@ def _size(path):
 
 def _try(found, images):
     """Return the compressors that cannot be mounted (list of str), None where no container starts at all."""
-    with suppress(OSError), tempfile.TemporaryDirectory(prefix='easysif-') as directory:
+    with suppress(OSError), _scratch() as directory:
         made = {name: os.path.join(directory, name + '.squashfs') for name in NAMES}
         made = {name: path for name, path in made.items() if _pack(name, path)}
         for image in images if made else ():
