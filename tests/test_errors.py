@@ -65,6 +65,35 @@ def test_a_password_in_an_address_is_not_shown_wherever_it_stands(text, shown):
         assert 's3' not in told and 't0' not in told
 
 
+@pytest.mark.parametrize('text, shown', [
+    ('docker://me:12/x@a.b/c:1', 'docker://me:***@a.b/c:1'),
+    ('oras://me:5000/x@a.b:5000/c', 'oras://me:***@a.b:5000/c'),
+    ('https://me:123456/x@a.b/c', 'https://me:***@a.b/c'), ("['docker://me:12/x@a.b/c']", "['docker://me:***@a.b/c']"),
+    *[(same, same) for same in (
+        'docker://a.b:5000/c@latest', 'docker://a.b:5000/c/d@sha256:12', 'https://a.b:65535/x@y/z.sif',
+        'docker://a.b:5000/c:1@sha256:12')],
+])
+def test_a_password_that_begins_as_a_port_does_is_not_shown_where_it_can_be_none(text, shown):
+    assert masked(text) == shown and masked('%s  %s' % (text, text)) == '%s  %s' % (shown, shown)
+
+
+@pytest.mark.parametrize('text, shown', [
+    ('docker://me:pa ss@a.b/c:1', 'docker://me:***@a.b/c:1'),
+    ('https://me:p@ s/s@a.b/x.sif', 'https://me:***@a.b/x.sif'),
+    ('oras://me: s@a.b/c@sha256:12', 'oras://me:***@a.b/c@sha256:12'),
+    ("easysif command add 'docker://me:pa ss w@a.b/c' x", "easysif command add 'docker://me:***@a.b/c' x"),
+    ("not the text 'docker://me:pa ss@a.b/c', nor 'https://me:p w@a.b/x'",
+     "not the text 'docker://me:***@a.b/c', nor 'https://me:***@a.b/x'"),
+    *[(same, same) for same in (
+        'docker://a.b:5000/c is not x@y/z', 'docker://a.b:5000 is not x@y/z', 'docker://c:1 is not x@y/z',
+        'docker://c:latest is there, and docker://a.b/c@sha256:12', 'docker://c:latest of me@a.b',
+        "'docker://c:1' of 'me@a.b/c'", 'see docker://c:latest of me@a.b/c')],
+])
+def test_a_password_with_blanks_is_not_shown_where_it_can_be_told_from_a_sentence(text, shown):
+    assert masked(text) == shown
+    assert str(EasySIFError(text, text, [('fact', text)], text)) == '{0}: {0}\n  fact  {0}\nhint: {0}'.format(shown)
+
+
 def test_of_very_many_problems_the_first_are_told_and_the_rest_counted():
     errors = [EasySIFError('x.eb:%d' % number, 'is wrong') for number in range(MOST + 7)]
     lines = str(SeveralErrors(errors)).split('\n')

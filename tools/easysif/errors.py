@@ -19,6 +19,14 @@ MOST = 1000     #: problems that are printed at once
 _OBEYED = re.compile('[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
+#: a password with blanks in an address that is the whole of a text, or all between two quotes: elsewhere it cannot be
+#: told from a sentence. Neither a port nor what has another address in it is one.
+_BLANKS = re.compile(r"""(?:^|(?<=['"]))(\w[\w+.-]*://[^\s/:@'"]+:)(?![0-9]{1,5}[/\s])(?=[^'"\n]*[ \t])"""
+                     r"""(?:(?!://)[^'"\n])*(?=@[^\s/@'"]+/[^\s@'"]*(?:@sha256:\w*)?(?:$|['"]))""")
+#: kinds of image references, whose paths have no @ but before a digest
+_REFERENCES = ('docker', 'oras', 'library')
+
+
 def escaped(text):
     """Return a text as it can be printed: on one line, with ``\\x1b`` for what a terminal would obey (str)."""
     return _OBEYED.sub(lambda match: ascii(match.group())[1:-1], str(text))
@@ -30,7 +38,7 @@ def masked(text):
     What stands alone before a host is one as well: a token.
     """
     text = str(text)
-    return text if '@' not in text else ''.join(map(_masked, re.split(r'(\s+)', text)))
+    return text if '@' not in text else ''.join(map(_masked, re.split(r'(\s+)', _BLANKS.sub(r'\1***', text))))
 
 
 def _masked(word):
@@ -42,7 +50,9 @@ def _masked(word):
         while address.startswith('sha256:', end + 1) and end >= 0:
             end = address.rfind('@', 0, end)
         user, colon, _ = address[:max(end, 0)].partition(':')
-        if colon and '/' not in user and not re.match('[0-9]+/', address[len(user) + 1:]):
+        is_port = re.match('[0-9]{1,5}/', address[len(user) + 1:]) and not (
+            before.endswith(_REFERENCES) and '/' in address[end:])
+        if colon and '/' not in user and not is_port:
             addresses[number] = '%s:***%s' % (user, address[end:])
         elif end > 0 and not colon and '/' not in user and (before.endswith(('http', 'https')) or '/' in address[end:]):
             addresses[number] = '***' + address[end:]
