@@ -70,6 +70,11 @@ class Node:
         self.processes.append(process)
         return process
 
+    def hold(self, step):
+        """Have a step hold the image for all steps, and return its process and that of the keeper (Popen, int)."""
+        process = self.start(options=('--stay',), SLURM_STEP_ID=step)
+        return process, json.loads(process.stdout.readline())['keeper']
+
     def ranks(self, count, **options):
         """Start so many that wait for `go`, and return them when all are there (list of Popen)."""
         begun = len(self.processes)
@@ -186,6 +191,37 @@ def test_the_keeper_is_killed_before_anybody_is_in(node):
     for pid in node.named('easysif-keeper'):
         os.kill(pid, signal.SIGKILL)
     assert rank.wait(300) == 0
+
+
+def is_listening(process):
+    """Return whether others can connect to a process (bool)."""
+    lines = [line.split() for line in Path('/proc/net/unix').read_text(errors='replace').splitlines()]
+    listening = {'socket:[%s]' % words[6] for words in lines if words[3] == '00010000'}
+    for one in Path('/proc/%d/fd' % process).iterdir():
+        with contextlib.suppress(OSError):  # it has just been closed
+            if os.readlink(one) in listening:
+                return True
+    return False
+
+
+def test_a_step_that_holds_the_image_ends_after_those_who_are_in_it(node):
+    """Signals for all steps of a job are for the ranks, who may save their work then."""
+    held, keeper = node.hold('3')
+    other, same = node.hold('4')
+    ranks = node.ranks(2)
+    other.send_signal(signal.SIGTERM)  # the keeper does not end with that step
+    assert (same, other.wait(300)) == (keeper, -signal.SIGTERM)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT, signal.SIGALRM):
+        held.send_signal(number)
+    ranks += node.ranks(1)
+    assert len(node.daemons()) == 1
+    for _ in range(2):
+        held.send_signal(signal.SIGTERM)
+        node.wait(lambda: not is_listening(keeper))  # who comes now has another one
+    ranks += node.ranks(2)
+    assert (len(node.daemons()), held.poll()) == (2, None)
+    assert node.go(*ranks) == [0] * 5
+    assert held.wait(300) == 3
 
 
 def test_signals_and_exit_codes_are_those_of_the_command(node):

@@ -91,7 +91,7 @@ def test_what_srun_is_given(tmp_path, srun):
     process = start(path, SLURM_STEP_NUM_TASKS='1')
     out, err = process.stdout.readline(), ''
     assert (out, err, process.wait(300)) == (
-        'jax/1: mounted on 2 nodes until job 7 ends; before that: scancel 7.3\n', '', 0)
+        'jax/1: mounted on 2 nodes until job 7 ends; before that: scancel --signal=TERM 7.3\n', '', 0)
     argv = (tmp_path / 'argv').read_text().splitlines()
     assert {'--overlap', '--mem=0', '--job-name=node-hold', '--nodes=2', '--ntasks=2',
             '--ntasks-per-node=1'} < set(argv)

@@ -133,7 +133,7 @@ srun --overlap --nodes=2 --ntasks=2 python $program held
 wait $one
 python $program held
 for holder in $(sed -n 's/.*"holder": //p' held.json); do echo "holder $(readlink /proc/$holder/ns/mnt)"; done
-scancel "$(sed -n 's/.*"step": "\\(.*\\)",/\\1/p' held.json)"
+scancel --signal=TERM "$(sed -n 's/.*"step": "\\(.*\\)",/\\1/p' held.json)"
 for keeper in $(sed -n 's/.*"keeper": \\(.*\\),/\\1/p' held.json); do
     while [ -e "/proc/$keeper" ]; do sleep 0.1; done
 done
@@ -160,7 +160,8 @@ def test_all_steps_of_a_job_share_an_image_that_is_held_for_it(job, tmp_path):
     assert [space for _, space in sorted(set(held))] == re.findall('^holder (.*)', out, re.M)
     answer = json.loads((tmp_path / 'held.json').read_text())
     assert [node['node'] for node in answer['nodes']] == ['n1', 'n2'] and answer['image'].endswith('.sif')
-    assert re.search(r'\.sif: mounted on 2 nodes until job \d+ ends; before that: scancel \d+\.\d+\n', out)
+    assert re.search(
+        r'\.sif: mounted on 2 nodes until job \d+ ends; before that: scancel --signal=TERM \d+\.\d+\n', out)
     assert 'error' not in out
 
 

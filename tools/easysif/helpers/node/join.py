@@ -20,7 +20,7 @@ import signal
 import sys
 
 from environment import inside, needs_own_container
-from meeting import HIGH, TRIES, CannotShare, meet
+from meeting import HIGH, LAST, TRIES, CannotShare, meet
 
 PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
 NAMESPACES = ('user', 'ipc', 'net', 'uts', 'cgroup', 'mnt')  #: all that can be entered without a new process
@@ -106,10 +106,24 @@ def join(options, runtime, image, command):
 def stay(options, runtime, image):
     """Keep an image for all steps of the job on this node, as often as its keeper is killed, and return TOOL.
 
-    Prints one line of JSON for easysif/running/hold.py, when it is mounted or where that cannot be; nobody reads more.
+    Prints one line of JSON for launch.py, when it is mounted or where that cannot be; nobody reads more.
+    With this step Slurm kills what serves the mount. So a signal that is meant for the ranks does nothing here, and one
+    that ends the step has them leave first, for which Slurm gives them time.
     """
+    from keeper import IGNORED  # ranks do without what that imports
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     said = {'easysif': 'node-hold', 'node': os.environ.get('SLURMD_NODENAME'),
             'step': '%s.%s' % tuple(map(os.environ.get, ('SLURM_JOB_ID', 'SLURM_STEP_ID')))}
+    link, is_ending = [], False
+
+    def end(*_):
+        nonlocal is_ending
+        is_ending = True
+        while len(link) > 1:
+            os.close(link.pop())
+        os.write(link[0], LAST)
     for turn in range(TRIES):
         try:
             link, found = meet(options, runtime, image, dict(os.environ), {})
@@ -121,11 +135,16 @@ def stay(options, runtime, image):
             if not turn:
                 print(json.dumps(dict(said, failed=str(err)[:LONGEST])), flush=True)
             break
+        if found['outside'].get('SLURM_STEP_ID') == os.environ.get('SLURM_STEP_ID'):  # else it does not end with us
+            signal.signal(signal.SIGTERM, end)
         if not turn:
             print(json.dumps(dict(said, keeper=found['keeper'], holder=found['holder'])), flush=True)
         os.read(link[0], 1)  # as long as the keeper is there
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for descriptor in link:
             os.close(descriptor)
+        if is_ending:
+            break
     return TOOL
 
 

@@ -49,12 +49,10 @@ class Keeper:
         self.selector.register(self.server, selectors.EVENT_READ)
         while True:
             for key, _ in self.selector.select(0 if not self.guests else None):
-                if key.fileobj is self.server:
+                if key.fileobj is not self.server:
+                    self.listen(key.fileobj)
+                elif self.server.fileno() >= 0:
                     self.welcome()
-                elif not self.listen(key.fileobj):
-                    self.selector.unregister(key.fileobj)
-                    self.guests.discard(key.fileobj)
-                    key.fileobj.close()
             if not self.guests and not self.waiting():
                 if not self.others():
                     break
@@ -121,13 +119,18 @@ class Keeper:
             self.guests.add(guest)
             self.selector.register(guest, selectors.EVENT_READ)
 
-    @staticmethod
-    def listen(guest):
-        """Return whether one of them is still there (bool). None says anything."""
-        try:
-            return bool(guest.recv(64))
-        except OSError:
-            return False
+    def listen(self, guest):
+        """Take notice that one of them has gone, or says that the job step to which we belong is to end."""
+        said = b''
+        with contextlib.suppress(OSError):
+            said = guest.recv(64)
+        self.guests.discard(guest)
+        if not said:
+            self.selector.unregister(guest)
+            guest.close()
+        elif self.server.fileno() >= 0:  # it waits for our end, and who comes now has another keeper
+            self.selector.unregister(self.server)
+            self.server.close()
 
     def waiting(self):
         """Return whether somebody waits to be let in (bool)."""

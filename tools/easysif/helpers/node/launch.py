@@ -59,7 +59,7 @@ def main(*argv):
         print(json.dumps({'module': options.get('module'), 'image': options.get('image'), 'step': step, 'nodes': [
             {name: node[name] for name in ('node', 'keeper', 'holder')} for node in nodes]}, indent=2))
     else:
-        print('%s: mounted on %s node%s until job %s ends; before that: scancel %s' % (
+        print('%s: mounted on %s node%s until job %s ends; before that: scancel --signal=TERM %s' % (
             where, count, 's' * (count != '1'), step.partition('.')[0], step))
 
 

@@ -21,6 +21,7 @@ TRIES = 6  #: keepers that end before they say anything, one after the other
 PATIENCE = 60  #: seconds in which a process that has taken the address of a keeper starts it
 LOOK = 1  #: seconds after which one who lets nobody in is looked at
 HIGH = 100  #: descriptors from here on are in nobody's way
+LAST = b'.'  #: what tells a keeper to let nobody else in, and to end when those who are in have left
 ANOTHER = 'another user holds its address'
 
 #: what tells one job, or one login, from another; the first that is set
