@@ -57,6 +57,16 @@ def test_env_sh_gives_eb_module_and_easysif(copy, shell):
         '%s/tools/bin:%s/runtime/bin:/usr/bin:/bin' % (copy, prefix), '%s:%s/tools' % (copy, copy), 'none']
 
 
+@pytest.mark.parametrize('name', ['eb', 'easysif'])
+def test_where_env_sh_is_not_sourced_its_commands_say_so(clone, copy, name):
+    """As in a job step of srun --export=NONE."""
+    shutil.copy(clone / 'tools' / 'bin' / name, copy / 'tools' / 'bin')
+    result = run(['%s/tools/bin/%s' % (copy, name), '--version'])
+    assert (result.returncode, result.stdout, result.stderr) == (
+        1, '', "error: %s: tools/env.sh is not sourced here: EB_PYTHON is not set\nhint: . '%s/tools/env.sh'\n" % (
+            name, copy))
+
+
 @pytest.mark.parametrize('shell', SHELLS)
 def test_sourcing_env_sh_again_changes_nothing_and_no_helper_is_left(copy, shell):
     names = r"set | sed -n 's/^\([A-Za-z_][A-Za-z_0-9]*\)[=(].*/\1/p' | sort"
