@@ -103,6 +103,27 @@ def test_what_srun_is_given(tmp_path, srun):
     os.kill(number_of(path), signal.SIGKILL)
 
 
+def test_a_heterogeneous_job_has_one_step_on_the_nodes_of_all_its_parts(tmp_path, monkeypatch, srun, capsys):
+    path = srun('env >%s/env; printf "%%s\\n" "$@" >%s/argv\necho \'%s\'\necho \'%s\'\necho \'%s\'\n' % (
+        tmp_path, tmp_path, word('n2'), word('n1'), word('n3')))
+    parts = dict(JOB, PATH='%s:%s' % (os.path.dirname(path), harness.SYSTEM_PATH), SLURM_HET_SIZE='2',
+                 SLURM_JOB_NUM_NODES_HET_GROUP_0='1', SLURM_JOB_NUM_NODES_HET_GROUP_1='2',
+                 SLURM_JOB_ID_HET_GROUP_0='7', SLURM_JOB_ID_HET_GROUP_1='8')
+    MadeUp(tmp_path / 'p', 'toy/1')
+    argv = node.hold('toy', resolve({}).site, lambda: str(tmp_path / 'p'), parts)
+    monkeypatch.setattr(os, 'environ', parts)
+    launch.main(*argv[argv.index('launch') + 1:])
+    assert capsys.readouterr().out == (
+        'toy/1: mounted on 3 nodes until job 7 ends; before that: scancel --signal=TERM 7.3 8.3\n')
+    words = (tmp_path / 'argv').read_text().splitlines()
+    middle = words.index(':')
+    assert {'--het-group=0', '--nodes=1', '--ntasks=1'} < set(words[:middle])
+    assert {'--het-group=1', '--nodes=2', '--ntasks=2'} < set(words[middle:])
+    assert words[middle - 2:middle] == words[-2:] == argv[-2:] and words.count('--overlap') == 2
+    env = (tmp_path / 'env').read_text().splitlines()
+    assert {'SLURM_HET_SIZE=2', 'SLURM_JOB_ID_HET_GROUP_1=8'} < set(env)
+
+
 def number_of(srun):
     """Return the number of the process that a srun was, or still is (int)."""
     return int(harness.Path(srun + '.pid').read_text())

@@ -184,6 +184,27 @@ srun %ssingularity exec "$SIF" python %s alone
                      '(alone n[12] .*\n){2}$', out)
 
 
+#: a job of two parts, with a step of both and one of the second alone
+PARTS = '''#!/bin/bash
+#SBATCH --nodes=1 --ntasks=1 --output=out
+#SBATCH hetjob
+#SBATCH --nodes=2 --ntasks=2
+export EASYSIF_SHARE=node
+./easysif node-hold jax
+srun --het-group=0,1%s python %s all
+srun --het-group=1 python program.py second
+'''
+
+
+def test_an_image_is_held_on_the_nodes_of_all_parts_of_a_heterogeneous_job(job, tmp_path):
+    _easysif(tmp_path, job)
+    result = job(PLACE, text=PARTS)
+    out = (tmp_path / 'out').read_text()
+    assert result.status == 0 and 'mounted on 3 nodes until' in out, out
+    spaces, second = (re.findall('^%s (n[0-9] mnt:.*)' % name, out, re.M) for name in ('all', 'second'))
+    assert len(set(spaces)) == 3 and len(second) == 2 and set(second) < set(spaces)
+
+
 #: the ranks of one node, each in a container of its own, and then in one that they share, as the manual and as easysif
 #: job have it; they know a key
 TWICE = '''#!/bin/bash

@@ -4,6 +4,7 @@
 helpers/node does the rest, from the installation of a module or from here.
 """
 
+import itertools
 import os
 import shlex
 import shutil
@@ -57,7 +58,13 @@ def hold(word, site, prefix, environ, as_json=False):
     said = [*(['--module', module] if module else []), *(['--image', image] if image else []),
             *(['--json'] if as_json else [])]
     return [sys.executable, '-I', '-S', '-B', helper('node'), 'launch', *said, srun,
-            environ.get('SLURM_JOB_NUM_NODES') or '1', *call('--stay', 'node-hold', [])]
+            ','.join(_nodes(environ)), *call('--stay', 'node-hold', [])]
+
+
+def _nodes(environ):
+    """Return how many nodes a job has, or each part of a heterogeneous one (list of str)."""
+    parts = (environ.get('SLURM_JOB_NUM_NODES_HET_GROUP_%d' % number) for number in itertools.count())
+    return list(itertools.takewhile(bool, parts)) or [environ.get('SLURM_JOB_NUM_NODES') or '1']
 
 
 def _meant(word, site, prefix, name, needed):

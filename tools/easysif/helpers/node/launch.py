@@ -3,7 +3,8 @@
 
 Starts a job step of its own in the background, in which one process on each node of the job keeps an image for all
 other steps (join.py --stay), and ends when it is mounted everywhere: what one step has started ends with that step, so
-none that computes can keep it for the next. The step ends with the job.
+none that computes can keep it for the next. The step ends with the job. NODES is how many the job has; for each of its
+parts, with commas between them, where it is a heterogeneous one.
 """
 
 import json
@@ -25,7 +26,7 @@ OPTIONS = ('--overlap', '--mem=0', '--ntasks-per-node=1', '--cpu-bind=none', '--
            '--kill-on-bad-exit=0', '--wait=0', '--quiet', '--job-name=node-hold')
 
 #: what srun takes for options of its own, but for what tells it which job is meant
-CHOICES = re.compile('(SLURM|SRUN)_(?!(JOB_ID|CONF|CLUSTERS|JWT|EXPORT_ENV)$)')
+CHOICES = re.compile('(SLURM|SRUN)_(?!(JOB_ID|JOB_ID_HET_GROUP_[0-9]+|HET_SIZE|CONF|CLUSTERS|JWT|EXPORT_ENV)$)')
 
 
 class Failed(Exception):
@@ -41,12 +42,13 @@ def main(*argv):
     while argv[0].startswith('--'):
         name = argv.pop(0)[2:]
         options[name] = argv.pop(0) if name in ('module', 'image') else True
-    srun, count, *command = argv
+    srun, counts, *command = argv
+    counts = list(map(int, counts.split(',')))
     where = options.get('module') or options['image']
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        nodes = launch([srun, *OPTIONS, '--nodes=' + count, '--ntasks=' + count, *command], int(count))
+        nodes = launch([srun, *parts(counts, command)], sum(counts))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
@@ -55,12 +57,27 @@ def main(*argv):
              'hint: leave out node-hold; each job step then mounts the image for itself')
         sys.exit(TOOL)
     step = nodes[0]['step']
+    job, _, number = step.partition('.')
+    numbers = [os.environ.get('SLURM_JOB_ID_HET_GROUP_%d' % part, job) for part in range(len(counts))]
     if options.get('json'):
         print(json.dumps({'module': options.get('module'), 'image': options.get('image'), 'step': step, 'nodes': [
             {name: node[name] for name in ('node', 'keeper', 'holder')} for node in nodes]}, indent=2))
     else:
         print('%s: mounted on %s node%s until job %s ends; before that: scancel --signal=TERM %s' % (
-            where, count, 's' * (count != '1'), step.partition('.')[0], step))
+            where, sum(counts), 's' * (sum(counts) != 1), job, ' '.join('%s.%s' % (one, number) for one in numbers)))
+
+
+def parts(counts, command):
+    """Return the arguments of srun that run a command on all nodes (list of str).
+
+    :param counts: how many nodes the job has, or each of its parts (list of int)
+    :param command: what runs on each of them (list of str)
+    """
+    argv = []
+    for number, count in enumerate(counts):
+        part = ['--het-group=%d' % number] if len(counts) > 1 else []
+        argv += [*([':'] if argv else []), *OPTIONS, *part, '--nodes=%d' % count, '--ntasks=%d' % count, *command]
+    return argv
 
 
 def launch(argv, count):
