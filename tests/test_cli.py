@@ -141,6 +141,14 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(unbuffered):
     assert process.wait() == 141
 
 
+def test_who_has_closed_the_streams_is_not_told(tmp_path):
+    argv = [sys.executable, '-m', 'easysif.cli']
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), EASYBUILD_PREFIX=str(tmp_path))
+    for words, code in ((['config'], 0), (['show', 'nothing'], 1)):
+        done = subprocess.run([*argv, *words], env=env, preexec_fn=lambda: os.closerange(0, 3))
+        assert done.returncode == code
+
+
 def test_check_of_good_recipes(easysif, tmp_path):
     (tmp_path / 'jax-24.10.eb').write_text(RECIPE)
     assert easysif('check', 'jax-24.10.eb') == (

@@ -47,12 +47,12 @@ def srun(tmp_path):
     return make
 
 
-def start(srun, *options, **env):
+def start(srun, *options, env=None, **more):
     """Start a step for two nodes, by a srun, and return the process (Popen)."""
     argv = [sys.executable, '-I', '-S', '-B', helper('node'), 'launch', '--module', 'jax/1', *options, srun, '2',
             'what', 'each node runs']
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=dict(JOB, PATH=harness.SYSTEM_PATH, **env))
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, **{'stdout': subprocess.PIPE, **more},
+                            env=dict(JOB, PATH=harness.SYSTEM_PATH, **(env or {})))
 
 
 def word(name, **more):
@@ -74,6 +74,10 @@ def test_who_may_ask_for_it(tmp_path, monkeypatch, srun):
     assert told(dict(JOB, SLURM_STEP_NUM_TASKS='4'), 'a b')[0] == (
         "easysif node-hold: it is called once in a job, not by each rank\n  ranks  4\n"
         "hint: easysif node-hold 'a b', in the script before srun")
+    for count in ('0', '-1', 'x', '\u00b2'):
+        assert told(dict(JOB, SLURM_JOB_NUM_NODES=count))[0] == (
+            'easysif node-hold: the job has no number of nodes\n  SLURM_JOB_NUM_NODES  %s\n'
+            'hint: scontrol show job "$SLURM_JOB_ID"' % count)
     assert told(dict(JOB, PATH='/nowhere')) == (
         'easysif node-hold: srun is not on PATH\nhint: command -v srun', 3)
     assert told(dict(JOB, PATH=path), './no.sif')[0] == './no.sif: there is no such image\nhint: ls -l -- ./no.sif'
@@ -88,7 +92,7 @@ def test_what_srun_is_given(tmp_path, srun):
     """One process a node beside all others, whatever the job's own steps are to be; nothing of that counts for it."""
     path = srun('env -0 >%s/env; printf "%%s\\n" "$@" >%s/argv\necho \'%s\'\necho \'%s\'\nexec sleep 300\n' % (
         tmp_path, tmp_path, word('n2'), word('n1')))
-    process = start(path, SLURM_STEP_NUM_TASKS='1')
+    process = start(path, env={'SLURM_STEP_NUM_TASKS': '1'})
     out, err = process.stdout.readline(), ''
     assert (out, err, process.wait(300)) == (
         'jax/1: mounted on 2 nodes until job 7 ends; before that: scancel --signal=TERM 7.3\n', '', 0)
@@ -155,6 +159,24 @@ def test_why_it_fails_is_told_and_the_step_ended(srun, text, why):
     process = start(path)
     assert process.communicate(timeout=300) == ('', FAILED % why)
     assert process.returncode == 3 and not is_running(path)
+
+
+@pytest.mark.parametrize('options', [(), ('--json',)])
+def test_who_cannot_be_told_has_no_step(srun, options):
+    path = srun("echo '%s'\necho '%s'\nexec sleep 300\n" % (word('n1'), word('n2')))
+    with open('/dev/full', 'w') as full:
+        process = start(path, *options, stdout=full)
+        assert process.communicate(timeout=300)[1] == FAILED % 'No space left on device'
+    assert process.returncode == 3 and not is_running(path)
+
+
+def test_who_has_closed_its_output_is_not_told(srun):
+    path = srun("echo '%s'\necho '%s'\nexec sleep 300\n" % (word('n1'), word('n2')))
+    process = start(path, preexec_fn=lambda: os.closerange(0, 3))
+    assert (process.wait(300), is_running(path)) == (0, True)
+    os.kill(number_of(path), signal.SIGKILL)
+    process = start(srun('exit 9\n'), preexec_fn=lambda: os.closerange(0, 3))
+    assert process.wait(300) == 3
 
 
 def test_a_node_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeypatch, srun, capsys):

@@ -68,7 +68,9 @@ def run(argv=None):
     """
     argv = sys.argv[1:] if argv is None else argv
     debug = '--debug' in argv
-    for stream in (sys.stdout, sys.stderr):
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name) or open(os.devnull, 'w')  # None where who started us has closed it
+        setattr(sys, name, stream)
         stream.reconfigure(errors='backslashreplace')  # a name may hold anything, and the locale of a job be plain
     try:
         parser = _parser()

@@ -51,20 +51,30 @@ def hold(word, site, prefix, environ, as_json=False):
         raise EasySIFError('easysif node-hold', 'it is called once in a job, not by each rank',
                            facts=[('ranks', environ['SLURM_STEP_NUM_TASKS'])],
                            hint='easysif node-hold %s, in the script before srun' % shlex.quote(word))
+    counts = _nodes(environ)
     srun = shutil.which('srun', path=environ.get('PATH'))
     if not srun:
         raise EasySIFError('easysif node-hold', 'srun is not on PATH', exit_code=TOOL, hint='command -v srun')
     module, image, call = _meant(word, site, prefix, 'node-hold', HOLDING)
     said = [*(['--module', module] if module else []), *(['--image', image] if image else []),
             *(['--json'] if as_json else [])]
-    return [sys.executable, '-I', '-S', '-B', helper('node'), 'launch', *said, srun,
-            ','.join(_nodes(environ)), *call('--stay', 'node-hold', [])]
+    return [sys.executable, '-I', '-S', '-B', helper('node'), 'launch', *said, srun, counts,
+            *call('--stay', 'node-hold', [])]
 
 
 def _nodes(environ):
-    """Return how many nodes a job has, or each part of a heterogeneous one (list of str)."""
-    parts = (environ.get('SLURM_JOB_NUM_NODES_HET_GROUP_%d' % number) for number in itertools.count())
-    return list(itertools.takewhile(bool, parts)) or [environ.get('SLURM_JOB_NUM_NODES') or '1']
+    """Return how many nodes a job has, or each part of a heterogeneous one, with commas between them (str).
+
+    :raises EasySIFError: one of them is no number
+    """
+    parts = ('SLURM_JOB_NUM_NODES_HET_GROUP_%d' % number for number in itertools.count())
+    names = list(itertools.takewhile(environ.get, parts)) or ['SLURM_JOB_NUM_NODES']
+    counts = [environ.get(name) or '1' for name in names]
+    for name, count in zip(names, counts):
+        if not (count.isascii() and count.isdecimal() and int(count)):
+            raise EasySIFError('easysif node-hold', 'the job has no number of nodes', facts=[(name, count)],
+                               hint='scontrol show job "$SLURM_JOB_ID"')
+    return ','.join(counts)
 
 
 def _meant(word, site, prefix, name, needed):

@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from environment import inside, needs_own_container
 from meeting import HIGH, LAST, TRIES, CannotShare, meet
@@ -222,7 +223,12 @@ def report(where, image, shared, found=None):
 
 
 def tell(*lines):
-    """Print lines as errors, all at once: those of several processes do not mix. A terminal obeys nothing in them."""
-    obeyed = {number: ascii(chr(number))[1:-1] for number in (*range(32), *range(127, 160))}
-    sys.stderr.write(''.join(line.translate(obeyed) + '\n' for line in lines))
-    sys.stderr.flush()
+    """Print lines as errors, all at once: those of several processes do not mix. Nobody has to read them."""
+    with suppress(AttributeError, OSError):  # it is closed, or full
+        sys.stderr.write(''.join(plain(line) + '\n' for line in lines))
+        sys.stderr.flush()
+
+
+def plain(line):
+    """Return a text without what a terminal obeys (str)."""
+    return line.translate({number: ascii(chr(number))[1:-1] for number in (*range(32), *range(127, 160))})

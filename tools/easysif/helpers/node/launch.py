@@ -7,7 +7,6 @@ none that computes can keep it for the next. The step ends with the job. NODES i
 parts, with commas between them, where it is a heterogeneous one.
 """
 
-import json
 import os
 import re
 import selectors
@@ -15,8 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+from json import dumps, loads
 
-from join import TOOL, tell
+from join import TOOL, plain, tell
 
 PATIENCE = 300  #: seconds in which the image has to be mounted on all nodes
 KILLING = 40    #: seconds in which Slurm ends a step: its KillWait and a little more
@@ -27,6 +27,8 @@ OPTIONS = ('--overlap', '--mem=0', '--ntasks-per-node=1', '--cpu-bind=none', '--
 
 #: what srun takes for options of its own, but for what tells it which job is meant
 CHOICES = re.compile('(SLURM|SRUN)_(?!(JOB_ID|JOB_ID_HET_GROUP_[0-9]+|HET_SIZE|CONF|CLUSTERS|JWT|EXPORT_ENV)$)')
+
+PART = re.compile('SLURM_JOB_ID_HET_GROUP_[0-9]+$')  #: the numbers of a heterogeneous job, one for each of its parts
 
 
 class Failed(Exception):
@@ -48,23 +50,34 @@ def main(*argv):
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        nodes = launch([srun, *parts(counts, command)], sum(counts))
+        launch([srun, *parts(counts, command)], sum(counts), lambda nodes: show(nodes, where, **options))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     except (Failed, OSError) as err:
-        tell('error: %s: the image cannot be kept mounted for the job' % where, '  reason  %s' % err,
+        why = err.strerror if isinstance(err, OSError) and err.strerror else err
+        tell('error: %s: the image cannot be kept mounted for the job' % where, '  reason  %s' % why,
              'hint: leave out node-hold; each job step then mounts the image for itself')
         sys.exit(TOOL)
-    step = nodes[0]['step']
+
+
+def show(nodes, where, module=None, image=None, json=False):
+    """Print what is done; ``where`` is the module or the image, and the others are as in the usage.
+
+    :param nodes: what the processes of the step say (list of dict)
+    """
+    step, count = nodes[0]['step'], len(nodes)
     job, _, number = step.partition('.')
-    numbers = [os.environ.get('SLURM_JOB_ID_HET_GROUP_%d' % part, job) for part in range(len(counts))]
-    if options.get('json'):
-        print(json.dumps({'module': options.get('module'), 'image': options.get('image'), 'step': step, 'nodes': [
-            {name: node[name] for name in ('node', 'keeper', 'holder')} for node in nodes]}, indent=2))
+    jobs = [value for name, value in sorted(os.environ.items()) if PART.match(name)] or [job]
+    if json:
+        text = dumps({'module': module, 'image': image, 'step': step, 'nodes': [
+            {name: node[name] for name in ('node', 'keeper', 'holder')} for node in nodes]}, indent=2)
     else:
-        print('%s: mounted on %s node%s until job %s ends; before that: scancel --signal=TERM %s' % (
-            where, sum(counts), 's' * (sum(counts) != 1), job, ' '.join('%s.%s' % (one, number) for one in numbers)))
+        text = plain('%s: mounted on %d node%s until job %s ends; before that: scancel --signal=TERM %s' % (
+            where, count, 's' * (count != 1), job, ' '.join('%s.%s' % (one, number) for one in jobs)))
+    if sys.stdout:  # else who started us has closed it
+        with open(sys.stdout.fileno(), 'w', errors='backslashreplace', closefd=False) as out:
+            out.write(text + '\n')
 
 
 def parts(counts, command):
@@ -80,19 +93,20 @@ def parts(counts, command):
     return argv
 
 
-def launch(argv, count):
-    """Start the step and return what its processes say, sorted by node (list of dict).
+def launch(argv, count, tell_all):
+    """Start the step, and call a function with what its processes say, sorted by node (list of dict).
 
     :param argv: srun and its arguments (list of str)
     :param count: how many processes there are (int)
     :raises Failed: one of them cannot keep the image, or the step does not come about
+    :raises OSError: that cannot be told; then there is no step either
     """
     env = {name: value for name, value in os.environ.items() if not CHOICES.match(name)}
     with open(os.memfd_create('errors'), 'w+b') as errors:  # srun may write to it as long as it runs
         step = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                                 start_new_session=True)
         try:
-            return sorted(listen(step, count, errors), key=lambda node: node['node'] or '')
+            tell_all(sorted(listen(step, count, errors), key=lambda node: node['node'] or ''))
         except BaseException:
             step.terminate()
             try:
@@ -125,7 +139,7 @@ def listen(step, count, errors):
 def understood(line):
     """Return what a process says in a line (dict), None for what others print, such as a prologue of the site."""
     try:
-        word = json.loads(line)
+        word = loads(line)
     except ValueError:
         return None
     return word if isinstance(word, dict) and word.get('easysif') == 'node-hold' else None
