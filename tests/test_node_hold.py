@@ -107,7 +107,7 @@ def test_what_srun_is_given(tmp_path, srun):
     os.kill(number_of(path), signal.SIGKILL)
 
 
-def test_a_heterogeneous_job_has_one_step_on_the_nodes_of_all_its_parts(tmp_path, monkeypatch, srun, capsys):
+def test_a_heterogeneous_job_has_one_step_on_the_nodes_of_all_its_parts(tmp_path, monkeypatch, srun, capfd):
     path = srun('env >%s/env; printf "%%s\\n" "$@" >%s/argv\necho \'%s\'\necho \'%s\'\necho \'%s\'\n' % (
         tmp_path, tmp_path, word('n2'), word('n1'), word('n3')))
     parts = dict(JOB, PATH='%s:%s' % (os.path.dirname(path), harness.SYSTEM_PATH), SLURM_HET_SIZE='2',
@@ -117,7 +117,7 @@ def test_a_heterogeneous_job_has_one_step_on_the_nodes_of_all_its_parts(tmp_path
     argv = node.hold('toy', resolve({}).site, lambda: str(tmp_path / 'p'), parts)
     monkeypatch.setattr(os, 'environ', parts)
     launch.main(*argv[argv.index('launch') + 1:])
-    assert capsys.readouterr().out == (
+    assert capfd.readouterr().out == (
         'toy/1: mounted on 3 nodes until job 7 ends; before that: scancel --signal=TERM 7.3 8.3\n')
     words = (tmp_path / 'argv').read_text().splitlines()
     middle = words.index(':')
