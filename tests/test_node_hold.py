@@ -150,6 +150,7 @@ def test_what_it_says_as_json(srun):
 @pytest.mark.parametrize('text, why', [
     ('echo "srun: error: no step today" >&2\nexit 1\n', 'srun: error: no step today'),
     ('echo "error: jax/1: no Python" >&2\necho "hint: x" >&2\necho "srun: error: task 1" >&2\n', 'jax/1: no Python'),
+    ('printf %999s. | tr " " x >&2\nexit 9\n', 'x' * 300),
     ('exit 9\n', 'srun ended with exit code 9'),
     ("echo '%s'\n" % word('n1'), 'srun ended with exit code 0'),
     ("echo '%s'\necho '%s'\nexec sleep 300\n" % (word('n1'), word('n2', failed='no space')), 'n2: no space'),

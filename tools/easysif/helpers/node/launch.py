@@ -16,7 +16,7 @@ import sys
 import time
 from json import dumps, loads
 
-from join import TOOL, plain, tell
+from join import LONGEST, TOOL, plain, tell
 
 PATIENCE = 300  #: seconds in which the image has to be mounted on all nodes
 KILLING = 40    #: seconds in which Slurm ends a step: its KillWait and a little more
@@ -150,4 +150,4 @@ def last_words(errors, form='%s'):
     errors.seek(0)
     lines = [line.strip() for line in errors.read().decode('utf-8', 'replace').splitlines() if line.strip()]
     told = [line[len('error: '):] for line in lines if line.startswith('error: ')] or lines[-1:]
-    return form % told[0] if told else ''
+    return form % told[0][:LONGEST] if told else ''
