@@ -224,6 +224,19 @@ def test_a_step_that_holds_the_image_ends_after_those_who_are_in_it(node):
     assert held.wait(300) == 3
 
 
+def test_of_two_steps_that_hold_the_image_the_second_goes_on_with_it(node):
+    held, keeper = node.hold('3')
+    other, same = node.hold('4')
+    assert same == keeper
+    held.send_signal(signal.SIGTERM)
+    assert held.wait(300) == 3
+    node.wait(lambda: len(node.daemons()) == 1)
+    ranks = node.ranks(2)
+    assert (len(node.daemons()), node.go(*ranks)) == (1, [0, 0])
+    other.send_signal(signal.SIGTERM)
+    assert other.wait(300) == 3
+
+
 def test_signals_and_exit_codes_are_those_of_the_command(node):
     rank = node.start('sh', '-c', 'trap "exit 9" USR1; %s' % WAIT, RANK='0')
     node.wait(lambda: (node.directory / 'up-0').exists())

@@ -250,6 +250,22 @@ def test_who_has_the_address_of_the_job_and_keeps_nothing_is_in_nobodys_way(tmp_
     assert began == [names[1]] * 3
 
 
+def test_who_comes_at_the_last_moment_goes_to_the_next_keeper():
+    for said, found in ((b'{"number": 1}\n', {'number': 1}), (b'{"number": 1}\n' + meeting.LAST, None), (b'{', None)):
+        ours, keepers = socket.socketpair()
+        reading, writing = os.pipe()
+        with ours, keepers:
+            socket.send_fds(keepers, [said], [writing])
+            os.close(writing)
+            keepers.shutdown(socket.SHUT_WR)
+            answer, descriptors = meeting.receive(ours)
+        assert (answer, len(descriptors)) == (found, 1 if found else 0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        assert os.read(reading, 1) == b''
+        os.close(reading)
+
+
 def test_the_command_says_what_is_wrong(monkeypatch, capsys):
     monkeypatch.delenv('SLURM_JOB_ID', raising=False)
     with pytest.raises(SystemExit) as raised:

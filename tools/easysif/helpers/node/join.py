@@ -140,7 +140,7 @@ def stay(options, runtime, image):
             signal.signal(signal.SIGTERM, end)
         if not turn:
             print(json.dumps(dict(said, keeper=found['keeper'], holder=found['holder'])), flush=True)
-        os.read(link[0], 1)  # as long as the keeper is there
+        os.read(link[0], 1)  # as long as the keeper lets others in
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for descriptor in link:
             os.close(descriptor)

@@ -22,6 +22,7 @@ import threading
 import time
 
 from environment import PROBE
+from meeting import LAST
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # <linux/prctl.h>
 PATIENCE = 5  #: seconds in which a container ends by itself
@@ -131,6 +132,9 @@ class Keeper:
         elif self.server.fileno() >= 0:  # it waits for our end, and who comes now has another keeper
             self.selector.unregister(self.server)
             self.server.close()
+            for other in self.guests:  # one of them may hold the image for the job, too, and now has to do so anew
+                with contextlib.suppress(OSError):
+                    other.send(LAST, socket.MSG_DONTWAIT)
 
     def waiting(self):
         """Return whether somebody waits to be let in (bool)."""

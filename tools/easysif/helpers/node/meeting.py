@@ -21,7 +21,7 @@ TRIES = 6  #: keepers that end before they say anything, one after the other
 PATIENCE = 60  #: seconds in which a process that has taken the address of a keeper starts it
 LOOK = 1  #: seconds after which one who lets nobody in is looked at
 HIGH = 100  #: descriptors from here on are in nobody's way
-LAST = b'.'  #: what tells a keeper to let nobody else in, and to end when those who are in have left
+LAST = b'.'  #: what tells a keeper to let nobody else in, and to end when those who are in have left; it tells them
 ANOTHER = 'another user holds its address'
 
 #: what tells one job, or one login, from another; the first that is set
@@ -116,14 +116,22 @@ def our_files():
 
 
 def receive(connection):
-    """Return what the keeper says (dict), None where it ended before, and the descriptors that come with it (list)."""
+    """Return what the keeper says (dict), and the descriptors that come with it (list).
+
+    None and nothing of either where it ended before, or lets nobody in any more.
+    """
     text, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
-    while text and not text.endswith(b'\n'):
+    while text and b'\n' not in text:
         piece = connection.recv(1 << 16)
         if not piece:
             text = b''
         text += piece
-    return json.loads(text) if text else None, descriptors
+    said, _, last = text.partition(b'\n')
+    if said and not last:
+        return json.loads(said), descriptors
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return None, []
 
 
 def start(name, options, runtime, image):
