@@ -27,7 +27,8 @@ import launch  # noqa: E402
 import meeting  # noqa: E402
 
 JOB = {'SLURM_JOB_ID': '7', 'SLURM_JOB_NUM_NODES': '2', 'SLURM_MEM_PER_CPU': '10', 'SLURM_NTASKS': '64',
-       'SRUN_CPUS_PER_TASK': '8', 'SLURM_EXPORT_ENV': 'ALL', 'SLURM_CONF': '/etc/x', 'SLURM_CONF_SERVER': 'y'}
+       'SRUN_CPUS_PER_TASK': '8', 'SLURM_EXPORT_ENV': 'ALL', 'SLURM_CONF': '/etc/x', 'SLURM_CONF_SERVER': 'y',
+       'SLURM_WORKING_CLUSTER': 'c:h:1:2'}
 
 FAILED = '''\
 error: jax/1: the image cannot be kept mounted for the job
@@ -102,7 +103,7 @@ def test_what_srun_is_given(tmp_path, srun):
     assert argv[-2:] == ['what', 'each node runs']
     env = dict(pair.split('=', 1) for pair in (tmp_path / 'env').read_text().split('\0') if pair)
     assert {name for name in env if name.startswith(('SLURM', 'SRUN'))} == {
-        'SLURM_JOB_ID', 'SLURM_EXPORT_ENV', 'SLURM_CONF'}
+        'SLURM_JOB_ID', 'SLURM_EXPORT_ENV', 'SLURM_CONF', 'SLURM_WORKING_CLUSTER'}
     assert is_running(path)
     os.kill(number_of(path), signal.SIGKILL)
 

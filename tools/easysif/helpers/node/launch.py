@@ -26,7 +26,8 @@ OPTIONS = ('--overlap', '--mem=0', '--ntasks-per-node=1', '--cpu-bind=none', '--
            '--kill-on-bad-exit=0', '--wait=0', '--quiet', '--job-name=node-hold')
 
 #: what srun takes for options of its own, but for what tells it which job is meant
-CHOICES = re.compile('(SLURM|SRUN)_(?!(JOB_ID|JOB_ID_HET_GROUP_[0-9]+|HET_SIZE|CONF|CLUSTERS|JWT|EXPORT_ENV)$)')
+CHOICES = re.compile('(SLURM|SRUN)_(?!(JOB_ID|JOB_ID_HET_GROUP_[0-9]+|HET_SIZE|CONF|CLUSTERS|WORKING_CLUSTER|JWT|'
+                     'EXPORT_ENV)$)')
 
 PART = re.compile('SLURM_JOB_ID_HET_GROUP_[0-9]+$')  #: the numbers of a heterogeneous job, one for each of its parts
 
