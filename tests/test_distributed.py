@@ -93,19 +93,20 @@ def test_a_list_that_slurm_writes_begins_with_the_host_that_slurm_names_first(sc
 
 
 @pytest.mark.parametrize('nodes, what', [
-    ((), 'one node list is needed'),
-    (('a', 'b'), 'one node list is needed'),
     (('',), "no node list: ''"),
     (('a[1',), "no node list: 'a[1' has a bracket that is not closed"),
     (('a[]',), "no node list: 'a[]' has no number at the beginning of a bracket"),
     (('a[x]',), "no node list: 'a[x]' has no number at the beginning of a bracket"),
     (('$(id),b',), "no node list: '$(id),b'"),
     (('a]',), "no node list: 'a]'"),
-    (('[1-2]', 'a'), 'one node list is needed'),
-    (('--json',), 'one node list is needed'),
 ])
 def test_what_is_no_node_list_is_an_error(nodes, what):
     assert get_master(*nodes) == (1, '', 'error: get-master: %s\n%s' % (what, HINT))
+
+
+@pytest.mark.parametrize('words', [[], ['a', 'b'], ['--json']])
+def test_get_master_is_used_with_one_node_list(words):
+    assert get_master(*words) == (2, '', 'error: get-master: one node list is needed\n' + HINT)
 
 
 @pytest.mark.parametrize('words', [['-rf'], ['--jsn', 'a1'], ['a1', '-'], ['--json=yes', 'a1']])
