@@ -21,6 +21,8 @@ from join import LONGEST, TOOL, plain, tell
 PATIENCE = 300  #: seconds in which the image has to be mounted on all nodes
 KILLING = 40    #: seconds in which Slurm ends a step: its KillWait and a little more
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  #: what has the step ended before it is complete
+
 #: one process a node, beside whatever else runs there; it takes nothing from other steps
 OPTIONS = ('--overlap', '--mem=0', '--ntasks-per-node=1', '--cpu-bind=none', '--mpi=none', '--input=none',
            '--kill-on-bad-exit=0', '--wait=0', '--quiet', '--job-name=node-hold')
@@ -48,7 +50,7 @@ def main(*argv):
     srun, counts, *command = argv
     counts = list(map(int, counts.split(',')))
     where = options.get('module') or options['image']
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.default_int_handler)
     try:
         launch([srun, *parts(counts, command)], sum(counts), lambda nodes: show(nodes, where, **options))
@@ -103,10 +105,13 @@ def launch(argv, count, tell_all):
     :raises OSError: that cannot be told; then there is no step either
     """
     env = {name: value for name, value in os.environ.items() if not CHOICES.match(name)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until there is a step that can be ended
     with open(os.memfd_create('errors'), 'w+b') as errors:  # srun may write to it as long as it runs
         step = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                                start_new_session=True)
+                                start_new_session=True,
+                                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask))
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             tell_all(sorted(listen(step, count, errors), key=lambda node: node['node'] or ''))
         except BaseException:
             step.terminate()
