@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_who_may_ask_for_it(tmp_path, monkeypatch, srun):
     assert told(dict(JOB, SLURM_STEP_NUM_TASKS='4'), 'a b')[0] == (
         "easysif node-hold: it is called once in a job, not by each rank\n  ranks  4\n"
         "hint: easysif node-hold 'a b', in the script before srun")
-    for count in ('0', '-1', 'x', '\u00b2'):
+    for count in ('0', '-1', 'x', '\u00b2', '\u0662'):
         assert told(dict(JOB, SLURM_JOB_NUM_NODES=count))[0] == (
             'easysif node-hold: the job has no number of nodes\n  SLURM_JOB_NUM_NODES  %s\n'
             'hint: scontrol show job "$SLURM_JOB_ID"' % count)
@@ -104,7 +105,7 @@ def test_what_srun_is_given(tmp_path, srun):
     env = dict(pair.split('=', 1) for pair in (tmp_path / 'env').read_text().split('\0') if pair)
     assert {name for name in env if name.startswith(('SLURM', 'SRUN'))} == {
         'SLURM_JOB_ID', 'SLURM_EXPORT_ENV', 'SLURM_CONF', 'SLURM_WORKING_CLUSTER'}
-    assert is_running(path)
+    assert is_running(path) and os.getsid(number_of(path)) == number_of(path)  # whoever ends the script
     os.kill(number_of(path), signal.SIGKILL)
 
 
@@ -190,13 +191,30 @@ def test_a_node_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeypat
         3, '  reason  it is mounted on 0 of 2 nodes after 0 seconds (srun: step creation disabled)')
 
 
-def test_who_is_interrupted_takes_the_step_along(srun):
-    path = srun('exec sleep 300\n')
-    process = start(path)
-    while not os.path.exists(path + '.pid'):
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_is_interrupted_takes_the_step_along(srun, number):
+    path = srun('kill -%d "$PPID"\nexec sleep 300\n' % number)
+    process = start(path, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     assert process.wait(300) == -signal.SIGINT and not is_running(path)
+
+
+def test_what_its_caller_has_it_ignore_does_not_interrupt_it(srun):
+    """As nohup does, or a script that has put it behind &."""
+    path = srun('kill -INT "$PPID"\nkill -HUP "$PPID"\necho \'%s\'\necho \'%s\'\n' % (word('n1'), word('n2')))
+    process = start(path, preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN)
+                                              for number in (signal.SIGINT, signal.SIGHUP)])
+    assert (process.wait(300), process.stderr.read()) == (0, '')
+
+
+def test_what_srun_hands_on_in_pieces_is_put_together(monkeypatch):
+    reading, writing = os.pipe()
+    with open(writing, 'w') as out:
+        out.write('of the site\n%s\n%s\n' % (word('n1'), word('n2')))
+    read = os.read
+    with open(reading, 'rb') as source, monkeypatch.context() as patch:
+        patch.setattr(os, 'read', lambda descriptor, _: read(descriptor, 7))
+        said = launch.listen(SimpleNamespace(stdout=source), 2, None)
+    assert [one['node'] for one in said] == ['n1', 'n2']
 
 
 def test_the_step_that_keeps_the_image_says_why_it_cannot(tmp_path):
@@ -235,7 +253,7 @@ def test_who_has_the_address_of_the_job_and_keeps_nothing_is_in_nobodys_way(tmp_
     names = meeting.addresses('/bin/false', str(image), env, {})
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as other:
         server.bind(names[0])
-        server.listen(0)
+        server.listen(0 if who.endswith('lets nobody in') else meeting.TRIES)
         if who.endswith('lets nobody in'):
             other.setblocking(False)
             other.connect_ex(names[0])
@@ -245,7 +263,8 @@ def test_who_has_the_address_of_the_job_and_keeps_nothing_is_in_nobodys_way(tmp_
         else:
             monkeypatch.setattr(meeting, 'receive', lambda _: (None, []))
         monkeypatch.setattr(meeting, 'start', lambda name, *_: began.append(name))
-        monkeypatch.setattr(meeting, 'is_anothers', lambda name: name == names[0] or len(began) > 2)
+        monkeypatch.setattr(meeting, 'is_anothers', lambda name: len(began) > 2 or (
+            name == names[0] and who != 'ours that ends'))
         with pytest.raises(join.CannotShare):
             meeting.meet({'shell': '/bin/sh'}, '/bin/false', str(image), env, {})
     assert began == [names[1]] * 3
@@ -255,6 +274,7 @@ def test_who_comes_at_the_last_moment_goes_to_the_next_keeper():
     for said, found in ((b'{"number": 1}\n', {'number': 1}), (b'{"number": 1}\n' + meeting.LAST, None), (b'{', None)):
         ours, keepers = socket.socketpair()
         reading, writing = os.pipe()
+        os.set_blocking(reading, False)
         with ours, keepers:
             socket.send_fds(keepers, [said], [writing])
             os.close(writing)

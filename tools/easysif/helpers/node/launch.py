@@ -51,7 +51,8 @@ def main(*argv):
     counts = list(map(int, counts.split(',')))
     where = options.get('module') or options['image']
     for number in ENDING:
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it, or a script for what it puts behind &
+            signal.signal(number, signal.default_int_handler)
     try:
         launch([srun, *parts(counts, command)], sum(counts), lambda nodes: show(nodes, where, **options))
     except KeyboardInterrupt:
