@@ -18,7 +18,6 @@ MOST = 1000     #: problems that are printed at once
 #: what a terminal obeys instead of showing it: control characters, and those that turn the direction of writing
 _OBEYED = re.compile('[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
-
 #: a password with blanks in an address that is the whole of a text, or all between two quotes: elsewhere it cannot be
 #: told from a sentence. Neither a port nor what has another address in it is one.
 _BLANKS = re.compile(r"""(?:^|(?<=['"]))(\w[\w+.-]*://[^\s/:@'"]+:)(?![0-9]{1,5}[/\s])(?=[^'"\n]*[ \t])"""

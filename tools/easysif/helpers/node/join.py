@@ -105,7 +105,7 @@ def join(options, runtime, image, command):
 
 
 def stay(options, runtime, image):
-    """Keep an image for all steps of the job on this node, as often as its keeper is killed, and return TOOL.
+    """Keep an image for all steps of the job on this node, also if its keeper is killed (TRIES times), and return TOOL.
 
     Prints one line of JSON for launch.py, when it is mounted or where that cannot be; nobody reads more.
     With this step Slurm kills what serves the mount. So a signal that is meant for the ranks does nothing here, and one
@@ -140,7 +140,8 @@ def stay(options, runtime, image):
             signal.signal(signal.SIGTERM, end)
         if not turn:
             print(json.dumps(dict(said, keeper=found['keeper'], holder=found['holder'])), flush=True)
-        os.read(link[0], 1)  # as long as the keeper lets others in
+        with suppress(ConnectionError):  # of a keeper that is killed
+            os.read(link[0], 1)  # as long as it lets others in
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for descriptor in link:
             os.close(descriptor)
