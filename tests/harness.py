@@ -14,6 +14,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 CLONE = Path(__file__).resolve().parents[1]
 IMAGES = CLONE / 'tests' / 'images'
 LMOD = Path('/usr/share/lmod/lmod')
@@ -34,6 +36,14 @@ INDEX = {name: value for name, value in os.environ.items()
          or name.lower().endswith('_proxy')}
 
 MANIFESTS = ('application/vnd.oci.image.manifest.v1+json', 'application/vnd.oci.image.index.v1+json')
+
+
+def long(values):
+    """Return what a test is parametrized with, left out of the fast mode: it differs little from what is tried there.
+
+    :param values: one value, or a tuple of several
+    """
+    return pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=pytest.mark.long)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from easysif.obtain import Places, obtain
 from easysif.recipe import load
 from easysif.site import resolve
 from easysif.store.contents import Store
+from harness import long
 from helpers_registry import answers_of_sif, stub
 from test_images_fetch import served, sif_file
 
@@ -112,7 +113,7 @@ def test_what_does_not_match_and_what_is_none_are_told(image):
         assert str(caught.value) == 'x.eb: checksums are nothing that a file could have: ' + what + kinds
 
 
-@pytest.mark.parametrize('kind', sorted(KINDS))
+@pytest.mark.parametrize('kind', [min(KINDS), *map(long, sorted(set(KINDS) - {min(KINDS)}))])
 def test_the_store_takes_no_image_that_is_not_what_the_recipe_says(easysif, tmp_path, monkeypatch, its_prefix, kind):
     data = sif_file(tmp_path / 'upstream.sif').read_bytes()
     (tmp_path / 'sources').mkdir()

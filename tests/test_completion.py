@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness import CLONE
+from harness import CLONE, long
 from made_up import MadeUp
 from standins import on_terminal
 
@@ -41,19 +41,20 @@ def test_a_shell_completes_what_is_typed(shell, env, tmp_path):
 @pytest.mark.parametrize('line, words', [
     ('easysif ov', ['overlay ']),
     ('easysif verify to', ['toy/1.7 ']),
-    ('easysif verify --prefix /nowhere to', []),
     ('easysif check mine', ['mine-1.0.eb ']),
-    ('easysif check SAM', ['SAMtools-1.21-singularity.eb ']),
-    ('easysif show to', ['toy/1.7 ']),
-    ('easysif show SAM', ['SAMtools-1.21-singularity.eb ']),
-    ('easysif store add mine', ['mine-1.0.eb ']),
-    ('easysif completion z', ['zsh ']),
-    ('easysif kernel add to', ['toy/1.7 ']),
-    ('easysif job to', ['toy/1.7 ']),
-    ('easysif command add to', ['toy/1.7 ']),
-    ('easysif command add mine', ['mine-1.0.eb ']),
     ('easysif command remove f', ['fine ']),
     ('easysif verify --js', ['--json ']),
+    *map(long, (
+        ('easysif verify --prefix /nowhere to', []),
+        ('easysif check SAM', ['SAMtools-1.21-singularity.eb ']),
+        ('easysif show to', ['toy/1.7 ']),
+        ('easysif show SAM', ['SAMtools-1.21-singularity.eb ']),
+        ('easysif store add mine', ['mine-1.0.eb ']),
+        ('easysif completion z', ['zsh ']),
+        ('easysif kernel add to', ['toy/1.7 ']),
+        ('easysif job to', ['toy/1.7 ']),
+        ('easysif command add to', ['toy/1.7 ']),
+        ('easysif command add mine', ['mine-1.0.eb ']))),
 ])
 def test_what_is_offered(line, words, env, tmp_path):
     env.update(_ARGCOMPLETE='1', _ARGCOMPLETE_IFS='\n', _ARGCOMPLETE_STDOUT_FILENAME=str(tmp_path / 'out'),

@@ -18,6 +18,7 @@ from easysif.images import sources
 from easysif.images.kept import Obtained
 from easysif.site import resolve
 from easysif.site_files import apply
+from harness import long
 from helpers_registry import stub
 from made_up import MadeUp
 from test_images_fetch import served
@@ -184,8 +185,7 @@ def test_a_module_that_runs_from_the_store_is_well_and_says_so(easysif, linked, 
     assert (toys.snapshot(store), (store / 'toy.sif').stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize('harm', ['gone', *(pytest.param(harm, marks=pytest.mark.long) for harm in (
-    'of another size', 'open', 'in an open store'))])
+@pytest.mark.parametrize('harm', ['gone', *map(long, ('of another size', 'open', 'in an open store'))])
 def test_a_file_of_the_store_that_is_gone_or_another_is_not_run_and_the_image_comes_back(
         easysif, linked, store, tmp_path, monkeypatch, harm):
     good = (store / 'toy.sif').read_bytes()

@@ -19,11 +19,7 @@ from easysif.module import Installation, activation, wrapper_plan
 from easysif.site import Need, resolve
 from easysif.site_plan import literal
 from fakes import TOOLS, Fake, both, squashfs, users
-
-
-def long(values):
-    """Return values that are tried where there is time (parameters of a test)."""
-    return pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=pytest.mark.long)
+from harness import long
 
 
 @pytest.fixture
@@ -119,7 +115,7 @@ def test_a_packed_overlay_comes_before_the_directory(by, fake):
     assert not (fake.overlay / 'user-software').exists()
 
 
-@pytest.mark.parametrize('size, used', [(199, 200), (4096, 1 << 40), (40, 200), (0, 0), (96, 95)])
+@pytest.mark.parametrize('size, used', [(199, 200), (0, 0), *map(long, ((4096, 1 << 40), (40, 200), (96, 95)))])
 def test_a_damaged_squashfs_is_never_bound_and_said(by, fake, size, used):
     squashfs(fake.overlay / 'user-software.squashfs', size, used)
     (fake.overlay / 'user-software').mkdir()
@@ -568,13 +564,14 @@ USERS = {'SINGULARITY_BIND': '/opt', 'SINGULARITY_BINDPATH': '/u.squashfs:/data:
          'SINGULARITYENV_PREPEND_PATH': '/my bin', 'EB_PYTHON': 'py'}
 
 
-CYCLES = ['module load %(module)s; module unload %(module)s', 'module load %(module)s; module purge',
-          'module load %(module)s; module reload; module unload %(module)s',
-          'module load %(module)s; module swap %(module)s other; module purge',
-          'module load other; module swap other %(module)s; module unload %(module)s',
-          'module load tool %(module)s; module unload %(module)s; module unload tool',
-          'module load %(module)s tool; module unload %(module)s; module unload tool',
-          'module load tool %(module)s; module unload tool; module unload %(module)s']
+CYCLES = ['module load %(module)s; module unload %(module)s',
+          'module load %(module)s tool; module unload %(module)s; module unload tool', *map(long, (
+              'module load %(module)s; module purge',
+              'module load %(module)s; module reload; module unload %(module)s',
+              'module load %(module)s; module swap %(module)s other; module purge',
+              'module load other; module swap other %(module)s; module unload %(module)s',
+              'module load tool %(module)s; module unload %(module)s; module unload tool',
+              'module load tool %(module)s; module unload tool; module unload %(module)s'))]
 
 
 @pytest.mark.parametrize('script', CYCLES)
