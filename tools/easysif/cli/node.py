@@ -7,8 +7,6 @@ from easysif import run, site
 from easysif.cli.common import add_prefix, prefix_of
 from easysif.running import node
 
-WHAT = 'an installed module, or a SIF file'
-
 
 def register(subparsers):
     """Add the commands."""
@@ -17,22 +15,20 @@ def register(subparsers):
             'Become a command inside an image that all processes of this job step on this node share: the first one '
             'mounts it, the last one takes that back. With a module, the command is one of its own or any of the '
             'image; binds, GPUs and packages are those of the module.'))
-    parser.add_argument('what', metavar='IMAGE|MODULE', help=WHAT)
-    parser.add_argument('command', metavar='COMMAND', nargs='+', help='what runs, with its arguments, after --')
-    parser.add_argument('--json', action='store_true', help=(
-        'before it runs, say in one line of JSON on standard error what is shared'))
-    add_prefix(parser)
-    parser.set_defaults(run=_run)
-    parser.has_command = True
-
     hold = subparsers.add_parser(
         'node-hold', help='have all steps of a job share an image', description=(
             'Mount an image on all nodes of this job of Slurm until it ends, so that all of its steps share it, and '
             'not only the processes of each. Those that share are started as for one step: by node-exec, or by '
             'wrappers with EASYSIF_SHARE=node.'))
-    hold.add_argument('what', metavar='IMAGE|MODULE', help=WHAT)
+    for one in (parser, hold):
+        one.add_argument('what', metavar='IMAGE|MODULE', help='an installed module, or a SIF file')
+        add_prefix(one)
+    parser.add_argument('command', metavar='COMMAND', nargs='+', help='what runs, with its arguments, after --')
+    parser.add_argument('--json', action='store_true', help=(
+        'before it runs, say in one line of JSON on standard error what is shared'))
+    parser.set_defaults(run=_run)
+    parser.has_command = True
     hold.add_argument('--json', action='store_true', help='print the result as JSON')
-    add_prefix(hold)
     hold.set_defaults(run=_hold)
 
 
